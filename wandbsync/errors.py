@@ -1,0 +1,90 @@
+"""The errors people meet, each with its exit code and what to try next.
+
+    WandbsyncError          1  something failed
+      UsageError            2  the command or the config asks for something that cannot be
+        NotFound            2  no such project, run, metric or file in the cache; names near matches
+      NotSignedIn           4  the server wants an API key
+      Unreachable           5  the source cannot be reached and nothing is cached
+      CacheBusy             6  another process holds what this command needs
+      CacheError            1  the cache cannot be read or written
+        NewerCache          1  a newer wandbsync wrote it
+      LogError              1  one `.wandb` log cannot be read; the other runs are not touched
+        EmptyLog            1  nothing has been written to it yet
+        NotALog             1  the file does not start as a `.wandb` log does
+        NewerLog            1  a newer SDK wrote it
+        ReplacedLog         1  the file is not the one that was read before
+
+Exit code 3 (partial: some runs failed, the others are done) belongs to a report, not to one error; 130 is Ctrl-C.
+"""
+
+from __future__ import annotations
+
+PARTIAL = 3
+INTERRUPTED = 130
+
+
+class WandbsyncError(Exception):
+    """What happened, to which thing; `hint` says what to try next. The class knows the exit code."""
+
+    exit_code = 1
+    hint = ""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        if hint is not None:
+            self.hint = hint
+
+    def line(self) -> str:
+        """The whole error on one line, as the command line prints it."""
+        text = " ".join(str(self).split())
+        return f"{text} ({self.hint})" if self.hint else text
+
+
+class UsageError(WandbsyncError):
+    exit_code = 2
+
+
+class NotFound(UsageError):
+    pass
+
+
+class NotSignedIn(WandbsyncError):
+    exit_code = 4
+    hint = "run `wandb login` or set WANDB_API_KEY"
+
+
+class Unreachable(WandbsyncError):
+    exit_code = 5
+
+
+class CacheBusy(WandbsyncError):
+    exit_code = 6
+    hint = "try again in a moment"
+
+
+class CacheError(WandbsyncError):
+    pass
+
+
+class NewerCache(CacheError):
+    hint = "upgrade wandbsync, or use another --cache-dir"
+
+
+class LogError(WandbsyncError):
+    pass
+
+
+class EmptyLog(LogError):
+    hint = "the next sync looks again"
+
+
+class NotALog(LogError):
+    hint = "it is left alone; the next sync looks again if it changes"
+
+
+class NewerLog(LogError):
+    hint = "upgrade wandbsync; the file is kept for later"
+
+
+class ReplacedLog(LogError):
+    hint = "it will be read again from the start"
