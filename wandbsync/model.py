@@ -14,12 +14,24 @@ A row is (key, step, value, kind, value_json):
     LINE      unix seconds or null        a line of console text, as it stands on the screen
 
 so that every logged value can be given back exactly as it was logged, and numbers can be added up without parsing.
+In `system` and `console` the step is the number of the row or line, counted from 0.
+
+A *key* is shown as W&B shows it, nested names joined by dots: `{"val": {"acc": 1}}` is `val.acc`, and so is a literal
+"val.acc". Should one run use both, the second to come is shown as its path instead: `["val.acc"]`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
 
 
 class Kind(IntEnum):
@@ -54,3 +66,93 @@ class RunRef:
 
     def __str__(self) -> str:
         return f"{self.entity}/{self.project}/{self.run_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Long rows of one stream, column by column, in the order they were logged; all arrays have the same length n."""
+
+    names: Sequence[str]  # the keys
+    key: NDArray[np.int32]  # index into `names`
+    step: NDArray[np.int64]
+    value: NDArray[np.float64]  # NaN where it is to be null
+    kind: NDArray[np.uint8]
+    text: pa.LargeStringArray | None  # value_json; None when all are null
+    rows: int  # how many log calls (history), samples (system) or lines (console) these values come from
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """One file of a run; `name` is its path as W&B shows it, with forward slashes."""
+
+    name: str
+    size: int
+    updated_at: float | None = None  # unix seconds
+    mimetype: str | None = None
+    md5: str | None = None
+    local_path: str | None = None  # where its bytes are on this machine, if they are
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What is known of a run besides its rows. Times are unix seconds. None: the source does not say."""
+
+    state: str
+    source: str  # "local" or "api"
+    display_name: str | None = None
+    created_at: float | None = None
+    heartbeat_at: float | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    summary: Mapping[str, Any] | None = None  # None: to be derived from the rows and `rules`
+    rules: SummaryRules | None = None
+    tags: tuple[str, ...] = ()
+    notes: str | None = None
+    group: str | None = None
+    job_type: str | None = None
+    sweep_id: str | None = None
+    host: str | None = None
+    exit_code: int | None = None
+    runtime: float | None = None  # seconds
+    sdk_version: str | None = None
+    url: str | None = None
+    forked_from: str | None = None  # "run_id@step"
+    metadata: Mapping[str, Any] = field(default_factory=dict)  # program, git, python, machine ...
+    incomplete: str | None = None  # why rows are missing; None: everything the source has is here
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryRules:
+    """How a summary follows from the rows: the last value of each key, unless one of these says otherwise."""
+
+    explicit: Mapping[tuple[str, ...], tuple[Any, int | None]] = field(default_factory=dict)
+    """path -> (value set by hand or None if removed, step of the last row before that)"""
+    definitions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """key or prefix* -> the aggregates asked for with define_metric: min, max, mean, last, first, best-min ..."""
+
+
+def logged(kind: int, value: float | None, text: str | None) -> Any:
+    """The Python value that a row stands for, exactly as it was logged."""
+    if kind == Kind.FLOAT:
+        return value
+    if kind == Kind.INT:
+        return int(value)  # type: ignore[arg-type]
+    if kind == Kind.BOOL:
+        return bool(value)
+    if kind == Kind.NULL or text is None:
+        return None
+    if kind == Kind.LINE:
+        return text
+    return json.loads(text)  # JSON, and BIGINT's digits
+
+
+def show_path(path: Sequence[str]) -> str:
+    """A key as people see it: the nested names joined by dots."""
+    return path[0] if len(path) == 1 else ".".join(path)
+
+
+def spell_path(path: Sequence[str]) -> str:
+    """A key as its JSON path, for the second of two paths that look alike."""
+    return json.dumps(list(path), ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,275 @@
+"""Segments: immutable Parquet files of long rows, written once and never again.
+
+Every segment holds `stream` int32, `key`, `step` int64, `value` float64, `kind` uint8, `value_json`, sorted by key,
+then stream, then step (rows of one step stay in the order they were logged). So the one metric that a query asks for
+lies together, whether the file holds one long run or a thousand short ones, and row groups can be skipped by their
+statistics. `stream` is a number of the catalog's: it stands for one stream of one run in one generation.
+
+`value` has no statistics on purpose: with them DuckDB 2.0 answers `isnan(value)` with no rows.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..model import Kind
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from ..model import Columns
+
+ROW_GROUP = 131_072  # rows at the most
+OWN_GROUP = 65_536  # a key with as many rows gets row groups of its own
+
+COLUMNS = ("stream", "key", "step", "value", "kind", "value_json")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Long rows of any streams. Arrays are aligned, of length n."""
+
+    names: Sequence[str]
+    key: NDArray[np.int32]  # index into `names`
+    stream: NDArray[np.int32]
+    step: NDArray[np.int64]
+    value: NDArray[np.float64]  # NaN where it is to be null
+    kind: NDArray[np.uint8]
+    text: pa.LargeStringArray | None  # None when all are null
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+    def starts(self) -> NDArray[np.int64]:
+        """Where each (key, stream) begins; the block must be sorted."""
+        import numpy as np
+
+        if not len(self):
+            return np.empty(0, np.int64)
+        change = (np.diff(self.key) != 0) | (np.diff(self.stream) != 0)
+        return np.concatenate(([0], np.flatnonzero(change) + 1)).astype(np.int64)
+
+
+def block(stream: int, columns: Columns) -> Block:
+    """The rows of one stream as a block, in the order they were logged."""
+    import numpy as np
+
+    number = np.full(len(columns), stream, np.int32)
+    return Block(columns.names, columns.key, number, columns.step, columns.value, columns.kind, columns.text)
+
+
+def sort(blocks: Iterable[Block]) -> Block:
+    """All rows in the order of a segment; blocks come in the order in which they were logged."""
+    import numpy as np
+    import pyarrow as pa
+
+    parts = [part for part in blocks if len(part)]
+    names = sorted({name for part in parts for name in part.names})  # code points sort as UTF-8 does
+    if not parts:
+        none = np.empty(0, np.int32)
+        return Block(names, none, none, np.empty(0, np.int64), np.empty(0), np.empty(0, np.uint8), None)
+    rank = {name: i for i, name in enumerate(names)}
+    key = np.concatenate([np.array([rank[name] for name in part.names], np.int32)[part.key] for part in parts])
+    stream = np.concatenate([part.stream for part in parts])
+    step = np.concatenate([part.step for part in parts])
+    order = np.lexsort((step, stream, key))
+    text = None
+    if any(part.text is not None for part in parts):
+        nothing = [pa.nulls(len(part), pa.large_string()) if part.text is None else part.text for part in parts]
+        text = pa.concat_arrays(nothing).take(pa.array(order))
+    return Block(
+        names,
+        key[order],
+        stream[order],
+        step[order],
+        np.concatenate([part.value for part in parts])[order],
+        np.concatenate([part.kind for part in parts])[order],
+        text,
+    )
+
+
+def cuts(key: NDArray[np.int32]) -> list[int]:
+    """Where row groups end: at ROW_GROUP rows, and around every key that has OWN_GROUP rows or more."""
+    import numpy as np
+
+    marks: list[int] = []
+    group = start = 0  # where the open row group and the key at hand begin
+    for end in [*(np.flatnonzero(np.diff(key)) + 1).tolist(), len(key)]:
+        if end - start >= OWN_GROUP:
+            if start > group:
+                marks.append(start)
+            marks += range(start + ROW_GROUP, end, ROW_GROUP)
+            marks.append(end)
+            group = end
+        elif end - group > ROW_GROUP:
+            marks.append(start)
+            group = start
+        start = end
+    if len(key) > group:
+        marks.append(len(key))
+    return marks
+
+
+def write(path: Path, blocks: Iterable[Block]) -> int:
+    """Write sorted blocks, each key in one block only, to a new file and make it durable; the number of rows."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(
+        [
+            ("stream", pa.int32()),
+            ("key", pa.dictionary(pa.int32(), pa.string())),
+            ("step", pa.int64()),
+            ("value", pa.float64()),
+            ("kind", pa.uint8()),
+            ("value_json", pa.large_string()),
+        ]
+    )
+    rows = 0
+    with (
+        path.open("xb") as file,
+        pq.ParquetWriter(
+            file,
+            schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=["stream", "key", "kind"],
+            column_encoding={"step": "DELTA_BINARY_PACKED", "value": "BYTE_STREAM_SPLIT"},
+            write_statistics=["stream", "key", "step"],
+            store_schema=False,
+        ) as writer,
+    ):
+        for part in blocks:
+            start = 0
+            for end in cuts(part.key):
+                writer.write_table(pa.table(_arrays(part, start, end), schema=schema), row_group_size=end - start)
+                start = end
+            rows += len(part)
+        writer.close()
+        file.flush()
+        os.fsync(file.fileno())
+    return rows
+
+
+def _arrays(part: Block, start: int, end: int) -> list[pa.Array]:
+    import numpy as np
+    import pyarrow as pa
+
+    # A dictionary of just the keys in this row group: its statistics must not cover others.
+    low, high = int(part.key[start]), int(part.key[end - 1]) + 1
+    names = pa.array(part.names[low:high], pa.string())
+    kind, value = part.kind[start:end], part.value[start:end]
+    empty = (kind == Kind.NULL) | (kind == Kind.JSON) | ((kind == Kind.LINE) & np.isnan(value))
+    return [
+        pa.array(part.stream[start:end]),
+        pa.DictionaryArray.from_arrays(pa.array(part.key[start:end] - low), names),
+        pa.array(part.step[start:end]),
+        pa.array(value, mask=empty) if empty.any() else pa.array(value),
+        pa.array(kind),
+        pa.nulls(end - start, pa.large_string()) if part.text is None else part.text[start:end],
+    ]
+
+
+def digest(path: Path) -> tuple[int, str]:
+    """Size in bytes and BLAKE2 digest of a file."""
+    import hashlib
+
+    result = hashlib.blake2b(digest_size=16)
+    size = 0
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            result.update(chunk)
+            size += len(chunk)
+    return size, result.hexdigest()
+
+
+def key_ranges(paths: Iterable[Path]) -> list[tuple[str, str, int]]:
+    """First key, last key and rows of every row group, for a merge to plan with."""
+    import pyarrow.parquet as pq
+
+    ranges = []
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            for i in range(file.metadata.num_row_groups):
+                group = file.metadata.row_group(i)
+                stats = group.column(1).statistics
+                ranges.append((stats.min, stats.max, group.num_rows))
+    return ranges
+
+
+def read(
+    path: Path,
+    *,
+    columns: Sequence[str] = COLUMNS,
+    keys: Sequence[str] | None = None,
+    streams: Sequence[int] | None = None,
+    between: tuple[str, str] | None = None,
+) -> Iterator[pa.Table]:
+    """The rows of these keys and streams, a row group at a time, in the segment's order.
+
+    `between` asks for the keys from the first to the second, both included. None asks for all. A file that is gone
+    raises FileNotFoundError: list the segments again.
+    """
+    import pyarrow.parquet as pq
+
+    needed = list(
+        dict.fromkeys(
+            [*columns, *(["key"] if keys is not None or between else []), *(["stream"] if streams is not None else [])]
+        )
+    )
+    with pq.ParquetFile(path, read_dictionary=["key"], memory_map=False) as file:
+        for i in range(file.metadata.num_row_groups):
+            group = file.metadata.row_group(i)
+            key, stream = group.column(1).statistics, group.column(0).statistics
+            if (
+                (keys is not None and not any(key.min <= one <= key.max for one in keys))
+                or (streams is not None and not any(stream.min <= one <= stream.max for one in streams))
+                or (between is not None and (key.max < between[0] or key.min > between[1]))
+            ):
+                continue
+            table = file.read_row_group(i, columns=needed, use_threads=False)
+            if not (keys is not None and key.min == key.max) and (keys is not None or between):
+                table = table.filter(_key_mask(table, keys, between))
+            if streams is not None and not stream.min == stream.max:
+                import numpy as np
+
+                table = table.filter(np.isin(table.column("stream").to_numpy(), streams))
+            if table.num_rows:
+                yield table.select(list(columns))
+
+
+def _key_mask(table: pa.Table, keys: Sequence[str] | None, between: tuple[str, str] | None) -> Any:
+    import numpy as np
+
+    column = table.column("key").combine_chunks()
+    names = column.dictionary.to_pylist()
+    asked = set(keys) if keys is not None else None
+    wanted = [
+        (asked is None or name in asked) and (between is None or between[0] <= name <= between[1]) for name in names
+    ]
+    return np.array(wanted, bool)[column.indices.to_numpy()]
+
+
+def to_block(table: pa.Table) -> Block:
+    """A table of all columns as a block, for sorting and writing it again."""
+    import pyarrow as pa
+
+    key = table.column("key").combine_chunks()
+    if isinstance(key, pa.ChunkedArray):
+        key = key.chunk(0)
+    text = table.column("value_json")
+    return Block(
+        key.dictionary.to_pylist(),
+        key.indices.to_numpy(),
+        table.column("stream").to_numpy(),
+        table.column("step").to_numpy(),
+        table.column("value").to_numpy(),  # null becomes NaN
+        table.column("kind").to_numpy(),
+        None if text.null_count == len(text) else text.combine_chunks().cast(pa.large_string()),
+    )

@@ -1,0 +1,456 @@
+"""The cache as writers see it: commit rows with the cursor that vouches for them, all or nothing.
+
+    1. write a segment beside, fsync, rename to a name that was never used before
+    2. ONE transaction: compare each run's revision, then name the segment, its rows, the metrics, the record, the cursor
+
+A crash before the end of 2 leaves at most a file that nothing names; the orphan sweep removes it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..errors import CacheError, WandbsyncError
+from ..model import HISTORY, Columns, FileRecord, RunRecord, RunRef
+from . import catalog
+from .stats import Stat, merge
+from .summary import summarize
+
+# Merging takes the oldest segments of a level first: what is on a higher level was logged earlier.
+OLDEST_FIRST = "level DESC, segment"
+STAT_COLUMNS = tuple(f.name for f in dataclasses.fields(Stat))
+
+
+@dataclass(frozen=True, slots=True)
+class LogCursor:
+    """How far one `.wandb` log has been read; stored with the rows it vouches for."""
+
+    path: str
+    log_key: str  # the same for copies of one log
+    signature: str  # of the file when it was read; equal means: nothing to read
+    position: str  # the reader's, as JSON
+    started_at: float | None
+    ended: bool  # its exit record was read
+    state: str  # the source's own, as JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one commit brings for one run."""
+
+    ref: RunRef
+    revision: int | None  # the run's revision that this was read on top of; None: the run is not in the cache
+    record: RunRecord
+    streams: Mapping[str, Columns] = field(default_factory=dict)
+    paths: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of keys that are more than one name
+    files: Sequence[FileRecord] | None = None  # None: as they were
+    logs: Sequence[LogCursor] = ()
+    generation: int | None = None  # a new one, to replace the present rows; None: add to the present ones
+    publish: bool = True  # False: rows of a new generation that nobody is to see yet
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """A share that was committed: the run's number and its revision now."""
+
+    run: int
+    revision: int
+
+
+class Cache:
+    """A cache directory. Opening one makes it; nothing here waits for readers, nor they for it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @cached_property
+    def con(self) -> sqlite3.Connection:
+        with os_errors(self.folder):
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return catalog.connect(self.folder / "catalog.sqlite")
+
+    def exists(self) -> bool:
+        return (self.folder / "catalog.sqlite").exists()
+
+    def close(self) -> None:
+        if "con" in self.__dict__:
+            self.con.close()
+            del self.__dict__["con"]
+
+    def __enter__(self) -> Cache:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def segment_path(self, file: str) -> Path:
+        return self.folder / "history" / file
+
+    # -- what writers ask before they read on
+
+    def revisions(self, refs: Iterable[RunRef] | None = None) -> dict[RunRef, int]:
+        """The revision of each run (or of all), for a share to be committed on top of."""
+        sql = "SELECT entity, project, run_id, revision FROM runs"
+        with catalog.translated(self.folder):
+            if refs is None:
+                rows = self.con.execute(sql).fetchall()
+            else:
+                rows = []
+                for ref in refs:
+                    one = self.con.execute(sql + " WHERE entity = ? AND project = ? AND run_id = ?", _name(ref))
+                    rows += one.fetchall()
+        return {RunRef(*row[:3]): row[3] for row in rows}
+
+    def key_paths(self, ref: RunRef) -> dict[str, tuple[str, ...]]:
+        """The shown keys of a run's present rows, with their paths."""
+        with catalog.translated(self.folder):
+            rows = self.con.execute(
+                "SELECT m.key, m.path FROM runs r JOIN streams s ON s.run = r.run AND s.generation = r.generation "
+                "JOIN metrics m ON m.stream = s.stream WHERE r.entity = ? AND r.project = ? AND r.run_id = ?",
+                _name(ref),
+            ).fetchall()
+        return {key: tuple(json.loads(path)) if path else (key,) for key, path in rows}
+
+    def new_generation(self) -> int:
+        with catalog.translated(self.folder):
+            return catalog.reserve(self.con, 1)
+
+    # -- commit
+
+    def commit(self, shares: Sequence[Share]) -> list[Landed | None]:
+        """Commit shares of different runs together. None for a share that lost the race: read its run again.
+
+        Raises CacheBusy or CacheError; then nothing of it is in the cache.
+        """
+        with catalog.translated(self.folder), os_errors(self.folder):
+            waiting = dict(enumerate(shares))
+            landed: dict[int, Landed] = {}
+            while waiting:
+                for i in [i for i, share in waiting.items() if not self._current(share)]:
+                    del waiting[i]
+                try:
+                    landed = dict(zip(waiting, self._write(list(waiting.values())), strict=True))
+                except _LostRace:
+                    continue
+                break
+        return [landed.get(i) for i in range(len(shares))]
+
+    def _current(self, share: Share) -> bool:
+        row = self.con.execute(
+            "SELECT revision FROM runs WHERE entity = ? AND project = ? AND run_id = ?", _name(share.ref)
+        ).fetchone()
+        return (row["revision"] if row else None) == share.revision
+
+    def _write(self, shares: list[Share]) -> list[Landed]:
+        if not shares:
+            return []
+        from . import segments
+        from .stats import measure
+
+        numbers = self._stream_numbers(shares)
+        segment = None
+        stats: dict[int, dict[str, Stat]] = {}
+        counts: dict[int, int] = {}
+        rows = [(numbers[i, name], c) for i, s in enumerate(shares) for name, c in s.streams.items() if len(c)]
+        if rows:
+            block = segments.sort(segments.block(number, columns) for number, columns in rows)
+            starts = block.starts()
+            heads = zip(block.stream[starts].tolist(), block.key[starts].tolist(), strict=True)
+            measured = measure(starts, block.step, block.value, block.kind, block.text)
+            for (stream, key), stat in zip(heads, measured, strict=True):
+                stats.setdefault(stream, {})[block.names[key]] = stat
+                counts[stream] = counts.get(stream, 0) + stat.count
+            segment = write_segment(self, 0, [block])
+        try:
+            with catalog.transaction(self.con):
+                if not all(self._current(share) for share in shares):
+                    raise _LostRace
+                version = catalog.count_commit(self.con)
+                if segment is not None:
+                    segment.name(self.con, counts)
+                return [
+                    self._land(share, {n: numbers[i, n] for n in share.streams}, stats, version)
+                    for i, share in enumerate(shares)
+                ]
+        except BaseException:
+            if segment is not None:
+                segment.path.unlink(missing_ok=True)
+            raise
+
+    def _stream_numbers(self, shares: list[Share]) -> dict[tuple[int, str], int]:
+        """The number of each share's streams: what the catalog has, new ones for new streams."""
+        numbers: dict[tuple[int, str], int] = {}
+        new: list[tuple[int, str]] = []
+        for i, share in enumerate(shares):
+            known = dict(
+                self.con.execute(
+                    "SELECT s.name, s.stream FROM runs r JOIN streams s ON s.run = r.run AND s.generation = "
+                    "coalesce(?, r.generation) WHERE r.entity = ? AND r.project = ? AND r.run_id = ?",
+                    (share.generation, *_name(share.ref)),
+                ).fetchall()
+            )
+            for name in share.streams:
+                if name in known:
+                    numbers[i, name] = known[name]
+                else:
+                    new.append((i, name))
+        if new:
+            first = catalog.reserve(self.con, len(new))
+            numbers.update({one: first + k for k, one in enumerate(new)})
+        return numbers
+
+    def _land(
+        self, share: Share, numbers: dict[str, int], stats: dict[int, dict[str, Stat]], version: int
+    ) -> Landed:
+        con = self.con
+        row = con.execute(
+            "SELECT run, generation, revision FROM runs WHERE entity = ? AND project = ? AND run_id = ?",
+            _name(share.ref),
+        ).fetchone()
+        if row is None:
+            con.execute(
+                "INSERT INTO runs (entity, project, run_id, state, source, generation, revision, changed) "
+                "VALUES (?, ?, ?, ?, ?, 1, 0, ?)",
+                (*_name(share.ref), share.record.state, share.record.source, version),
+            )
+            return self._land(share, numbers, stats, version)
+        run, revision = int(row["run"]), int(row["revision"])
+        generation = share.generation or int(row["generation"])
+        for name, stream in numbers.items():
+            self._add(run, generation, name, stream, share, stats.get(stream, {}))
+        if not share.publish:
+            return Landed(run, revision)
+        if generation != row["generation"]:
+            forget_streams(con, run, keep=generation)
+        self._describe(run, generation, revision + 1, version, share.record)
+        if share.files is not None:
+            con.execute("DELETE FROM files WHERE run = ?", (run,))
+            con.executemany(
+                "INSERT INTO files (run, name, size, updated_at, mimetype, md5, local_path) VALUES (?,?,?,?,?,?,?)",
+                [(run, *dataclasses.astuple(file)) for file in share.files],
+            )
+        con.executemany(
+            "INSERT OR REPLACE INTO logs (path, run, log_key, signature, position, started_at, ended, state) "
+            "VALUES (?,?,?,?,?,?,?,?)",
+            [
+                (c.path, run, c.log_key, c.signature, c.position, c.started_at, c.ended, c.state)
+                for c in share.logs
+            ],
+        )
+        return Landed(run, revision + 1)
+
+    def _add(
+        self, run: int, generation: int, name: str, stream: int, share: Share, stats: Mapping[str, Stat]
+    ) -> None:
+        """Count a stream's new rows and merge what is known of its metrics."""
+        con, columns = self.con, share.streams[name]
+        con.execute(
+            "INSERT INTO streams (stream, run, generation, name, rows, count) VALUES (?,?,?,?,?,?) "
+            "ON CONFLICT (stream) DO UPDATE SET rows = rows + excluded.rows, count = count + excluded.count",
+            (stream, run, generation, name, columns.rows, len(columns)),
+        )
+        known = stream_stats(con, stream) if stats else {}
+        fields = ", ".join(STAT_COLUMNS)
+        con.executemany(
+            f"INSERT OR REPLACE INTO metrics (stream, key, path, {fields}) VALUES "
+            f"(?, ?, ?{', ?' * len(STAT_COLUMNS)})",
+            [
+                (
+                    stream,
+                    key,
+                    json.dumps(list(share.paths[key])) if key in share.paths else None,
+                    *stat_values(merge(known.get(key, Stat()), stat)),
+                )
+                for key, stat in stats.items()
+            ],
+        )
+
+    def _describe(self, run: int, generation: int, revision: int, version: int, record: RunRecord) -> None:
+        """Write what is known of the run besides its rows."""
+        con, dump = self.con, catalog.dump
+        stream, rows, last_step = con.execute(
+            "SELECT s.stream, s.rows, max(m.last_step) FROM streams s LEFT JOIN metrics m ON m.stream = s.stream "
+            "WHERE s.run = ? AND s.generation = ? AND s.name = ?",
+            (run, generation, HISTORY),
+        ).fetchone()
+        summary = record.summary
+        if summary is None:
+            nested = con.execute("SELECT key, path FROM metrics WHERE stream = ? AND path IS NOT NULL", (stream,))
+            paths = {key: json.loads(path) for key, path in nested}
+            summary = summarize(stream_stats(con, stream), paths, record.rules, last_step)
+        values = {
+            "display_name": record.display_name,
+            "state": record.state,
+            "created_at": record.created_at,
+            "heartbeat_at": record.heartbeat_at,
+            "runtime": record.runtime,
+            "exit_code": record.exit_code,
+            "tags": dump(list(record.tags)),
+            "notes": record.notes,
+            "run_group": record.group,
+            "job_type": record.job_type,
+            "sweep_id": record.sweep_id,
+            "host": record.host,
+            "url": record.url,
+            "sdk_version": record.sdk_version,
+            "forked_from": record.forked_from,
+            "source": record.source,
+            "incomplete": record.incomplete,
+            "config": dump(record.config),
+            "summary": dump(summary),
+            "metadata": dump(record.metadata),
+            "rows": rows or 0,
+            "last_step": last_step,
+            "generation": generation,
+            "revision": revision,
+            "changed": version,
+            "deleted_at": None,
+        }
+        con.execute(
+            f"UPDATE runs SET {', '.join(f'{name} = ?' for name in values)} WHERE run = ?", (*values.values(), run)
+        )
+        con.execute(
+            "INSERT OR IGNORE INTO projects (entity, project, source) SELECT entity, project, source FROM runs "
+            "WHERE run = ?",
+            (run,),
+        )
+
+    # -- what a sync notes besides rows
+
+    def checked(self, runs: Iterable[int], at: float) -> None:
+        """Note that these runs were found up to date (unix seconds)."""
+        with catalog.translated(self.folder), catalog.transaction(self.con):
+            self.con.executemany("INSERT OR REPLACE INTO checks VALUES (?, ?)", [(run, at) for run in runs])
+
+    def synced(self, kind: str, location: str, at: float) -> None:
+        """Note that a whole source was synced."""
+        with catalog.translated(self.folder), catalog.transaction(self.con):
+            self.con.execute("INSERT OR REPLACE INTO sources VALUES (?, ?, ?)", (kind, location, at))
+
+    def note_problems(
+        self, found: Mapping[str, tuple[str, str | None]], gone: Iterable[str], at: float
+    ) -> None:
+        """Record subjects that could not be read (subject -> reason, signature), and forget those that can be now."""
+        with catalog.translated(self.folder), catalog.transaction(self.con):
+            self.con.executemany("DELETE FROM problems WHERE subject = ?", [(subject,) for subject in gone])
+            self.con.executemany(
+                "INSERT INTO problems VALUES (?1, ?2, ?3, ?4, ?4, 1) ON CONFLICT (subject) DO UPDATE SET "
+                "reason = ?2, signature = ?3, last_at = ?4, attempts = attempts + 1",
+                [(subject, reason, signature, at) for subject, (reason, signature) in found.items()],
+            )
+
+
+class _LostRace(Exception):  # noqa: N818 - a signal between two methods here, not an error
+    pass
+
+
+def _name(ref: RunRef) -> tuple[str, str, str]:
+    return ref.entity, ref.project, ref.run_id
+
+
+@contextmanager
+def os_errors(folder: Path) -> Iterator[None]:
+    """The disk's errors as ours."""
+    import errno
+
+    try:
+        yield
+    except WandbsyncError:
+        raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise CacheError(f"no room left in the cache {folder}", hint="free some space; nothing is lost") from error
+        raise CacheError(
+            f"cannot use the cache {folder}: {error.strerror or error}",
+            hint="check the permissions, or choose another --cache-dir",
+        ) from error
+
+
+def stream_stats(con: sqlite3.Connection, stream: int | None) -> dict[str, Stat]:
+    """What the catalog knows of each metric of a stream."""
+    rows = con.execute(f"SELECT key, {', '.join(STAT_COLUMNS)} FROM metrics WHERE stream = ?", (stream,))
+    return {row[0]: Stat(*(_from_real(name, v) for name, v in zip(STAT_COLUMNS, row[1:], strict=True))) for row in rows}
+
+
+def stat_values(stat: Stat) -> list[Any]:
+    """A stat as the catalog stores it; SQLite has no NaN, so a last or first value that is one is kept as text."""
+    return ["nan" if isinstance(v, float) and v != v else v for v in dataclasses.astuple(stat)]
+
+
+def _from_real(name: str, value: Any) -> Any:
+    return float("nan") if value == "nan" and not name.endswith("_json") else value
+
+
+def forget_streams(con: sqlite3.Connection, run: int, *, keep: int) -> None:
+    """Drop a run's streams of all generations but one; segments that held nothing else are to be removed."""
+    streams = [
+        row[0] for row in con.execute("SELECT stream FROM streams WHERE run = ? AND generation <> ?", (run, keep))
+    ]
+    touched: set[int] = set()
+    for stream in streams:
+        touched |= {row[0] for row in con.execute("SELECT segment FROM segment_streams WHERE stream = ?", (stream,))}
+        for table in ("segment_streams", "metrics", "streams"):
+            con.execute(f"DELETE FROM {table} WHERE stream = ?", (stream,))
+    con.executemany(
+        "UPDATE segments SET removed_at = ? WHERE segment = ? AND removed_at IS NULL "
+        "AND NOT EXISTS (SELECT 1 FROM segment_streams x WHERE x.segment = segments.segment)",
+        [(time.time(), segment) for segment in touched],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class NewSegment:
+    """A segment on the disk that the catalog does not name yet."""
+
+    number: int
+    path: Path
+    file: str
+    level: int
+    bytes: int
+    digest: str
+
+    def name(self, con: sqlite3.Connection, counts: Mapping[int, int]) -> None:
+        """Name it in the catalog, inside a transaction; `counts` has the rows of each stream in it."""
+        con.execute(
+            "INSERT INTO segments (segment, file, level, count, bytes, digest, created_at) VALUES (?,?,?,?,?,?,?)",
+            (self.number, self.file, self.level, sum(counts.values()), self.bytes, self.digest, time.time()),
+        )
+        con.executemany(
+            "INSERT INTO segment_streams (segment, stream, count) VALUES (?, ?, ?)",
+            [(self.number, stream, count) for stream, count in counts.items()],
+        )
+
+
+def write_segment(cache: Cache, level: int, blocks: Iterable[Any]) -> NewSegment:
+    """Write a segment under a name that was never used before, durable, not yet named in the catalog."""
+    from . import segments
+
+    number = catalog.reserve(cache.con, 1)
+    file = f"L{level}/{number:08d}-{secrets.token_hex(3)}.parquet"
+    path, beside = cache.segment_path(file), cache.folder / "tmp" / file.replace("/", "-")
+    for folder in (path.parent, beside.parent):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        segments.write(beside, blocks)
+        size, digest = segments.digest(beside)
+        os.rename(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    return NewSegment(number, path, file, level, size, digest)

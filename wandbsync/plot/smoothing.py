@@ -1,0 +1,152 @@
+"""Smoothings of a series: vectorised, exact on every point, and never poisoned by a NaN or an infinity.
+
+Each function gets what was logged and returns one float64 value per point. Points that are not finite (in x or in y)
+take no part: the result is NaN in their place, and what it is elsewhere is as if they had never been logged.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+
+CHUNK = 16_384  # points per running sum: the complex numbers of one chunk stay in the processor's cache
+BUDGET = 400.0  # bits of decay per running sum; with |y| < LARGE and 2**14 points the sums stay far below 2**1024
+LARGE = 2.0**500  # beyond it (1e150) a running sum could overflow: such series take the plain loop
+SHORT = 32  # a running sum over fewer points costs more than the plain loop
+STRETCH = 1_024  # points the plain loop takes before running sums are tried again
+
+
+def time_weighted_ema(
+    x: npt.ArrayLike, y: npt.ArrayLike, *, weight: float, viewport_scale: float = 1000.0
+) -> FloatArray:
+    """The debiased exponential moving average of y in which a point's weight fades with its distance in x.
+
+    `weight` (0 to 1) is used as it is, as the predecessor did: a point fades to `weight` when x has moved on by
+    1/`viewport_scale` of the series' own range. Weight 0 averages points of equal x only, weight 1 everything so far.
+    A step backwards in x counts as no distance at all (the formula taken literally would make old points grow).
+
+    The plain loop is `last = last*f + y; n = n*f + 1; out = last/n` with f = weight ** (dx / range * viewport_scale).
+    Unrolled, the common factor cancels: out = cumsum(y*g) / cumsum(g) where g grows as the weight fades. Both sums are
+    one complex cumsum; it starts again, carrying last and n, before g grows out of a float64's range.
+    """
+    if not 0.0 <= weight <= 1.0:
+        raise ValueError(f"weight must be between 0 and 1, not {weight}")
+    if not (viewport_scale >= 0.0 and math.isfinite(viewport_scale)):
+        raise ValueError(f"viewport_scale must be a number >= 0, not {viewport_scale}")
+    xs, ys = np.asarray(x), np.asarray(y, dtype=np.float64)
+    if xs.shape != ys.shape or ys.ndim != 1:
+        raise ValueError(f"x and y must be of one length, not {xs.shape} and {ys.shape}")
+    keep = np.isfinite(ys) & np.isfinite(xs)
+    out = np.full(ys.shape, np.nan)
+    if keep.any():
+        whole = bool(keep.all())
+        values = ys if whole else ys[keep]
+        scale = _headroom(values)
+        smooth = _ema(_floats(xs if whole else xs[keep]), values * scale, weight, viewport_scale) / scale
+        # An average lies between what it averages; without this, rounding would put ripples on a constant.
+        out[keep] = np.clip(smooth, values.min(), values.max())
+    return out
+
+
+def rolling_mean(y: npt.ArrayLike, window: int) -> FloatArray:
+    """The mean of each value and the up to `window - 1` finite values before it; the first ones have fewer.
+
+    Sums run forwards and backwards inside blocks of `window` values; a window is the tail of one block and the head of
+    the next. Nothing is ever subtracted, so a spike leaves no trace once it has left the window and an offset of 1e9
+    costs no digits.
+    """
+    if window < 1:
+        raise ValueError(f"window must be at least 1, not {window}")
+    ys = np.asarray(y, dtype=np.float64)
+    out = np.full(ys.shape, np.nan)
+    keep = np.isfinite(ys)
+    values = ys[keep]
+    n = len(values)
+    if n == 0:
+        return out
+    size = min(window, n)
+    scale = _headroom(values)
+    blocks = np.zeros((-(-(n + size - 1) // size), size))
+    blocks.reshape(-1)[size - 1 : size - 1 + n] = values * scale
+    heads = np.cumsum(blocks, axis=1).reshape(-1)
+    tails = np.cumsum(blocks[:, ::-1], axis=1)[:, ::-1].reshape(-1)
+    first = np.arange(n)
+    sums = tails[:n] + np.where(first % size == 0, 0.0, heads[size - 1 : size - 1 + n])
+    means = sums / np.minimum(first + 1, size) / scale
+    out[keep] = np.clip(means, values.min(), values.max())
+    return out
+
+
+def _headroom(values: FloatArray) -> float:
+    """A power of two that makes the largest value small enough to be added up 2**64 times (1 for all sane data)."""
+    return 2.0**-64 if float(np.abs(values).max()) > 2.0**950 else 1.0
+
+
+def _floats(x: npt.NDArray[Any]) -> FloatArray:
+    """x as float64 whose differences are exact: integers, however large, become distances from their smallest."""
+    if x.dtype.kind in "iu":
+        modular = x.astype(np.uint64)  # the difference of two int64 fits, modulo 2**64, into a uint64
+        return (modular - modular[int(np.argmin(x))]).astype(np.float64)
+    floats = x.astype(np.float64)
+    return floats / 4.0 if float(np.abs(floats).max()) > 2.0**1022 else floats  # so that the range is finite
+
+
+def _ema(x: FloatArray, y: FloatArray, weight: float, viewport_scale: float) -> FloatArray:
+    span = float(x.max() - x.min()) or 1.0
+    fading = -math.log2(weight) if weight > 0.0 else math.inf
+    rate = fading * viewport_scale if viewport_scale > 0.0 else 0.0  # bits of decay over the whole range
+    dx = np.diff(x, prepend=x[0])
+    # Where x stepped back, what follows is moved up by as much, so that the position never falls.
+    position = x - np.cumsum(np.minimum(dx, 0.0)) if dx.min() < 0.0 else x
+
+    def decay(distance: FloatArray) -> FloatArray:
+        if math.isinf(rate):
+            return np.where(distance > 0.0, np.inf, 0.0)
+        with np.errstate(over="ignore"):
+            return np.maximum(distance, 0.0) / span * rate
+
+    out = np.empty(len(y))
+    large = float(np.abs(y).max()) >= LARGE
+    reach = BUDGET / rate * span if rate > 0.0 else math.inf
+    last = total = 0.0
+    start = 0
+    while start < len(y):
+        stop = min(start + CHUNK, len(y))
+        if position[stop - 1] - position[start] > reach:
+            stop = start + int(np.searchsorted(position[start:stop], position[start] + reach, side="right"))
+        short = stop - start < SHORT
+        if large or short:
+            stop = min(start + STRETCH, len(y))
+            fade = np.exp2(-decay(dx[start:stop]))
+            last, total = _plain(fade, y[start:stop], last, total, out[start:stop])
+        else:
+            fade = np.exp2(-decay(dx[start : start + 1]))
+            growth = np.exp2(decay(position[start:stop] - position[start]))
+            last, total = _running_sums(growth, y[start:stop], last * fade[0], total * fade[0], out[start:stop])
+        start = stop
+    return out
+
+
+def _plain(fade: FloatArray, y: FloatArray, last: float, total: float, out: FloatArray) -> tuple[float, float]:
+    smooth = []
+    for factor, value in zip(fade.tolist(), y.tolist(), strict=True):
+        last = last * factor + value
+        total = total * factor + 1.0
+        smooth.append(last / total)
+    out[:] = smooth
+    return last, total
+
+
+def _running_sums(growth: FloatArray, y: FloatArray, last: float, total: float, out: FloatArray) -> tuple[float, float]:
+    terms = np.empty(len(y), dtype=np.complex128)
+    np.multiply(y, growth, out=terms.real)
+    terms.imag = growth
+    terms[0] += complex(last, total)
+    sums = np.cumsum(terms)
+    np.divide(sums.real, sums.imag, out=out)
+    return float(sums[-1].real / growth[-1]), float(sums[-1].imag / growth[-1])
