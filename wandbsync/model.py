@@ -127,8 +127,8 @@ class RunRecord:
 class SummaryRules:
     """How a summary follows from the rows: the last value of each key, unless one of these says otherwise."""
 
-    explicit: Mapping[tuple[str, ...], tuple[Any, int | None]] = field(default_factory=dict)
-    """path -> (value set by hand or None if removed, step of the last row before that)"""
+    explicit: Mapping[tuple[str, ...], tuple[Sequence[Any], int | None]] = field(default_factory=dict)
+    """path -> ([the value set by hand], or [] if it was removed; step of the last row before that)"""
     definitions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """key or prefix* -> the aggregates asked for with define_metric: min, max, mean, last, first, best-min ..."""
 

@@ -74,7 +74,7 @@ CREATE TABLE files (
 -- Where each `.wandb` log has been read to; `state` is the local source's own.
 CREATE TABLE logs (
   path TEXT PRIMARY KEY, run INTEGER, log_key TEXT NOT NULL, signature TEXT NOT NULL, position TEXT NOT NULL,
-  started_at REAL, ended INTEGER NOT NULL, state TEXT NOT NULL
+  started_at REAL, rewinds_to INTEGER, status TEXT NOT NULL, state TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX logs_by_run ON logs (run);
 -- What could not be read, and why; gone as soon as it can.

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,13 @@ def block(stream: int, columns: Columns) -> Block:
 
     number = np.full(len(columns), stream, np.int32)
     return Block(columns.names, columns.key, number, columns.step, columns.value, columns.kind, columns.text)
+
+
+def renumber(part: Block, stream: int) -> Block:
+    """The same rows as another stream's."""
+    import numpy as np
+
+    return replace(part, stream=np.full(len(part), stream, np.int32))
 
 
 def sort(blocks: Iterable[Block]) -> Block:

@@ -21,7 +21,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..errors import CacheError, WandbsyncError
+from ..errors import CacheBusy, CacheError, WandbsyncError
 from ..model import HISTORY, Columns, FileRecord, RunRecord, RunRef
 from . import catalog
 from .stats import Stat, merge
@@ -41,7 +41,8 @@ class LogCursor:
     signature: str  # of the file when it was read; equal means: nothing to read
     position: str  # the reader's, as JSON
     started_at: float | None
-    ended: bool  # its exit record was read
+    rewinds_to: int | None  # the step of its own run that this log goes on from
+    status: str  # open, ended (its exit record was read), crashed, or copy (of a log that is read instead)
     state: str  # the source's own, as JSON
 
 
@@ -52,20 +53,13 @@ class Share:
     ref: RunRef
     revision: int | None  # the run's revision that this was read on top of; None: the run is not in the cache
     record: RunRecord
-    streams: Mapping[str, Columns] = field(default_factory=dict)
+    streams: Mapping[str, Sequence[Columns]] = field(default_factory=dict)  # in the order they were logged
     paths: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of keys that are more than one name
     files: Sequence[FileRecord] | None = None  # None: as they were
     logs: Sequence[LogCursor] = ()
+    forget_logs: Sequence[str] = ()  # paths that logs have moved away from
     generation: int | None = None  # a new one, to replace the present rows; None: add to the present ones
     publish: bool = True  # False: rows of a new generation that nobody is to see yet
-
-
-@dataclass(frozen=True, slots=True)
-class Landed:
-    """A share that was committed: the run's number and its revision now."""
-
-    run: int
-    revision: int
 
 
 class Cache:
@@ -99,18 +93,57 @@ class Cache:
 
     # -- what writers ask before they read on
 
-    def revisions(self, refs: Iterable[RunRef] | None = None) -> dict[RunRef, int]:
-        """The revision of each run (or of all), for a share to be committed on top of."""
-        sql = "SELECT entity, project, run_id, revision FROM runs"
+    def revision(self, ref: RunRef) -> int | None:
+        """The run's revision, for a share to be committed on top of; None if it is not in the cache."""
         with catalog.translated(self.folder):
-            if refs is None:
-                rows = self.con.execute(sql).fetchall()
-            else:
-                rows = []
-                for ref in refs:
-                    one = self.con.execute(sql + " WHERE entity = ? AND project = ? AND run_id = ?", _name(ref))
-                    rows += one.fetchall()
+            return self._revision(ref)
+
+    def _revision(self, ref: RunRef) -> int | None:
+        row = self.con.execute(
+            "SELECT revision FROM runs WHERE entity = ? AND project = ? AND run_id = ?", _name(ref)
+        ).fetchone()
+        return row[0] if row else None
+
+    def logs(self) -> dict[str, tuple[RunRef, LogCursor]]:
+        """Every log read so far by its path, without its state."""
+        with catalog.translated(self.folder):
+            rows = self.con.execute(
+                "SELECT entity, project, run_id, path, log_key, signature, position, started_at, rewinds_to, status "
+                "FROM logs JOIN runs USING (run)"
+            ).fetchall()
+        return {row[3]: (RunRef(*row[:3]), LogCursor(*row[3:], state="")) for row in rows}
+
+    def log_cursors(self, ref: RunRef) -> dict[str, LogCursor]:
+        """The cursors of a run's logs, with their states, by path."""
+        with catalog.translated(self.folder):
+            rows = self.con.execute(
+                "SELECT path, log_key, signature, position, started_at, rewinds_to, status, l.state FROM logs l "
+                "JOIN runs r USING (run) WHERE entity = ? AND project = ? AND run_id = ?",
+                _name(ref),
+            ).fetchall()
+        return {row[0]: LogCursor(*row) for row in rows}
+
+    def last_steps(self) -> dict[RunRef, int | None]:
+        """Every run in the cache, with the last step of its history."""
+        with catalog.translated(self.folder):
+            rows = self.con.execute("SELECT entity, project, run_id, last_step FROM runs").fetchall()
         return {RunRef(*row[:3]): row[3] for row in rows}
+
+    def stream_rows(self, ref: RunRef) -> tuple[dict[str, int], int | None]:
+        """How many rows each stream of a run has, and the run's last step."""
+        with catalog.translated(self.folder):
+            rows = self.con.execute(
+                "SELECT s.name, s.rows, r.last_step FROM runs r JOIN streams s ON s.run = r.run "
+                "AND s.generation = r.generation WHERE r.entity = ? AND r.project = ? AND r.run_id = ?",
+                _name(ref),
+            ).fetchall()
+        return {row[0]: row[1] for row in rows}, rows[0][2] if rows else None
+
+    def problems(self) -> dict[str, tuple[str, str | None]]:
+        """What could not be read last time: subject -> reason, signature."""
+        with catalog.translated(self.folder):
+            rows = self.con.execute("SELECT subject, reason, signature FROM problems").fetchall()
+        return {row[0]: (row[1], row[2]) for row in rows}
 
     def key_paths(self, ref: RunRef) -> dict[str, tuple[str, ...]]:
         """The shown keys of a run's present rows, with their paths."""
@@ -128,16 +161,18 @@ class Cache:
 
     # -- commit
 
-    def commit(self, shares: Sequence[Share]) -> list[Landed | None]:
-        """Commit shares of different runs together. None for a share that lost the race: read its run again.
+    def commit(self, shares: Sequence[Share]) -> list[int | None]:
+        """Commit shares of different runs together; each run's revision now.
+
+        None for a share that lost the race with another process: read its run again.
 
         Raises CacheBusy or CacheError; then nothing of it is in the cache.
         """
         with catalog.translated(self.folder), os_errors(self.folder):
             waiting = dict(enumerate(shares))
-            landed: dict[int, Landed] = {}
+            landed: dict[int, int] = {}
             while waiting:
-                for i in [i for i, share in waiting.items() if not self._current(share)]:
+                for i in [i for i, share in waiting.items() if self._revision(share.ref) != share.revision]:
                     del waiting[i]
                 try:
                     landed = dict(zip(waiting, self._write(list(waiting.values())), strict=True))
@@ -146,13 +181,7 @@ class Cache:
                 break
         return [landed.get(i) for i in range(len(shares))]
 
-    def _current(self, share: Share) -> bool:
-        row = self.con.execute(
-            "SELECT revision FROM runs WHERE entity = ? AND project = ? AND run_id = ?", _name(share.ref)
-        ).fetchone()
-        return (row["revision"] if row else None) == share.revision
-
-    def _write(self, shares: list[Share]) -> list[Landed]:
+    def _write(self, shares: list[Share]) -> list[int]:
         if not shares:
             return []
         from . import segments
@@ -162,8 +191,8 @@ class Cache:
         segment = None
         stats: dict[int, dict[str, Stat]] = {}
         counts: dict[int, int] = {}
-        rows = [(numbers[i, name], c) for i, s in enumerate(shares) for name, c in s.streams.items() if len(c)]
-        if rows:
+        rows = [(numbers[i, name], c) for i, s in enumerate(shares) for name in s.streams for c in s.streams[name]]
+        if any(len(columns) for _, columns in rows):
             block = segments.sort(segments.block(number, columns) for number, columns in rows)
             starts = block.starts()
             heads = zip(block.stream[starts].tolist(), block.key[starts].tolist(), strict=True)
@@ -174,7 +203,7 @@ class Cache:
             segment = write_segment(self, 0, [block])
         try:
             with catalog.transaction(self.con):
-                if not all(self._current(share) for share in shares):
+                if any(self._revision(share.ref) != share.revision for share in shares):
                     raise _LostRace
                 version = catalog.count_commit(self.con)
                 if segment is not None:
@@ -212,7 +241,7 @@ class Cache:
 
     def _land(
         self, share: Share, numbers: dict[str, int], stats: dict[int, dict[str, Stat]], version: int
-    ) -> Landed:
+    ) -> int:
         con = self.con
         row = con.execute(
             "SELECT run, generation, revision FROM runs WHERE entity = ? AND project = ? AND run_id = ?",
@@ -230,7 +259,7 @@ class Cache:
         for name, stream in numbers.items():
             self._add(run, generation, name, stream, share, stats.get(stream, {}))
         if not share.publish:
-            return Landed(run, revision)
+            return revision
         if generation != row["generation"]:
             forget_streams(con, run, keep=generation)
         self._describe(run, generation, revision + 1, version, share.record)
@@ -241,40 +270,26 @@ class Cache:
                 [(run, *dataclasses.astuple(file)) for file in share.files],
             )
         con.executemany(
-            "INSERT OR REPLACE INTO logs (path, run, log_key, signature, position, started_at, ended, state) "
-            "VALUES (?,?,?,?,?,?,?,?)",
-            [
-                (c.path, run, c.log_key, c.signature, c.position, c.started_at, c.ended, c.state)
-                for c in share.logs
-            ],
+            "INSERT OR REPLACE INTO logs (run, path, log_key, signature, position, started_at, rewinds_to, status, state) "
+            "VALUES (?,?,?,?,?,?,?,?,?)",
+            [(run, *dataclasses.astuple(cursor)) for cursor in share.logs],
         )
-        return Landed(run, revision + 1)
+        con.executemany("DELETE FROM logs WHERE path = ?", [(path,) for path in share.forget_logs])
+        return revision + 1
 
     def _add(
         self, run: int, generation: int, name: str, stream: int, share: Share, stats: Mapping[str, Stat]
     ) -> None:
         """Count a stream's new rows and merge what is known of its metrics."""
-        con, columns = self.con, share.streams[name]
+        con, added = self.con, share.streams[name]
         con.execute(
             "INSERT INTO streams (stream, run, generation, name, rows, count) VALUES (?,?,?,?,?,?) "
             "ON CONFLICT (stream) DO UPDATE SET rows = rows + excluded.rows, count = count + excluded.count",
-            (stream, run, generation, name, columns.rows, len(columns)),
+            (stream, run, generation, name, sum(c.rows for c in added), sum(map(len, added))),
         )
         known = stream_stats(con, stream) if stats else {}
-        fields = ", ".join(STAT_COLUMNS)
-        con.executemany(
-            f"INSERT OR REPLACE INTO metrics (stream, key, path, {fields}) VALUES "
-            f"(?, ?, ?{', ?' * len(STAT_COLUMNS)})",
-            [
-                (
-                    stream,
-                    key,
-                    json.dumps(list(share.paths[key])) if key in share.paths else None,
-                    *stat_values(merge(known.get(key, Stat()), stat)),
-                )
-                for key, stat in stats.items()
-            ],
-        )
+        merged = {key: merge(known.get(key, Stat()), stat) for key, stat in stats.items()}
+        put_stats(con, stream, merged, {key: json.dumps(list(share.paths[key])) for key in merged if key in share.paths})
 
     def _describe(self, run: int, generation: int, revision: int, version: int, record: RunRecord) -> None:
         """Write what is known of the run besides its rows."""
@@ -326,12 +341,100 @@ class Cache:
             (run,),
         )
 
+    # -- changes to whole runs
+
+    def cut(self, ref: RunRef, last: int) -> None:
+        """Rewind a run: drop its history after step `last`. The rows after it stay readable until the one commit."""
+        from . import segments
+        from .stats import measure
+
+        with catalog.translated(self.folder), os_errors(self.folder):
+            con = self.con
+            run, revision, old, stream = con.execute(
+                "SELECT r.run, r.revision, r.generation, s.stream FROM runs r LEFT JOIN streams s ON s.run = r.run AND "
+                "s.generation = r.generation AND s.name = ? WHERE entity = ? AND project = ? AND run_id = ?",
+                (HISTORY, *_name(ref)),
+            ).fetchone()
+            new = catalog.reserve(con, 1)
+            kept = []
+            for (file,) in con.execute(
+                "SELECT file FROM segment_streams JOIN segments USING (segment) WHERE stream = ? "
+                f"ORDER BY {OLDEST_FIRST}",
+                (stream,),
+            ).fetchall():
+                for table in segments.read(self.segment_path(file), streams=[stream]):
+                    step = table.column("step").to_numpy()
+                    kept.append(segments.to_block(table.filter(step <= last)))
+            block = segments.sort(segments.renumber(part, new) for part in kept)
+            segment = write_segment(self, 0, [block]) if len(block) else None
+            starts = block.starts()
+            names = [block.names[key] for key in block.key[starts].tolist()]
+            stats = dict(zip(names, measure(starts, block.step, block.value, block.kind, block.text), strict=True))
+            rows = max((stat.count for stat in stats.values()), default=0)
+            try:
+                with catalog.transaction(con):
+                    if con.execute("SELECT revision FROM runs WHERE run = ?", (run,)).fetchone()[0] != revision:
+                        raise CacheBusy(f"another process is syncing {ref}")
+                    version = catalog.count_commit(con)
+                    paths = dict(con.execute("SELECT key, path FROM metrics WHERE stream = ?", (stream,)).fetchall())
+                    con.execute("UPDATE streams SET generation = ? WHERE run = ? AND name <> ?", (new, run, HISTORY))
+                    if segment is not None:
+                        segment.name(con, {new: len(block)})
+                    con.execute("INSERT INTO streams VALUES (?,?,?,?,?,?)", (new, run, new, HISTORY, rows, len(block)))
+                    put_stats(con, new, stats, paths)
+                    forget_streams(con, run, keep=new)
+                    con.execute(
+                        "UPDATE runs SET generation = ?, revision = revision + 1, changed = ?, rows = ?, last_step = "
+                        "(SELECT max(last_step) FROM metrics WHERE stream = ?) WHERE run = ?",
+                        (new, version, rows, new, run),
+                    )
+            except BaseException:
+                if segment is not None:
+                    segment.path.unlink(missing_ok=True)
+                raise
+
+    def rename(self, old: RunRef, new: RunRef) -> None:
+        """Give a run its right name, now that it is known. There must be no run of that name."""
+        with catalog.translated(self.folder), catalog.transaction(self.con):
+            version = catalog.count_commit(self.con)
+            self.con.execute(
+                "UPDATE runs SET entity = ?, project = ?, revision = revision + 1, changed = ? "
+                "WHERE entity = ? AND project = ? AND run_id = ?",
+                (new.entity, new.project, version, *_name(old)),
+            )
+            self._tidy_projects()
+
+    def forget(self, ref: RunRef) -> None:
+        """Drop a run and its rows from the cache."""
+        with catalog.translated(self.folder), catalog.transaction(self.con):
+            catalog.count_commit(self.con)
+            found = self.con.execute(
+                "SELECT run FROM runs WHERE entity = ? AND project = ? AND run_id = ?", _name(ref)
+            ).fetchone()
+            if found:
+                forget_streams(self.con, found[0], keep=None)
+                for table in ("files", "logs", "checks", "runs"):
+                    self.con.execute(f"DELETE FROM {table} WHERE run = ?", (found[0],))
+                self._tidy_projects()
+
+    def _tidy_projects(self) -> None:
+        self.con.execute(
+            "INSERT OR IGNORE INTO projects (entity, project, source) SELECT DISTINCT entity, project, source FROM runs"
+        )
+        self.con.execute(
+            "DELETE FROM projects WHERE source = 'local' AND NOT EXISTS (SELECT 1 FROM runs r WHERE "
+            "r.entity = projects.entity AND r.project = projects.project)"
+        )
+
     # -- what a sync notes besides rows
 
-    def checked(self, runs: Iterable[int], at: float) -> None:
+    def checked(self, refs: Iterable[RunRef], at: float) -> None:
         """Note that these runs were found up to date (unix seconds)."""
         with catalog.translated(self.folder), catalog.transaction(self.con):
-            self.con.executemany("INSERT OR REPLACE INTO checks VALUES (?, ?)", [(run, at) for run in runs])
+            self.con.executemany(
+                "INSERT OR REPLACE INTO checks SELECT run, ? FROM runs WHERE entity = ? AND project = ? AND run_id = ?",
+                [(at, *_name(ref)) for ref in refs],
+            )
 
     def synced(self, kind: str, location: str, at: float) -> None:
         """Note that a whole source was synced."""
@@ -388,14 +491,25 @@ def stat_values(stat: Stat) -> list[Any]:
     return ["nan" if isinstance(v, float) and v != v else v for v in dataclasses.astuple(stat)]
 
 
+def put_stats(
+    con: sqlite3.Connection, stream: int, stats: Mapping[str, Stat], paths: Mapping[str, str | None]
+) -> None:
+    """Store what is known of these metrics of a stream; `paths` has the JSON path of keys that are nested."""
+    con.executemany(
+        f"INSERT OR REPLACE INTO metrics (stream, key, path, {', '.join(STAT_COLUMNS)}) VALUES "
+        f"(?, ?, ?{', ?' * len(STAT_COLUMNS)})",
+        [(stream, key, paths.get(key), *stat_values(stat)) for key, stat in stats.items()],
+    )
+
+
 def _from_real(name: str, value: Any) -> Any:
     return float("nan") if value == "nan" and not name.endswith("_json") else value
 
 
-def forget_streams(con: sqlite3.Connection, run: int, *, keep: int) -> None:
+def forget_streams(con: sqlite3.Connection, run: int, *, keep: int | None) -> None:
     """Drop a run's streams of all generations but one; segments that held nothing else are to be removed."""
     streams = [
-        row[0] for row in con.execute("SELECT stream FROM streams WHERE run = ? AND generation <> ?", (run, keep))
+        row[0] for row in con.execute("SELECT stream FROM streams WHERE run = ? AND generation IS NOT ?", (run, keep))
     ]
     touched: set[int] = set()
     for stream in streams:

@@ -29,14 +29,14 @@ def summarize(
     if last_step is not None:
         summary["_step"] = last_step
     keys = {tuple(path): key for key, path in paths.items()}
-    for path, (value, after) in rules.explicit.items():
+    for path, (given, after) in rules.explicit.items():
         stat = stats.get(keys.get(path, path[0] if len(path) == 1 else ""), Stat())
         if stat.last_kind is not None and stat.last_step is not None and (after is None or stat.last_step > after):
             continue  # logged after it was set
-        if value is None:
-            _remove(summary, path)
+        if given:
+            _put(summary, path, given[0])
         else:
-            _put(summary, path, value)
+            _remove(summary, path)
     return summary
 
 

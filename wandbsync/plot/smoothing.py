@@ -91,9 +91,12 @@ def _floats(x: npt.NDArray[Any]) -> FloatArray:
     """x as float64 whose differences are exact: integers, however large, become distances from their smallest."""
     if x.dtype.kind in "iu":
         modular = x.astype(np.uint64)  # the difference of two int64 fits, modulo 2**64, into a uint64
-        return (modular - modular[int(np.argmin(x))]).astype(np.float64)
-    floats = x.astype(np.float64)
-    return floats / 4.0 if float(np.abs(floats).max()) > 2.0**1022 else floats  # so that the range is finite
+        distances: FloatArray = (modular - modular[int(np.argmin(x))]).astype(np.float64)
+        return distances
+    floats: FloatArray = x.astype(np.float64)
+    if float(np.abs(floats).max()) > 2.0**1022:
+        floats /= 4.0  # so that the range is finite
+    return floats
 
 
 def _ema(x: FloatArray, y: FloatArray, weight: float, viewport_scale: float) -> FloatArray:

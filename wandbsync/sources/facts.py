@@ -1,0 +1,210 @@
+"""What a log says of its run besides rows: config, names, summary set by hand, how it ended.
+
+`Facts` are gathered record by record and stored as JSON with the log's cursor; `record` folds the facts of all logs
+of a run (a resumed run has several) into one RunRecord.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from ..model import RunRecord, SummaryRules
+
+
+@dataclass(slots=True)
+class Facts:
+    """One log's. Times are unix seconds; everything is JSON-able."""
+
+    display_name: str | None = None
+    notes: str | None = None
+    tags: list[str] | None = None
+    group: str | None = None
+    job_type: str | None = None
+    sweep_id: str | None = None
+    host: str | None = None
+    started_at: float | None = None
+    sdk_version: str | None = None
+    forked_from: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+    definitions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    explicit: list[list[Any]] = field(default_factory=list)  # [path, [value] or [] if removed, last step before]
+    ended: bool = False
+    exit_code: int | None = None
+    runtime: float | None = None
+    preempting: bool = False
+
+    @classmethod
+    def load(cls, state: Mapping[str, Any]) -> Facts:
+        return cls(**{f.name: state[f.name] for f in fields(cls) if f.name in state})
+
+    def dump(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def learn(self, name: str, message: Any, last_step: int | None) -> None:
+        """Take in one record; `last_step` is the step of the last history row before it."""
+        if name == "run":
+            self._run(message)
+        elif name == "config":
+            _update(self.config, message)
+        elif name == "summary":
+            self._summary(message, last_step)
+        elif name == "metric":
+            self._definition(message)
+        elif name == "header":
+            self.sdk_version = message.version_info.producer or self.sdk_version
+        elif name == "telemetry":
+            self.sdk_version = self.sdk_version or message.cli_version or None
+        elif name == "environment":
+            self.metadata.update(environment(message))
+        elif name == "preempting":
+            self.preempting = True
+        elif name == "exit":
+            self.ended, self.exit_code = True, message.exit_code
+            self.runtime = float(message.runtime) if message.runtime else self.runtime
+
+    def _run(self, run: Any) -> None:
+        self.display_name = run.display_name or self.display_name
+        self.notes = run.notes or self.notes
+        self.tags = list(run.tags) or self.tags
+        self.group = run.run_group or self.group
+        self.job_type = run.job_type or self.job_type
+        self.sweep_id = run.sweep_id or self.sweep_id
+        self.host = run.host or self.host
+        self.sdk_version = self.sdk_version or run.telemetry.cli_version or None
+        if run.HasField("start_time") and self.started_at is None:
+            self.started_at = run.start_time.seconds + run.start_time.nanos / 1e9
+        if run.HasField("branch_point") and run.branch_point.run != run.run_id:
+            self.forked_from = f"{run.branch_point.run}@{int(run.branch_point.value)}"
+        if run.HasField("git"):
+            self.metadata["git"] = {"remote": run.git.remote_url, "commit": run.git.commit}
+        _update(self.config, run.config)
+        self._summary(run.summary, None)
+
+    def _summary(self, summary: Any, last_step: int | None) -> None:
+        changed = {tuple(_path(item)): [_value(item.value_json)] for item in summary.update}
+        changed |= {tuple(_path(item)): [] for item in summary.remove}
+        if changed:
+            kept = [one for one in self.explicit if tuple(one[0]) not in changed]
+            self.explicit = [*kept, *([list(path), value, last_step] for path, value in changed.items())]
+
+    def _definition(self, metric: Any) -> None:
+        name = metric.glob_name or metric.name
+        if not name or metric.expanded_from_glob:
+            return
+        known = {} if metric._control.overwrite else self.definitions.get(name, {})
+        asked = [one for one in AGGREGATES if getattr(metric.summary, one)]
+        if "best" in asked:
+            asked[asked.index("best")] = "best-max" if metric.goal == 2 else "best-min"
+        if asked:
+            known["summary"] = asked
+        if metric.step_metric:
+            known["step_metric"] = metric.step_metric
+        self.definitions[name] = known
+
+
+AGGREGATES = ("min", "max", "mean", "first", "last", "best", "copy", "none")
+
+
+def _path(item: Any) -> Sequence[str]:
+    return list(item.nested_key) or [item.key]
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _update(config: dict[str, Any], record: Any) -> None:
+    """Apply a config record. Nested keys go into nested dicts; `_wandb`, the SDK's own, is left out."""
+    for item in record.update:
+        *above, last = _path(item)
+        if (above or [last])[0] == "_wandb":
+            continue
+        place = config
+        for part in above:
+            inner = place.get(part)
+            if not isinstance(inner, dict):
+                inner = place[part] = {}
+            place = inner
+        place[last] = _value(item.value_json)
+    for item in record.remove:
+        *above, last = _path(item)
+        place = config
+        for part in above:
+            place = place.get(part) if isinstance(place.get(part), dict) else {}
+        place.pop(last, None)
+
+
+def environment(message: Any) -> dict[str, Any]:
+    """The fields of an environment record that are set, by name."""
+    result: dict[str, Any] = {}
+    for descriptor, value in message.ListFields():
+        if descriptor.name == "git":
+            result["git"] = {inner.name: one for inner, one in value.ListFields()}
+        elif isinstance(value, (str, int, float, bool)):
+            result[descriptor.name] = value
+        elif descriptor.type == descriptor.TYPE_STRING:
+            result[descriptor.name] = list(value)
+    return result
+
+
+def record(logs: Sequence[Facts], *, alive: bool, heartbeat_at: float | None, incomplete: str | None) -> RunRecord:
+    """One run from the facts of its logs, oldest first; the later log has the last word on what both say."""
+
+    def last(name: str) -> Any:
+        return next((value for one in reversed(logs) if (value := getattr(one, name)) is not None), None)
+
+    final = logs[-1]
+    definitions: dict[str, dict[str, Any]] = {}
+    config: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}
+    explicit: dict[tuple[str, ...], tuple[Sequence[Any], int | None]] = {}
+    for one in logs:
+        definitions |= one.definitions
+        config |= one.config
+        metadata |= one.metadata
+        for path, value, after in one.explicit:
+            explicit[tuple(path)] = (value, after)
+    if definitions:
+        metadata["define_metric"] = definitions
+    return RunRecord(
+        state=state(final, alive=alive),
+        source="local",
+        display_name=last("display_name"),
+        created_at=min((one.started_at for one in logs if one.started_at is not None), default=None),
+        heartbeat_at=heartbeat_at,
+        config=config,
+        rules=SummaryRules(
+            explicit=explicit,
+            definitions={name: tuple(d["summary"]) for name, d in definitions.items() if "summary" in d},
+        ),
+        tags=tuple(last("tags") or ()),
+        notes=last("notes"),
+        group=last("group"),
+        job_type=last("job_type"),
+        sweep_id=last("sweep_id"),
+        host=last("host"),
+        exit_code=final.exit_code,
+        runtime=final.runtime,
+        sdk_version=last("sdk_version"),
+        forked_from=logs[0].forked_from,
+        metadata=metadata,
+        incomplete=incomplete,
+    )
+
+
+def state(facts: Facts, *, alive: bool) -> str:
+    """The run's state as W&B names it: a log without an exit record is running, or its writer has crashed."""
+    if facts.ended:
+        if facts.exit_code == 0:
+            return "finished"
+        return "preempted" if facts.preempting else "failed"
+    if alive:
+        return "preempting" if facts.preempting else "running"
+    return "crashed"

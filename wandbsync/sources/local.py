@@ -1,0 +1,471 @@
+"""The local source: runs that training jobs write on this machine, found and read from their `.wandb` logs alone.
+
+`find` only stats; `identify` reads the first records of a log that is new; `LogReader` turns a log into long rows.
+What lies in `files/` is listed, and read only for what old SDKs did not write to the log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mimetypes
+import os
+import re
+import socket
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import EmptyLog, LogError, UsageError
+from ..model import CONSOLE, HISTORY, SYSTEM, Columns, FileRecord, Kind, RunRef, show_path, spell_path
+from .console import Console
+from .facts import Facts
+
+if TYPE_CHECKING:
+    from . import runlog
+
+QUIET = 300.0  # seconds without a write after which a log is given up, where its writer cannot be looked for
+SKIPPED = {".git", "node_modules", "__pycache__", "site-packages", ".venv", ".tox", ".mypy_cache"}
+
+
+# -- finding
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A log file as it stands now, from its stat alone."""
+
+    path: str
+    signature: str  # changes whenever there may be something to read
+    size: int  # bytes
+    modified_at: float  # unix seconds
+
+
+def find(folders: Iterable[Path]) -> tuple[list[Found], dict[str, str]]:
+    """All `.wandb` logs in and below the folders, each once however many links lead to it; and what was unreadable.
+
+    A folder may also be a run directory or a log itself. Raises UsageError if one does not exist.
+    """
+    found: dict[str, Found] = {}
+    problems: dict[str, str] = {}
+    seen: set[tuple[int, int]] = set()
+    waiting: list[str] = []
+    for folder in folders:
+        if not folder.exists():
+            raise UsageError(f"there is no folder {folder}")
+        waiting.append(os.path.realpath(folder))
+    linked: list[str] = []  # followed last, so that a log is known by its own path and not by `latest-run`
+    while waiting or linked:
+        place = waiting.pop() if waiting else os.path.realpath(linked.pop())
+        try:
+            status = os.stat(place)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            if not os.path.isdir(place):
+                if place.endswith(".wandb"):
+                    found[place] = _found(place)
+                continue
+            logs: list[str] = []
+            below: list[str] = []
+            with os.scandir(place) as entries:
+                for entry in entries:
+                    if entry.name.endswith(".wandb") and entry.name != ".wandb":
+                        (linked if entry.is_symlink() else logs).append(entry.path)
+                    elif entry.is_symlink():
+                        if entry.is_dir():
+                            linked.append(entry.path)
+                    elif entry.is_dir(follow_symlinks=False) and entry.name not in SKIPPED:
+                        below.append(entry.path)
+            for path in logs:
+                one = os.stat(path)
+                if (one.st_dev, one.st_ino) not in seen:
+                    seen.add((one.st_dev, one.st_ino))
+                    found[path] = _found(path)
+            if not logs:  # below a run directory lie only its files
+                waiting += below
+        except OSError as error:
+            problems[place] = f"cannot read {place}: {error.strerror or error}"
+    return sorted(found.values(), key=lambda one: one.path), problems
+
+
+def _found(path: str) -> Found:
+    status = os.stat(path)
+    folder = os.path.dirname(path)
+    around = [_mtime(folder), _mtime(os.path.join(folder, "files"))]
+    parts = [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, *around]
+    return Found(path, ":".join(map(str, parts)), status.st_size, status.st_mtime)
+
+
+def _mtime(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
+
+
+# -- whose log is it
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Whose log a file is; the same for as long as the file is the same."""
+
+    ref: RunRef
+    log_key: str  # the same for copies of one log
+    started_at: float | None
+    rewinds_to: int | None  # this log goes on from this step of its own run; later steps before it are void
+    offline: bool
+
+
+def identify(path: str, *, entity: str) -> Identity:
+    """Read a log's first records. `entity` is for runs that do not say whose they are. Raises LogError."""
+    from .runlog import head
+
+    who = head(path)
+    told = _told_entity(Path(path), who.run_id) if not who.entity else None
+    folder_settings = _settings(Path(path).parent.parent)
+    owner = who.entity or (told[0] if told else "") or folder_settings.get("entity", "")
+    project = who.project or (told[1] if told else "") or folder_settings.get("project", "") or "uncategorized"
+    branch = who.branch_point
+    return Identity(
+        RunRef(_clean(owner) or entity, _clean(project), _clean(who.run_id)),
+        who.key,
+        who.start_time,
+        branch[1] if branch and branch[0] == who.run_id else None,
+        Path(path).parent.name.startswith("offline-") if who.offline is None else who.offline,
+    )
+
+
+def _clean(name: str) -> str:
+    return name.strip().strip("/").replace("/", "_")
+
+
+def _told_entity(path: Path, run_id: str) -> tuple[str, str] | None:
+    """(entity, project) as the SDK told its own debug log at the end of the run."""
+    for log in (path.parent / "logs" / "debug.log", path.parent / "debug.log"):
+        try:
+            with log.open("rb") as file:
+                file.seek(max(0, log.stat().st_size - (256 << 10)))
+                text = file.read().decode("utf-8", "replace")
+        except OSError:
+            continue
+        told = re.findall(rf"finishing run ([^/\s]+)/([^/\s]+)/{re.escape(run_id)}\b", text)
+        if told:
+            return str(told[-1][0]), str(told[-1][1])
+    return None
+
+
+def _settings(folder: Path) -> dict[str, str]:
+    """The `settings` file of a wandb directory, where `wandb init` notes entity and project."""
+    import configparser
+
+    parser = configparser.ConfigParser(interpolation=None)
+    with contextlib.suppress(OSError, configparser.Error, UnicodeDecodeError):
+        parser.read(folder / "settings")
+    return dict(parser["default"]) if parser.has_section("default") else {}
+
+
+def writers() -> set[tuple[int, int]] | None:
+    """(device, inode) of every `.wandb` log that some process has open; None where the kernel does not tell."""
+    if not os.path.isdir("/proc/self/fd"):
+        return None
+    found: set[tuple[int, int]] = set()
+    for process in os.listdir("/proc"):
+        if not process.isdigit():
+            continue
+        try:
+            handles = os.listdir(f"/proc/{process}/fd")
+        except OSError:  # another user's, or gone
+            continue
+        for handle in handles:
+            with contextlib.suppress(OSError):
+                link = f"/proc/{process}/fd/{handle}"
+                if os.readlink(link).endswith(".wandb"):
+                    status = os.stat(link)
+                    found.add((status.st_dev, status.st_ino))
+    return found
+
+
+def is_alive(path: str, host: str | None, opened: set[tuple[int, int]] | None) -> bool:
+    """Whether somebody may still write to a log that has no exit record."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return False
+    if opened is not None and (status.st_dev, status.st_ino) in opened:
+        return True
+    if opened is not None and host == socket.gethostname() and status.st_uid == os.geteuid():
+        return False  # written on this machine by this user: we would have seen it open
+    return time.time() - status.st_mtime < QUIET
+
+
+# -- reading
+
+
+@dataclass(slots=True)
+class LogState:
+    """Where the reading of a log stands, besides the position in the file; JSON-able."""
+
+    facts: Facts = field(default_factory=Facts)
+    console: Console = field(default_factory=Console)
+    rows: int = 0  # history rows given so far
+    shift: int | None = None  # added to every step; None until the first row
+    last_step: int | None = None
+    last_time: float | None = None  # unix seconds of the newest row
+    dropped: int = 0  # rows beyond the step that a later log rewinds to
+    gaps: list[list[Any]] = field(default_factory=list)  # [start, end, reason]
+    copy_of: str | None = None
+
+    @classmethod
+    def load(cls, text: str) -> LogState:
+        state = json.loads(text)
+        facts, console = Facts.load(state.pop("facts", {})), Console.load(state.pop("console", {}))
+        return cls(facts=facts, console=console, **state)
+
+    def dump(self) -> str:
+        plain = asdict(self) | {"facts": self.facts.dump(), "console": self.console.dump()}
+        return json.dumps({name: value for name, value in plain.items() if value not in (None, [], {}, 0)})
+
+
+class Keys:
+    """The shown names of a run's key paths. Of two paths that look alike, the second is shown as its path."""
+
+    def __init__(self, known: Mapping[str, Sequence[str]] | None = None) -> None:
+        self.names = {tuple(path): name for name, path in (known or {}).items()}
+        self.taken = set(self.names.values())
+
+    def show(self, path: tuple[str, ...]) -> str:
+        name = self.names.get(path)
+        if name is None:
+            name = show_path(path)
+            if name in self.taken:
+                name = spell_path(path)
+            self.names[path] = name
+            self.taken.add(name)
+        return name
+
+    @property
+    def paths(self) -> dict[str, tuple[str, ...]]:
+        """The names that are not simply their path's only part."""
+        return {name: path for path, name in self.names.items() if path != (name,)}
+
+
+@dataclass(slots=True)
+class RunSoFar:
+    """What rows of a run there are already; reading a log moves it on."""
+
+    keys: Keys = field(default_factory=Keys)
+    last_step: int | None = None
+    samples: int = 0  # system rows
+    lines: int = 0  # console lines
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some rows of a log, and how far it has been read with them."""
+
+    streams: dict[str, Columns]
+    position: runlog.Position
+
+
+class LogReader:
+    """Reads one log from where its state says, as long rows of its run."""
+
+    def __init__(
+        self,
+        path: str,
+        run: RunSoFar,
+        state: LogState,
+        *,
+        position: Mapping[str, int] | None = None,
+        keep_until: int | None = None,
+        restarts: bool = False,
+    ) -> None:
+        """`keep_until`: drop rows of later steps, a later log rewinds to it. `restarts`: an offline log of a run that
+        has rows already; if it begins at step 0 it goes on after them, as `wandb sync` has it."""
+        self.path = path
+        self.run = run
+        self.state = state
+        self.position = position
+        self.keep_until = keep_until
+        self.restarts = restarts
+
+    def pieces(self) -> Iterator[Piece]:
+        """The rows that are new, window by window. Raises LogError."""
+        from . import runlog
+
+        start = runlog.Position(**self.position) if self.position else None
+        names: list[str] = []  # of the reader's key numbers
+        for window in runlog.windows(self.path, start):
+            for path in window.history.paths[len(names) :]:
+                names.append(self.run.keys.show(path))
+            steps = self._steps(window.history)
+            self._learn(window, steps)
+            self._note_time(window.history)
+            self._note_time(window.system)
+            streams = {
+                HISTORY: self._history(window.history, steps, names),
+                SYSTEM: self._samples(window.system, names),
+                CONSOLE: self._lines(window.printed),
+            }
+            self.state.gaps += [[gap.start, gap.end, gap.reason] for gap in window.gaps]
+            yield Piece({name: columns for name, columns in streams.items() if len(columns)}, window.position)
+
+    def _steps(self, rows: runlog.Rows) -> Any:
+        """The step of each row in its run; rows without one are counted on, as the server does."""
+        import numpy as np
+
+        from .runlog import NO_STEP
+
+        state, run = self.state, self.run
+        steps = rows.steps
+        if not len(steps):
+            return steps
+        missing = steps == NO_STEP
+        if missing.any():
+            begin = 0 if run.last_step is None else run.last_step + 1
+            steps = np.where(missing, begin + np.cumsum(missing) - 1, steps)
+        if state.shift is None:
+            first = int(steps[0])
+            state.shift = 0
+            if self.restarts and run.last_step is not None and first == 0 and not missing.any():
+                state.shift = run.last_step + 1
+        return steps + (0 if missing.any() else state.shift)
+
+    def _learn(self, window: runlog.Window, steps: Any) -> None:
+        for event in window.events:
+            last = int(steps[event.rows_before - 1]) if event.rows_before else self.state.last_step
+            self.state.facts.learn(event.name, event.message, last)
+        if len(steps):
+            self.state.last_step = int(steps[-1])
+            self.state.rows += len(steps)
+
+    def _note_time(self, rows: runlog.Rows) -> None:
+        for number, path in enumerate(rows.paths):
+            if path == ("_timestamp",):
+                times = rows.value[rows.key == number]
+                if len(times):
+                    self.state.last_time = max(float(times.max()), self.state.last_time or 0.0)
+
+    def _history(self, rows: runlog.Rows, steps: Any, names: list[str]) -> Columns:
+        import numpy as np
+
+        count = len(steps)
+        row, keep = rows.row, None
+        if self.keep_until is not None and count and int(steps.max()) > self.keep_until:
+            kept = steps <= self.keep_until
+            keep, count = kept[row], int(kept.sum())
+            self.state.dropped += len(steps) - count
+            steps_kept = steps[kept]
+        else:
+            steps_kept = steps
+        if len(steps_kept):
+            top = int(steps_kept.max())
+            self.run.last_step = top if self.run.last_step is None else max(top, self.run.last_step)
+        columns = Columns(names, rows.key, steps[row] if len(row) else np.empty(0, np.int64), rows.value, rows.kind,
+                          _texts(rows.text, len(row)), count)
+        return columns if keep is None else _chosen(columns, keep)
+
+    def _samples(self, rows: runlog.Rows, names: list[str]) -> Columns:
+        import numpy as np
+
+        count = len(rows.steps)
+        numbers = np.arange(self.run.samples, self.run.samples + count, dtype=np.int64)
+        self.run.samples += count
+        return Columns(names, rows.key, numbers[rows.row], rows.value, rows.kind, _texts(rows.text, len(rows.row)), count)
+
+    def _lines(self, printed: Sequence[runlog.Printed]) -> Columns:
+        import numpy as np
+        import pyarrow as pa
+
+        console = self.state.console
+        lines = [line for one in printed for line in console.write(one.stream, one.time, one.text)]
+        if self.state.facts.ended:
+            lines += console.close()
+        count = len(lines)
+        first = self.run.lines
+        self.run.lines += count
+        return Columns(
+            ("stderr", "stdout"),
+            np.fromiter((stream == "stdout" for stream, _, _ in lines), np.int32, count),
+            np.arange(first, first + count, dtype=np.int64),
+            np.array([np.nan if at is None else at for _, at, _ in lines], np.float64),
+            np.full(count, Kind.LINE, np.uint8),
+            pa.array([text for _, _, text in lines], pa.large_string()),
+            count,
+        )
+
+
+def _texts(texts: Mapping[int, str], count: int) -> Any:
+    import pyarrow as pa
+
+    if not texts:
+        return None
+    column: list[str | None] = [None] * count
+    for i, text in texts.items():
+        column[i] = text
+    return pa.array(column, pa.large_string())
+
+
+def _chosen(columns: Columns, keep: Any) -> Columns:
+    import pyarrow as pa
+
+    text = None if columns.text is None else columns.text.filter(pa.array(keep))
+    return Columns(
+        columns.names, columns.key[keep], columns.step[keep], columns.value[keep], columns.kind[keep], text, columns.rows
+    )
+
+
+# -- files
+
+
+def list_files(path: str) -> list[FileRecord]:
+    """The files of the run that a log belongs to: what lies below `files/` beside it."""
+    top = Path(path).parent / "files"
+    records = []
+    for folder, _, names in os.walk(top):
+        for name in names:
+            file = Path(folder, name)
+            with contextlib.suppress(OSError):
+                status = file.stat()
+                records.append(
+                    FileRecord(
+                        file.relative_to(top).as_posix(),
+                        status.st_size,
+                        status.st_mtime,
+                        mimetypes.guess_type(name)[0],
+                        local_path=str(file),
+                    )
+                )
+    return sorted(records, key=lambda one: one.name)
+
+
+def read_metadata(path: str) -> dict[str, Any]:
+    """`wandb-metadata.json` of a run whose SDK did not write its environment to the log; {} if there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        metadata = json.loads((Path(path).parent / "files" / "wandb-metadata.json").read_text(encoding="utf-8"))
+        if isinstance(metadata, dict):
+            return metadata
+    return {}
+
+
+__all__ = [
+    "EmptyLog",
+    "Found",
+    "Identity",
+    "Keys",
+    "LogError",
+    "LogReader",
+    "LogState",
+    "Piece",
+    "RunSoFar",
+    "find",
+    "identify",
+    "is_alive",
+    "list_files",
+    "read_metadata",
+    "writers",
+]

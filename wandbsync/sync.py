@@ -1,0 +1,404 @@
+"""One pass: list -> plan -> read -> commit -> report. The command and the daemon both call this.
+
+Runs are read one after the other and committed together, many small ones or a part of a large one at a time, so that
+memory is bounded and a crash loses only what was not committed: the next pass goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from .cache import Cache, LogCursor, Share
+from .errors import EmptyLog, LogError, ReplacedLog
+from .model import CONSOLE, HISTORY, SYSTEM, Columns, RunRef
+from .plan import Action, Copy, Cut, Forget, Known, Listed, Look, Read, Rename, plan
+from .sources import facts, local
+
+COMMIT_VALUES = 1_000_000  # values held in memory before they are committed
+COMMIT_RUNS = 400
+COMMIT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something that could not be synced: the log or folder, why, and what to try next."""
+
+    subject: str
+    reason: str
+    harmless: bool = False  # nothing is missing: there is nothing to read yet
+
+
+@dataclass(slots=True)
+class SyncReport:
+    """What a pass found and did."""
+
+    logs: int = 0  # found
+    planned: list[Action] = field(default_factory=list)
+    runs: int = 0  # that got new rows or changed
+    new_runs: int = 0
+    rows: int = 0  # history rows
+    values: int = 0  # of all streams
+    bytes_read: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # what was done differently than one might expect
+    seconds: float = 0.0
+    dry_run: bool = False
+
+    @property
+    def partial(self) -> bool:
+        return any(not problem.harmless for problem in self.problems)
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a pass is; given to the `progress` callable as it goes."""
+
+    bytes_total: int = 0
+    bytes_done: int = 0
+    runs_total: int = 0
+    runs_done: int = 0
+    rows: int = 0
+
+
+def sync_local(
+    cache: Cache,
+    folders: Sequence[Path],
+    *,
+    entity: str = "local",
+    dry_run: bool = False,
+    full: bool = False,
+    progress: Callable[[Progress], None] = lambda _: None,
+    now: Callable[[], float] = time.time,
+) -> SyncReport:
+    """Bring the runs logged below `folders` into the cache.
+
+    A second pass over an unchanged tree only stats. One log that cannot be read does not stop the others: it is in the
+    report. Raises CacheError or CacheBusy if the cache cannot be written; what was committed stays.
+    """
+    started, began = now(), time.perf_counter()
+    report = SyncReport(dry_run=dry_run)
+    known = {} if dry_run and not cache.exists() else cache.logs()
+    listed = _list(cache, folders, known, entity, report)
+    last_steps = {} if dry_run and not cache.exists() else cache.last_steps()
+    report.planned = list(plan(listed, _known(known), last_steps, full=full))
+    if not dry_run:
+        _Pass(cache, report, progress, started).run(report.planned)
+        planned = {action.ref for action in report.planned}
+        cache.checked({known[log.path][0] for log in listed if log.path in known} - planned, started)
+        for folder in folders:
+            cache.synced("local", str(folder.resolve()), started)
+    report.seconds = time.perf_counter() - began
+    return report
+
+
+def _list(
+    cache: Cache,
+    folders: Sequence[Path],
+    known: dict[str, tuple[RunRef, LogCursor]],
+    entity: str,
+    report: SyncReport,
+) -> list[Listed]:
+    """What lies in the folders. Only logs that are new, or whose run nobody could name yet, are opened."""
+    found, unreadable = local.find(folders)
+    report.logs = len(found)
+    before = cache.problems() if cache.exists() else {}
+    problems: dict[str, tuple[str, str | None]] = {path: (reason, None) for path, reason in unreadable.items()}
+    listed = []
+    for log in found:
+        ref, cursor = known.get(log.path, (None, None))
+        if cursor is not None and ref is not None:
+            same_file = cursor.signature.split(":")[:2] == log.signature.split(":")[:2]
+            if log.path in before and before[log.path][1] == log.signature:
+                problems[log.path] = before[log.path]
+            if cursor.signature == log.signature or (same_file and ref.entity != entity):
+                listed.append(_listed(log, ref, cursor.log_key, cursor.started_at, cursor.rewinds_to))
+                continue
+        elif log.path in before and before[log.path][1] == log.signature:
+            problems[log.path] = before[log.path]
+            continue
+        try:
+            who = local.identify(log.path, entity=entity)
+        except EmptyLog as error:
+            report.problems.append(Problem(log.path, error.line(), harmless=True))
+        except LogError as error:
+            problems[log.path] = (error.line(), log.signature)
+        else:
+            listed.append(_listed(log, who.ref, who.log_key, who.started_at, who.rewinds_to, who.offline))
+    report.problems += [Problem(path, reason) for path, (reason, _) in sorted(problems.items())]
+    if cache.exists() and not report.dry_run:
+        here = {log.path for log in found}
+        news = {path: one for path, one in problems.items() if before.get(path) != one}
+        gone = [path for path in before if path in here and path not in problems]
+        if news or gone:
+            cache.note_problems(news, gone, time.time())
+    return listed
+
+
+def _listed(
+    log: local.Found,
+    ref: RunRef,
+    log_key: str,
+    started_at: float | None,
+    rewinds_to: int | None,
+    offline: bool = False,
+) -> Listed:
+    return Listed(log.path, log.signature, log.size, ref, log_key, started_at, rewinds_to, offline)
+
+
+def _known(logs: dict[str, tuple[RunRef, LogCursor]]) -> list[Known]:
+    return [
+        Known(
+            path,
+            cursor.signature,
+            ref,
+            cursor.log_key,
+            int(cursor.signature.split(":")[2]),
+            json.loads(cursor.position).get("offset", 0),
+            cursor.started_at,
+            cursor.rewinds_to,
+            cursor.status,
+        )
+        for path, (ref, cursor) in logs.items()
+    ]
+
+
+@dataclass(slots=True)
+class _Open:
+    """A run being read: its next share, and the reading states of all its logs."""
+
+    ref: RunRef
+    revision: int | None
+    so_far: local.RunSoFar
+    before: dict[str, LogCursor]
+    states: dict[str, local.LogState]
+    generation: int | None = None
+    new: bool = False
+    streams: dict[str, list[Columns]] = field(default_factory=dict)
+    cursors: dict[str, LogCursor] = field(default_factory=dict)  # to be stored with the next share
+    moved: list[str] = field(default_factory=list)
+    values: int = 0
+
+
+class _Pass:
+    """Carries out a plan."""
+
+    def __init__(
+        self, cache: Cache, report: SyncReport, progress: Callable[[Progress], None], started: float
+    ) -> None:
+        self.cache = cache
+        self.report = report
+        self.tell = progress
+        self.started = started
+        self.at = Progress()
+        self.shares: list[Share] = []
+        self.values = 0
+        self.since = time.monotonic()
+        self.problems: dict[str, tuple[str, str | None]] = {}
+        self.up_to_date: list[RunRef] = []
+        self._opened: set[tuple[int, int]] | None | bool = False  # not asked yet
+
+    def run(self, actions: Iterable[Action]) -> None:
+        groups: dict[RunRef, list[Action]] = {}
+        for action in actions:
+            ref = action.to if isinstance(action, Rename) else action.into if isinstance(action, Forget) else action.ref
+            groups.setdefault(ref, []).append(action)
+        self.at.runs_total = len(groups)
+        self.at.bytes_total = sum(a.size for a in self.report.planned if isinstance(a, Read))
+        self.tell(self.at)
+        try:
+            for ref, todo in groups.items():
+                try:
+                    self._run(ref, todo)
+                except _Overtaken:
+                    self.report.notes.append(f"another process is syncing {ref}; the next sync goes on with it")
+                self.at.runs_done += 1
+                self.tell(self.at)
+            self._flush()
+        finally:
+            if self.problems:
+                self.cache.note_problems(self.problems, (), self.started)
+            self.cache.checked(self.up_to_date, self.started)
+
+    def _run(self, ref: RunRef, actions: Sequence[Action]) -> None:
+        """Everything that is to be done for one run."""
+        for action in actions:
+            if isinstance(action, Rename):
+                self.cache.rename(action.ref, action.to)
+            elif isinstance(action, Forget):
+                self.cache.forget(action.ref)
+            elif isinstance(action, Cut):
+                self.cache.cut(ref, action.last)
+                self.report.notes.append(f"{ref} was rewound to step {action.last}")
+        run = self._open(ref, again=any(isinstance(a, Read) and a.reason == "again" for a in actions))
+        looks = [action for action in actions if isinstance(action, Look)]
+        for action in actions:
+            if isinstance(action, Read):
+                self._read(run, action)
+            elif isinstance(action, Copy):
+                state = local.LogState(copy_of=action.of)
+                run.cursors[action.log.path] = self._cursor(action.log, "{}", state, "copy")
+        for look in looks:
+            if not self._alive(look.path, run.states[look.path]):
+                run.cursors[look.path] = run.before[look.path]
+        if run.cursors:
+            self._share(run, last=True)
+        else:
+            self.up_to_date.append(ref)
+
+    def _open(self, ref: RunRef, *, again: bool) -> _Open:
+        revision = self.cache.revision(ref)
+        before: dict[str, LogCursor] = {}
+        so_far = local.RunSoFar()
+        if revision is not None:
+            before = {path: one for path, one in self.cache.log_cursors(ref).items() if one.status != "copy"}
+            if not again:
+                rows, last_step = self.cache.stream_rows(ref)
+                keys = local.Keys(self.cache.key_paths(ref))
+                so_far = local.RunSoFar(keys, last_step, rows.get(SYSTEM, 0), rows.get(CONSOLE, 0))
+        states = {path: local.LogState.load(one.state) for path, one in before.items()}
+        generation = self.cache.new_generation() if again and revision is not None else None
+        return _Open(ref, revision, so_far, before, states, generation, new=revision is None)
+
+    def _read(self, run: _Open, action: Read) -> None:
+        """Read what is new in one log; commit on the way if it is much."""
+        log = action.log
+        was = action.moved_from or log.path
+        position: dict[str, int] = json.loads(run.before[was].position) if action.start else {}
+        state = run.states.pop(was, local.LogState())
+        if action.reason == "again":
+            state = local.LogState()
+        if action.moved_from:
+            run.moved.append(was)
+        run.states[log.path] = state
+        reader = local.LogReader(
+            log.path,
+            run.so_far,
+            state,
+            position=position or None,
+            keep_until=action.keep_until,
+            restarts=action.restarts,
+        )
+        gaps = len(state.gaps)
+        reached = json.dumps(position)
+        done = action.start
+        try:
+            for piece in reader.pieces():
+                reached = json.dumps(asdict(piece.position))
+                for name, columns in piece.streams.items():
+                    run.streams.setdefault(name, []).append(columns)
+                    run.values += len(columns)
+                    if name == HISTORY:
+                        self.report.rows += columns.rows
+                        self.at.rows += columns.rows
+                run.cursors[log.path] = self._cursor(log, reached, state, "open", partial=True)
+                self.at.bytes_done += piece.position.offset - done
+                done = piece.position.offset
+                self.tell(self.at)
+                if run.values + self.values >= COMMIT_VALUES:
+                    self._share(run, last=False)
+                    self._flush(run)
+        except LogError as error:
+            reason = error.line()
+            if isinstance(error, ReplacedLog):
+                reason = f"{log.path} is not the file that was read before; its rows are kept (sync --full reads it anew)"
+            if not isinstance(error, EmptyLog):
+                self.problems[log.path] = (reason, log.signature)
+            self.report.problems.append(Problem(log.path, reason, harmless=isinstance(error, EmptyLog)))
+        for start, end, reason in state.gaps[gaps:]:
+            self.report.problems.append(Problem(log.path, f"bytes {start:,} to {end:,} cannot be read: {reason}"))
+        self.report.bytes_read += max(0, done - action.start)
+        run.cursors[log.path] = self._cursor(log, reached, state, "open")
+
+    def _cursor(
+        self, log: Listed, position: str, state: local.LogState, status: str, *, partial: bool = False
+    ) -> LogCursor:
+        signature = log.signature + ":partial" if partial else log.signature
+        return LogCursor(
+            log.path, log.log_key, signature, position, log.started_at, log.rewinds_to, status, state.dump()
+        )
+
+    # -- state
+
+    def _opened_logs(self) -> set[tuple[int, int]] | None:
+        if isinstance(self._opened, bool):
+            self._opened = local.writers()
+        return self._opened
+
+    def _alive(self, path: str, state: local.LogState) -> bool:
+        return not state.facts.ended and local.is_alive(path, state.facts.host, self._opened_logs())
+
+    # -- commit
+
+    def _share(self, run: _Open, *, last: bool) -> None:
+        """Put what was read of a run into the next commit. `last`: there is no more of it."""
+        states = sorted(run.states.items(), key=lambda item: (item[1].facts.started_at or 0.0, item[0]))
+        alive = {path: self._alive(path, state) for path, state in states}
+        if last:
+            for path, cursor in run.cursors.items():
+                if cursor.status != "copy":
+                    state = run.states[path]
+                    status = "ended" if state.facts.ended else "open" if alive[path] else "crashed"
+                    if not state.facts.metadata:
+                        state.facts.metadata = local.read_metadata(path)
+                    run.cursors[path] = replace(cursor, status=status, state=state.dump())
+        gaps = sum(len(state.gaps) for _, state in states)
+        beats = [state.last_time for _, state in states if state.last_time is not None]
+        record = facts.record(
+            [state.facts for _, state in states],
+            alive=any(alive.values()),
+            heartbeat_at=max(beats, default=None),
+            incomplete=f"{gaps} damaged places in its log" if gaps else None if last else "still being read",
+        )
+        files = [file for path, _ in states for file in local.list_files(path)] if last else None
+        unique = {file.name: file for file in files} if files is not None else None
+        self.shares.append(
+            Share(
+                run.ref,
+                run.revision,
+                record,
+                streams=run.streams,
+                paths=run.so_far.keys.paths,
+                files=None if unique is None else list(unique.values()),
+                logs=list(run.cursors.values()) if run.generation is None or last else (),
+                forget_logs=run.moved,
+                generation=run.generation,
+                publish=run.generation is None or last,
+            )
+        )
+        if last:
+            self.report.runs += 1
+            self.report.new_runs += run.new
+        self.values += run.values
+        self.report.values += run.values
+        run.streams, run.values, run.moved = {}, 0, []
+        if run.generation is None:
+            run.cursors = {}
+        if len(self.shares) >= COMMIT_RUNS or self.values >= COMMIT_VALUES or self._overdue():
+            self._flush(run)
+
+    def _overdue(self) -> bool:
+        return time.monotonic() - self.since > COMMIT_SECONDS
+
+    def _flush(self, run: _Open | None = None) -> None:
+        """Commit the shares at hand; `run` goes on from the revision it got."""
+        shares, self.shares, self.values, self.since = self.shares, [], 0, time.monotonic()
+        if not shares:
+            return
+        landed = self.cache.commit(shares)
+        for share, revision in zip(shares, landed, strict=True):
+            if revision is not None:
+                self.up_to_date.append(share.ref)
+            if run is not None and share.ref == run.ref:
+                if revision is None:
+                    raise _Overtaken
+                run.revision = revision
+            elif revision is None:
+                self.report.notes.append(f"another process is syncing {share.ref}; the next sync goes on with it")
+
+
+class _Overtaken(Exception):  # noqa: N818 - a signal within a pass
+    """Another process committed to the run being read."""
