@@ -5,6 +5,7 @@
         NotFound            2  no such project, run, metric or file in the cache; names near matches
       NotSignedIn           4  the server wants an API key
       Unreachable           5  the source cannot be reached and nothing is cached
+        NothingCached       5  the cache is empty, and no source was named
       CacheBusy             6  another process holds what this command needs
       CacheError            1  the cache cannot be read or written
         NewerCache          1  a newer wandbsync wrote it
@@ -55,6 +56,10 @@ class NotSignedIn(WandbsyncError):
 
 class Unreachable(WandbsyncError):
     exit_code = 5
+
+
+class NothingCached(Unreachable):
+    hint = "`wandbsync sync --local DIR` reads the runs below a folder"
 
 
 class CacheBusy(WandbsyncError):

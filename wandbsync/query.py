@@ -358,6 +358,59 @@ def check_metrics(cache: Cache, ref: RunRef, keys: Iterable[str]) -> None:
             raise NotFound(f"no metric {key} in {ref}", hint=_near(key, [k for k in known if not k.startswith("_")]))
 
 
+def plot_metrics(
+    cache: Cache, refs: Sequence[RunRef], names: Sequence[str], *, all_metrics: bool, include_system: bool
+) -> list[str]:
+    """The metrics to draw: those named, or all numeric ones. Raises NotFound for one that none of the runs logged."""
+    if not names and not all_metrics:
+        raise UsageError("there is no metric to draw", hint="name some with --metrics, or use --all-metrics")
+    known: dict[str, str] = {}
+    for ref in refs:
+        metrics = list_metrics(cache, ref, include_system=include_system or not all_metrics)
+        known |= {key: entry["type"] for key, entry in metrics.items() if key not in known or entry["type"] == "numeric"}
+    missing = [name for name in names if name not in known]
+    if missing:
+        where = str(refs[0]) if len(refs) == 1 else f"any of the {len(refs)} runs"
+        shown = [key for key in known if not key.startswith(("_", "system"))]
+        raise NotFound(f"no metric {', '.join(missing)} in {where}", hint=_near(missing[0], shown))
+    if all_metrics:
+        return list(dict.fromkeys([*names, *(key for key, kind in known.items() if kind in ("numeric", "boolean"))]))
+    return list(dict.fromkeys(names))
+
+
+def cache_info(cache: Cache) -> dict[str, Any]:
+    """What is in the cache."""
+    import os
+
+    def size(top: str) -> int:
+        return sum(
+            os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(cache.folder / top) for name in names
+        )
+
+    with catalog.translated(cache.folder):
+        one = cache.con.execute(
+            "SELECT (SELECT count(*) FROM projects), (SELECT count(*) FROM runs), "
+            "(SELECT coalesce(sum(rows), 0) FROM runs), (SELECT count(*) FROM segments WHERE removed_at IS NULL), "
+            "(SELECT coalesce(sum(count), 0) FROM segments WHERE removed_at IS NULL), "
+            "(SELECT coalesce(sum(bytes), 0) FROM segments WHERE removed_at IS NULL), "
+            "(SELECT max(synced_at) FROM checks), (SELECT count(*) FROM problems)"
+        ).fetchone()
+        journal = cache.con.execute("PRAGMA journal_mode").fetchone()[0]
+    return {
+        "folder": str(cache.folder),
+        "projects": one[0],
+        "runs": one[1],
+        "rows": one[2],
+        "values": one[4],
+        "segments": one[3],
+        "segment_bytes": one[5],
+        "total_bytes": size("."),
+        "journal": journal,
+        "problems": one[7],
+        "synced_at": timestamp(one[6]),
+    }
+
+
 # -- SQL
 
 

@@ -441,6 +441,13 @@ class Cache:
         with catalog.translated(self.folder), catalog.transaction(self.con):
             self.con.execute("INSERT OR REPLACE INTO sources VALUES (?, ?, ?)", (kind, location, at))
 
+    def sources(self, kind: str) -> dict[str, float]:
+        """The places of this kind that were synced, and when (unix seconds)."""
+        with catalog.translated(self.folder):
+            return dict(
+                map(tuple, self.con.execute("SELECT location, synced_at FROM sources WHERE kind = ?", (kind,)))
+            )
+
     def note_problems(
         self, found: Mapping[str, tuple[str, str | None]], gone: Iterable[str], at: float
     ) -> None:

@@ -72,4 +72,4 @@ def padded(low: float, high: float, padding: float = PADDING) -> tuple[float, fl
 def padded_log(low: float, high: float) -> tuple[float, float]:
     room = (math.log10(high) - math.log10(low)) * PADDING
     ratio = 10.0**room if room > 1e-12 else 1.05
-    return max(low / ratio, 5e-324), high * ratio
+    return max(low / ratio, 5e-324), min(high * ratio, 1e308)

@@ -150,7 +150,7 @@ def history_row(payload: bytes) -> tuple[dict[Path, str], int | None]:
             cells.update((path + rest, leaf) for rest, leaf in leaves(text))
         else:
             cells[path] = text
-            parts = parts or (path[-1] == "_type" and len(path) > 1)
+        parts = parts or (path[-1] == "_type" and len(path) > 1)
     return _assembled(cells) if parts else cells, message.step.num if message.HasField("step") else None
 
 

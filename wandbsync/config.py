@@ -1,0 +1,152 @@
+"""Settings: a TOML file and the environment become one frozen Config; every problem is named at once.
+
+Environment beats file, file beats default. `config/wandbsync.toml` lists every key with its default and what it means.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings. Durations are seconds."""
+
+    cache_dir: Path
+    max_age: float = 300.0  # how old an answer may be before a command looks at the source again
+    local_folders: tuple[Path, ...] = ()  # watched for `wandb/run-*` besides those synced by hand
+    local_entity: str = "local"  # of local runs that do not say whose they are
+    default_entity: str | None = None  # tried first for a project named without one
+    file: Path | None = None  # where it was read from
+
+
+def default_cache_dir(env: Mapping[str, str] = os.environ) -> Path:
+    base = env.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "wandbsync"
+
+
+def default_file(env: Mapping[str, str] = os.environ) -> Path:
+    base = env.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "wandbsync" / "wandbsync.toml"
+
+
+def parse_duration(text: str | float) -> float:
+    """`90`, `90s`, `5m`, `2h` or `1d` as seconds; ValueError for anything else."""
+    if isinstance(text, bool):
+        raise ValueError(f"{text!r} is not a duration such as 90s, 5m, 2h, 1d")
+    if isinstance(text, (int, float)):
+        text = str(text)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|h|d)?\s*", text)
+    if not match:
+        raise ValueError(f"{text!r} is not a duration such as 90s, 5m, 2h, 1d")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2] or "s"]
+
+
+def show_duration(seconds: float) -> str:
+    """Seconds the way `parse_duration` reads them."""
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size and seconds % size == 0:
+            return f"{int(seconds // size)}{unit}"
+    return f"{seconds:g}s"
+
+
+def _folder(value: Any) -> Path:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{value!r} is not a folder")
+    return Path(value).expanduser()
+
+
+def _folders(value: Any) -> tuple[Path, ...]:
+    if not isinstance(value, list):
+        raise ValueError(f"{value!r} is not a list of folders")
+    return tuple(_folder(one) for one in value)
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip() or "/" in value:
+        raise ValueError(f"{value!r} is not a name")
+    return value.strip()
+
+
+# key in the file -> (field of Config, how to read it, environment variables that beat it)
+KEYS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
+    "cache.dir": ("cache_dir", _folder, ("WANDBSYNC_CACHE_DIR",)),
+    "cache.max_age": ("max_age", parse_duration, ("WANDBSYNC_MAX_AGE",)),
+    "local.folders": ("local_folders", _folders, ()),
+    "local.entity": ("local_entity", _name, ("WANDBSYNC_LOCAL_ENTITY",)),
+    "server.entity": ("default_entity", _name, ("WANDB_ENTITY",)),
+}
+
+
+def load(
+    file: Path | None = None, *, cache_dir: Path | None = None, env: Mapping[str, str] = os.environ
+) -> Config:
+    """Read the settings. `file` must exist if it is given here or in WANDBSYNC_CONFIG. Raises UsageError."""
+    named = file or (Path(env["WANDBSYNC_CONFIG"]) if env.get("WANDBSYNC_CONFIG") else None)
+    path = named or default_file(env)
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    if path.exists() or named:
+        values, problems = _read(path)
+    for key, (_, _, variables) in KEYS.items():
+        for variable in variables:
+            if env.get(variable):
+                values[key] = env[variable]
+    fields: dict[str, Any] = {"cache_dir": default_cache_dir(env), "file": path if path.exists() else None}
+    for key, value in values.items():
+        field, read, _ = KEYS[key]
+        try:
+            fields[field] = read(value)
+        except ValueError as error:
+            problems.append(f"{key}: {error}")
+    if problems:
+        raise UsageError(
+            f"the config {path} has {len(problems)} problem{'s' * (len(problems) > 1)}: {'; '.join(problems)}",
+            hint="`wandbsync config init` writes a commented example",
+        )
+    if cache_dir is not None:
+        fields["cache_dir"] = cache_dir
+    return Config(**fields)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the config {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"the config {path} is not TOML: {error}") from error
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for table, content in tables.items():
+        if not isinstance(content, dict):
+            problems.append(f"{table}: there is no such key")
+            continue
+        for name, value in content.items():
+            key = f"{table}.{name}"
+            if key in KEYS:
+                values[key] = value
+            else:
+                problems.append(f"{key}: there is no such key (there is {', '.join(KEYS)})")
+    return values, problems
+
+
+def example() -> str:
+    """The commented example, with every key at its default."""
+    here = Path(__file__).parent
+    packaged = here / "wandbsync.toml"  # put there by the build; in a checkout it lies in config/
+    path = packaged if packaged.exists() else here.parent / "config" / "wandbsync.toml"
+    return path.read_text(encoding="utf-8")

@@ -1,0 +1,209 @@
+"""How results look: tables and JSON to stdout, talk and progress to stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from .cache.catalog import plain
+if TYPE_CHECKING:
+    from .config import Config
+    from .plot import PlotResult
+    from .sync import Progress, SyncReport
+
+
+def show_json(value: Any) -> None:
+    """One JSON document; NaN and infinities as W&B writes them, as strings."""
+    click.echo(json.dumps(plain(value), ensure_ascii=False, indent=2))
+
+
+def show_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], out: TextIO | None = None) -> None:
+    """Aligned columns; numbers to the right."""
+    cells = [[show_cell(value) for value in row] for row in rows]
+    widths = [max([_width(header), *(_width(row[i]) for row in cells)]) for i, header in enumerate(headers)]
+    right = [bool(cells) and all(_is_number(row[i]) for row in cells) for i in range(len(headers))]
+
+    def line(row: Sequence[str]) -> str:
+        parts = []
+        for text, width, to_right in zip(row, widths, right, strict=True):
+            gap = " " * (width - _width(text))
+            parts.append(gap + text if to_right else text + gap)
+        return "  ".join(parts).rstrip()
+
+    click.echo(line(headers), file=out)
+    click.echo("  ".join("-" * width for width in widths), file=out)
+    for row in cells:
+        click.echo(line(row), file=out)
+
+
+def show_cell(value: Any) -> str:
+    """One value on one line."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, (dict, list, tuple)):
+        value = json.dumps(plain(value), ensure_ascii=False, default=str)
+    return "".join(char if char.isprintable() else " " for char in str(value))
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace(",", ""))
+    except ValueError:
+        return text == ""
+    return True
+
+
+def _width(text: str) -> int:
+    """Columns on a terminal."""
+    return sum(
+        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+    )
+
+
+def shorten(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def show_size(size: float) -> str:
+    """Bytes for people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(size) < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def show_count(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else show_cell(value)
+
+
+def ago(timestamp: str | None) -> str:
+    """How long ago an ISO timestamp is: 20s, 5m, 3h, 2d."""
+    if not timestamp:
+        return "never"
+    then = datetime.fromisoformat(timestamp.replace("Z", "+00:00"))
+    seconds = max(0.0, (datetime.now(timezone.utc) - then).total_seconds())
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)}{unit} ago"
+    return f"{int(seconds)}s ago"
+
+
+def summary_line(summary: dict[str, Any]) -> str:
+    """The first plain values of a summary, for one line of a table."""
+    flat = {key: value for key, value in summary.items() if not key.startswith("_") and not isinstance(value, (dict, list))}
+    text = ", ".join(f"{key}={shorten(show_cell(value), 20)}" for key, value in list(flat.items())[:3])
+    return f"{text} (+{len(flat) - 3})" if len(flat) > 3 else text
+
+
+def report_line(report: SyncReport) -> str:
+    """What a sync did, on one line."""
+    if not report.planned:
+        return f"up to date: {report.logs} logs, nothing new ({report.seconds:.2f} s)"
+    return (
+        f"synced {report.runs} runs ({report.new_runs} new), {report.rows:,} rows, {report.values:,} values from "
+        f"{show_size(report.bytes_read)} in {report.seconds:.2f} s"
+    )
+
+
+def report_fields(report: SyncReport) -> dict[str, Any]:
+    """A sync's report as JSON."""
+    return {
+        "logs": report.logs,
+        "planned": [str(action) for action in report.planned],
+        "runs": report.runs,
+        "new_runs": report.new_runs,
+        "rows": report.rows,
+        "values": report.values,
+        "bytes_read": report.bytes_read,
+        "problems": [fields(problem) for problem in report.problems],
+        "notes": report.notes,
+        "seconds": report.seconds,
+        "dry_run": report.dry_run,
+        "partial": report.partial,
+    }
+
+
+def plot_fields(result: PlotResult) -> dict[str, Any]:
+    """What became of one metric, as JSON."""
+    return {
+        "metric": result.metric,
+        "path": str(result.path) if result.path else None,
+        "runs": [run.run_id for run in result.runs],
+        "points": list(result.points),
+        "non_finite": list(result.non_finite),
+        "skipped": list(result.skipped),
+        "error": result.error,
+    }
+
+
+def config_fields(config: Config) -> dict[str, Any]:
+    """The settings by their keys in the file."""
+    from .config import KEYS
+
+    def text(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return [text(one) for one in value]
+        return value if value is None or isinstance(value, (int, float)) else str(value)
+
+    return {key: text(getattr(config, field)) for key, (field, _, _) in KEYS.items()} | {"file": text(config.file)}
+
+
+def fields(value: Any) -> dict[str, Any]:
+    """A flat dataclass as JSON."""
+    import dataclasses
+
+    return dataclasses.asdict(value)
+
+
+@contextmanager
+def count_progress(label: str, *, quiet: bool) -> Iterator[Any]:
+    """A bar on a terminal, nothing in a pipe; gives a callable that takes done and total."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    with click.progressbar(length=1, label=label, file=sys.stderr) as bar:
+
+        def tell(done: int, total: int) -> None:
+            bar.length = max(total, 1)
+            bar.update(done - bar.pos)
+
+        yield tell
+
+
+@contextmanager
+def sync_progress(*, quiet: bool) -> Iterator[Any]:
+    """A bar of bytes on a terminal, nothing in a pipe; gives the callable that `sync` reports to."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda progress: None
+        return
+    bar: Any = None
+
+    def tell(progress: Progress) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = click.progressbar(
+                length=max(1, progress.bytes_total),
+                label="sync",
+                file=sys.stderr,
+                item_show_func=lambda at: f"{at.runs_done}/{at.runs_total} runs, {at.rows:,} rows" if at else "",
+            )
+            bar.__enter__()
+        bar.update(progress.bytes_done - bar.pos, progress)
+
+    try:
+        yield tell
+    finally:
+        if bar is not None:
+            bar.__exit__(None, None, None)
