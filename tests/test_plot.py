@@ -353,7 +353,7 @@ def test_the_users_settings_change_nothing_and_are_left_alone():
         return png(draw([one([1, 5, 3], smooth=[1, 2, 3])], title="train/$m$"))
 
     plain = make()
-    with mpl.rc_context({"axes.grid": False, "font.size": 30, "savefig.facecolor": "red", "lines.linewidth": 9}):
+    with mpl.rc_context({"axes.facecolor": "red", "font.size": 30, "xtick.major.size": 20, "lines.antialiased": False}):
         assert make() == plain
         assert mpl.rcParams["font.size"] == 30
     assert b"tIME" not in plain and b"Creation" not in plain

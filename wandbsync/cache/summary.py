@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..model import SummaryRules, logged
+from ..model import Kind, SummaryRules, logged
 from .stats import Stat
 
 
@@ -25,7 +25,7 @@ def summarize(
         if not aggregates or "copy" in aggregates:
             _put(summary, paths.get(key, (key,)), _last(stat))
         elif "none" not in aggregates:
-            _put(summary, paths.get(key, (key,)), {name: _aggregate(stat, name) for name in aggregates})
+            _put(summary, paths.get(key, (key,)), {name.split("-")[0]: _aggregate(stat, name) for name in aggregates})
     if last_step is not None:
         summary["_step"] = last_step
     keys = {tuple(path): key for key, path in paths.items()}
@@ -54,15 +54,20 @@ def _aggregates(key: str, definitions: Mapping[str, Sequence[str]]) -> Sequence[
 
 def _aggregate(stat: Stat, name: str) -> Any:
     if name in ("min", "best-min"):
-        return stat.min
+        return _number(stat, stat.min)
     if name in ("max", "best-max"):
-        return stat.max
+        return _number(stat, stat.max)
     if name == "mean":
         return stat.mean
     if name == "first":
         assert stat.first_kind is not None
         return logged(stat.first_kind, stat.first_value, stat.first_json)
     return _last(stat)
+
+
+def _number(stat: Stat, value: float | None) -> float | int | None:
+    """A number as it was logged: an integer if all were."""
+    return int(value) if value is not None and stat.kinds & ~(1 << Kind.NULL) == 1 << Kind.INT else value
 
 
 def _put(summary: dict[str, Any], path: Sequence[str], value: Any) -> None:

@@ -182,7 +182,8 @@ def record(logs: Sequence[Facts], *, alive: bool, heartbeat_at: float | None, in
         config=config,
         rules=SummaryRules(
             explicit=explicit,
-            definitions={name: tuple(d["summary"]) for name, d in definitions.items() if "summary" in d},
+            # One without a summary counts too: it keeps a glob away from its key.
+            definitions={name: tuple(one.get("summary", ())) for name, one in definitions.items()},
         ),
         tags=tuple(last("tags") or ()),
         notes=last("notes"),
