@@ -69,7 +69,8 @@ def picture(data):
         ("train/loss", [0.1, 1.1], True),
         ("Loss/Total", [0.1, 1.1], True),
         ("loss", [0.1, 1.0], False),  # one order of magnitude is not more than one
-        ("loss", [-5.0, 0.1, 1.1], True),  # the positive values decide
+        ("loss", [0.0, 0.1, 1.1], True),  # the positive values decide
+        ("loss", [-5.0, 0.1, 1.1], False),  # a logarithm would hide the negative one
         ("loss", [0.5, 1.1, -9.0], False),
         ("loss", [-1.0, -100.0], False),
         ("loss", [0.1, NAN, INF, 0.2], False),
@@ -157,7 +158,7 @@ def test_gaps_where_a_value_is_not_finite():
 
 
 def test_gaps_where_a_logarithm_has_no_value():
-    fig = draw([one([1, 0, -3, 100, 10], smooth=[1, 0.5, -1, 20, 10])], title="loss")
+    fig = draw([one([1, 0, 0, 100, 10], smooth=[1, 0.5, 0, 20, 10])], title="loss")
     assert np.isnan(lines(fig)["raw-0"].get_ydata()).tolist() == [False, True, True, False, False]
     assert np.isnan(lines(fig)["line-0"].get_ydata()).tolist() == [False, False, True, False, False]
     assert words(fig, "subtitle") == ["2 values ≤ 0 not drawn"]
@@ -317,7 +318,7 @@ def test_hard_steps_make_a_figure(x):
 
 @pytest.mark.parametrize("y", [[], [NAN], [INF, -INF, NAN]])
 def test_no_finite_value_is_an_error(y):
-    with pytest.raises(UsageError, match="m has no finite value"):
+    with pytest.raises(UsageError, match="m has no value that can be drawn"):
         draw([one(y), one(y)], title="m")
 
 
@@ -501,14 +502,14 @@ def test_long_names_are_cut_and_stay_distinct():
 @pytest.mark.parametrize(
     ("metric", "file"),
     [
-        ("a/b", "a/b.png"),
-        ("a/b/c", "a/b_c.png"),
+        ("a/b", "a/a_b.png"),
+        ("a/b/c", "a/a_b_c.png"),
         ("top", "top.png"),
-        ("../x", "__/x.png"),
+        ("../x", "__/___x.png"),
         ("/x", "_x.png"),
         ("a/", "a_.png"),
-        ("a.png/b", "a.png_/b.png"),
-        ("metadata.json/b", "metadata.json_/b.png"),
+        ("a.png/b", "a.png_/a.png_b.png"),
+        ("metadata.json/b", "metadata.json_/metadata.json_b.png"),
     ],
 )
 def test_group_by_prefix(metric, file):
@@ -716,9 +717,9 @@ def test_one_metric_that_cannot_be_drawn_stops_no_other(tmp_path):
         [RUN], ["bad", "none", "huge", "loss"], PlotOptions(output=tmp_path / "new" / "folder"), load=CACHE, now=NOW
     )
     assert [result.path and result.path.name for result in results] == [None, None, None, "loss.png"]
-    assert results[0].error == "bad has nothing to draw: me/demo/3ti4gf13: no finite value"
+    assert results[0].error == "bad has nothing to draw: me/demo/3ti4gf13: no value that can be drawn"
     assert results[1].error == "none has nothing to draw: me/demo/3ti4gf13: no value"
-    assert "huge has no finite value" in results[2].error
+    assert "huge has no value that can be drawn" in results[2].error
     found = json.loads((tmp_path / "new" / "folder" / "metadata.json").read_text())
     assert found["metrics_plotted"] == ["loss"] and found["plot_count"] == 1
 
@@ -743,8 +744,8 @@ def test_a_run_that_cannot_be_read_is_a_reason(tmp_path):
 def test_group_by_prefix_makes_folders(tmp_path):
     options = PlotOptions(output=tmp_path, group_by_prefix=True)
     results = generate([RUN], ["loss", "a/b"], options, load=CACHE, now=NOW)
-    assert [result.path for result in results] == [tmp_path / "loss.png", tmp_path / "a" / "b.png"]
-    assert json.loads((tmp_path / "metadata.json").read_text())["plots_generated"] == ["loss.png", "a/b.png"]
+    assert [result.path for result in results] == [tmp_path / "loss.png", tmp_path / "a" / "a_b.png"]
+    assert json.loads((tmp_path / "metadata.json").read_text())["plots_generated"] == ["loss.png", "a/a_b.png"]
 
 
 def test_plots_listed_before_stay_listed(tmp_path):

@@ -154,7 +154,9 @@ JSONS = st.recursive(
     ),
     max_leaves=6,
 )
-BROKEN = st.sampled_from(["", "-", "nan", "[1", '{"a"', "{", '{"a": 1} 2', '"x', "1e", "0x10", "tru", "{'a': 1}", "1_0"])
+BROKEN = st.sampled_from(
+    ["", "-", "nan", "[1", '{"a"', "{", '{"a": 1} 2', '"x', "1e", "0x10", "tru", "{'a': 1}", "1_0"]
+)
 CELL_TEXTS = st.one_of(PLAIN, PLAIN, PLAIN, TEXTS, JSONS, BROKEN)
 NESTED = [("x",), ("_type",), ("d", "x"), ("d", "_type"), ("d", "path"), ("_type2",)]
 
@@ -254,7 +256,9 @@ def test_kinds(tmp_path: Path, way: str) -> None:
         "empty": "{}", "media": '{"_type": "table-file", "n": 1}', "deep": '{"a": {"b": 1}, "c": {}}', "bad": "oops",
     }  # fmt: skip
     path = tmp_path / "run-x.wandb"
-    path.write_bytes(lw.log([lw.record("python", 1, history=lw.history("python", [((k,), t) for k, t in texts.items()], 4))]))
+    path.write_bytes(
+        lw.log([lw.record("python", 1, history=lw.history("python", [((k,), t) for k, t in texts.items()], 4))])
+    )
     (window,) = read(path)
     rows = window.history
     got = {rows.paths[k]: (Kind(rows.kind[i]).name, rows.text.get(i)) for i, k in enumerate(rows.key)}
@@ -312,7 +316,17 @@ def test_typed_values_count_where_there_is_no_json(tmp_path: Path, way: str) -> 
     assert step == 9
     assert same(
         {path[-1]: value for path, value in row.items()},
-        {"none": None, "yes": True, "int": -5, "big": 2**60, "float": 3.0, "nan": math.nan, "text": "hi", "a": [1], "both": 2.5},
+        {
+            "none": None,
+            "yes": True,
+            "int": -5,
+            "big": 2**60,
+            "float": 3.0,
+            "nan": math.nan,
+            "text": "hi",
+            "a": [1],
+            "both": 2.5,
+        },
     )
 
 
@@ -324,21 +338,43 @@ def test_the_last_of_two_values_for_a_key_counts(tmp_path: Path, way: str) -> No
 
 
 def test_a_step_is_the_item_or_the_field_or_missing(tmp_path: Path, way: str) -> None:
-    rows = [([(("_step",), "3")], 8), ([], 8), ([], 0), ([], None), ([(("_step",), "2.5")], 8), ([(("_step",), "0")], None)]
+    rows = [
+        ([(("_step",), "3")], 8),
+        ([], 8),
+        ([], 0),
+        ([], None),
+        ([(("_step",), "2.5")], 8),
+        ([(("_step",), "0")], None),
+    ]
     path = tmp_path / "run-x.wandb"
-    path.write_bytes(lw.log([lw.record("core", 1, history=lw.history("core", [*cells, (("x",), "1")], s)) for cells, s in rows]))
+    path.write_bytes(
+        lw.log([lw.record("core", 1, history=lw.history("core", [*cells, (("x",), "1")], s)) for cells, s in rows])
+    )
     assert [step for step, _ in all_logged(read(path))] == [3, 8, 0, runlog.NO_STEP, 8, 0]
 
 
 def test_system_metrics(tmp_path: Path, way: str) -> None:
     """Old SDKs quoted the numbers."""
-    stats = pb.StatsRecord(item=[pb.StatsItem(key=k, value_json=v) for k, v in [("cpu", "4.5"), ("gpu.0.temp", '"31"'), ("net", '{"sent": 7}')]])
+    stats = pb.StatsRecord(
+        item=[
+            pb.StatsItem(key=k, value_json=v)
+            for k, v in [("cpu", "4.5"), ("gpu.0.temp", '"31"'), ("net", '{"sent": 7}')]
+        ]
+    )
     stats.timestamp.FromMilliseconds(1_700_000_000_250)
     path = tmp_path / "run-x.wandb"
     path.write_bytes(lw.log([lw.record("core", 1, stats=stats)]))
     (window,) = read(path)
     assert logged(window.system) == [
-        (runlog.NO_STEP, {("system.cpu",): 4.5, ("system.gpu.0.temp",): 31, ("system.net", "sent"): 7, ("_timestamp",): 1_700_000_000.25})
+        (
+            runlog.NO_STEP,
+            {
+                ("system.cpu",): 4.5,
+                ("system.gpu.0.temp",): 31,
+                ("system.net", "sent"): 7,
+                ("_timestamp",): 1_700_000_000.25,
+            },
+        )
     ]
     assert not len(window.history.steps)
 
@@ -427,7 +463,10 @@ def test_resume_from_every_window(tmp_path: Path, way: str) -> None:
 @pytest.mark.parametrize("base", [0, 7])
 def test_damage_costs_what_it_hits_and_is_told(tmp_path: Path, base: int, way: str) -> None:
     """Flip bytes anywhere: no crash, no wrong value, and rows are missing only where a gap says so, or at the end."""
-    records = [lw.record("core", i, history=lw.history("core", lw.row(i, loss=i / 7, text="x" * (i % 90)), i)) for i in range(500)]
+    records = [
+        lw.record("core", i, history=lw.history("core", lw.row(i, loss=i / 7, text="x" * (i % 90)), i))
+        for i in range(500)
+    ]
     whole = lw.log(records, base)
     want = dict(expected(records))
     path = tmp_path / "run-x.wandb"
@@ -445,7 +484,9 @@ def test_damage_costs_what_it_hits_and_is_told(tmp_path: Path, base: int, way: s
         steps = [step for step, _ in rows]
         assert steps == sorted(set(steps))
         gaps = [gap for window in windows for gap in window.gaps]
-        assert all(a.end <= b.start for a, b in zip(gaps, gaps[1:], strict=False)) and all(g.start < g.end for g in gaps)
+        assert all(a.end <= b.start for a, b in zip(gaps, gaps[1:], strict=False)) and all(
+            g.start < g.end for g in gaps
+        )
         if not gaps:
             assert steps == list(range(len(steps)))
 
@@ -566,7 +607,11 @@ def test_another_file_in_its_place_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "run-x.wandb"
     path.write_bytes(lw.log(SMALL))
     position = read(path)[-1].position
-    for other in (lw.log(SMALL[:-3]), lw.log([SMALL[3], *SMALL]), lw.log([FILLER.replace(b"xx", b"yy"), *reversed(SMALL[1:])])):
+    for other in (
+        lw.log(SMALL[:-3]),
+        lw.log([SMALL[3], *SMALL]),
+        lw.log([FILLER.replace(b"xx", b"yy"), *reversed(SMALL[1:])]),
+    ):
         path.write_bytes(other)
         with pytest.raises(ReplacedLog, match="run-x"):
             read(path, position)

@@ -342,12 +342,9 @@ def generate_plots(
     chosen = PlotOptions(ema=not no_ema, all_metrics=all_metrics, include_system=include_system, **options)
     cache = on.ask(offline=offline, refresh=refresh, max_age=max_age)
     found = query.find_project(cache, project, default_entity=on.config.default_entity)
-    names = [name for name in (part.strip() for part in runs.split(",")) if name]
-    refs = list(dict.fromkeys(query.find_run(cache, found, name) for name in names))
-    wanted = query.plot_metrics(
-        cache, refs, [name for name in (part.strip() for part in metrics.split(",")) if name],
-        all_metrics=all_metrics, include_system=include_system,
-    )
+    refs = list(dict.fromkeys(query.find_run(cache, found, name) for name in _listed(runs)))
+    asked = _listed(metrics)
+    wanted = query.plot_metrics(cache, refs, asked, all_metrics=all_metrics, include_system=include_system)
     drawn = [
         PlotRun(ref.entity, ref.project, ref.run_id, query.get_run(cache, ref)["name"]) for ref in refs
     ]
@@ -370,7 +367,14 @@ def generate_plots(
             on.say(f"not drawn: {reason}")
     if failed and len(failed) == len(results):
         raise WandbsyncError("nothing was drawn", hint=failed[0].error)
-    return errors.PARTIAL if failed else 0
+    # Of all metrics some may well have nothing to draw; of those asked for by name none may be missing.
+    empty = {result.metric for result in failed if len(result.skipped) == len(drawn)} - set(asked)
+    return errors.PARTIAL if len(failed) > len(empty) else 0
+
+
+def _listed(text: str) -> list[str]:
+    """The names in a list separated by commas."""
+    return [name for name in (part.strip() for part in text.split(",")) if name]
 
 
 # -- the cache

@@ -69,7 +69,7 @@ def plot_files(
 ) -> dict[str, PurePosixPath]:
     """For each metric the file of its plot, relative to the output folder.
 
-    With `group_by_prefix` the metric a/b becomes a/b.png, otherwise a_b.png. Where several metrics want one file, the
+    The metric a/b becomes a_b.png, with `group_by_prefix` in the folder a, as the predecessor has it. Where several metrics want one file, the
     one that is spelt like it gets it (else the first in the alphabet) and the others get a hash of their name.
     `taken` says which metric each file there belongs to; a file of another metric is not given away.
     """
@@ -91,7 +91,7 @@ def _wanted(metric: str, group_by_prefix: bool) -> PurePosixPath:
     if group_by_prefix and prefix and rest:
         part = safe_part(prefix)
         # A folder must not stand where a file of ours may want to be.
-        folder, metric = PurePosixPath(f"{part}_" if part.lower().endswith((SUFFIX, ".json")) else part), rest
+        folder = PurePosixPath(f"{part}_" if part.lower().endswith((SUFFIX, ".json")) else part)
     return folder / (safe_part(metric, longest=LONGEST - len(SUFFIX)) + SUFFIX)
 
 

@@ -69,7 +69,7 @@ def _plot(runs: Sequence[PlotRun], metric: str, path: Path, options: PlotOptions
             if len(one.y) > bad:
                 drawn.append((run, len(one.y), bad))
             else:
-                skipped.append(f"{run}: {'no finite value' if bad else 'no value'}")
+                skipped.append(f"{run}: {'no value that can be drawn' if bad else 'no value'}")
         series.append(one)
     if not drawn:
         others = f" (and {len(runs) - 1} more)" if len(runs) > 1 else ""

@@ -1,4 +1,4 @@
-"""The y axis of a metric: logarithmic or not, from where to where. The rules are the predecessor's."""
+"""The y axis of a metric: logarithmic or not, from where to where. The rules are the predecessor's, but one."""
 
 from __future__ import annotations
 
@@ -48,12 +48,13 @@ class Scale:
 def choose(metric: str, logged: Extent, drawn: Extent) -> Scale:
     """The axis for a metric, judged by all that was logged and made to hold what is drawn.
 
-    A "loss" whose positive values span more than a factor of ten is logarithmic; an "acc" (accuracy) that stays within
-    0 and 1 is shown from -0.05 to 1.05; anything else gets the room it takes.
+    A "loss" whose positive values span more than a factor of ten is logarithmic, unless it has negative values, which
+    a logarithm would hide (the predecessor hid them); an "acc" (accuracy) that stays within 0 and 1 is shown from
+    -0.05 to 1.05; anything else gets the room it takes.
     """
     name = metric.lower()
     if "loss" in name:
-        if logged.high > 10.0 * logged.positive and not math.isnan(drawn.positive):
+        if logged.low >= 0.0 and logged.high > 10.0 * logged.positive and not math.isnan(drawn.positive):
             return Scale(*padded_log(drawn.positive, drawn.high), log=True)
     elif "acc" in name and logged.low >= 0.0 and logged.high <= 1.0:
         return Scale(-0.05, 1.05, percent=True)

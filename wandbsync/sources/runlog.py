@@ -59,9 +59,10 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """One write to the console, in pieces as the program wrote them (often less than a line).
+    """Text written to the console: consecutive writes to one stream, up to one that ends in a newline.
 
-    rows_before: how many history rows of this window precede it. stream: "stdout" or "stderr". time: unix seconds.
+    rows_before: how many history rows of this window precede it. stream: "stdout" or "stderr".
+    time: when the last of the writes was made, unix seconds. A line goes on in the next Printed if no newline ends it.
     """
 
     rows_before: int
@@ -114,9 +115,7 @@ class Head:
     key: str
 
 
-def windows(
-    path: str | PathLike[str], start: Position | None = None, *, size: int = WINDOW
-) -> Iterator[Window]:
+def windows(path: str | PathLike[str], start: Position | None = None, *, size: int = WINDOW) -> Iterator[Window]:
     """What the log holds from `start` on, in windows of about `size` bytes that end between two records.
 
     A record larger than the window makes a larger window. A torn tail is not an error: it is read next time, from the
@@ -256,18 +255,19 @@ class _Decoder:
     def _many(self, found: framing.Frames, position: Position, gaps: list[Gap]) -> Window:
         """The fast path: all records at once, and one by one what it finds odd. Raises Unproven, DecodeError."""
         records = vector.records(found.records)
-        payload = [records.data[lo:hi] for lo, hi in zip(records.lo.tolist(), records.hi.tolist(), strict=True)]
-        is_history = records.field == _HISTORY
-        is_output = np.isin(records.field, _OUTPUT)
+        wanted = np.flatnonzero(~records.derived)
+        field, lo, hi = records.field[wanted], records.lo[wanted].tolist(), records.hi[wanted].tolist()
+        payload = [records.data[a:b] for a, b in zip(lo, hi, strict=True)]
+        is_history = field == _HISTORY
+        is_output = np.isin(field, _OUTPUT)
         rows_before = np.cumsum(is_history).tolist()
 
         others = _Others(self.keys)
-        for i in np.flatnonzero(~(is_history | is_output | records.derived)).tolist():
-            others.add(_NAMES.get(records.field[i], ""), payload[i], rows_before[i])
+        for i in np.flatnonzero(~(is_history | is_output)).tolist():
+            others.add(_NAMES.get(field[i], ""), payload[i], rows_before[i])
         output = np.flatnonzero(is_output).tolist()
-        stdout, times, texts = vector.printed([payload[i] for i in output])
-        streams = map(_STREAMS.__getitem__, stdout.tolist())
-        others.printed = list(map(Printed, map(rows_before.__getitem__, output), streams, times, texts))
+        pieces = vector.printed([payload[i] for i in output])
+        others.printed = list(zip(map(rows_before.__getitem__, output), *pieces, strict=True))
 
         rows = [payload[i] for i in np.flatnonzero(is_history).tolist()]
         values = vector.history(rows, self.heads)
@@ -283,7 +283,7 @@ class _Others:
 
     def __init__(self, keys: Keys) -> None:
         self.system = Table(keys)
-        self.printed: list[Printed] = []
+        self.printed: list[tuple[int, bool, float | None, str]] = []
         self.events: list[Event] = []
 
     def add(self, name: str, payload: bytes, rows_before: int) -> None:
@@ -292,14 +292,35 @@ class _Others:
             message = wire.OutputRecord.FromString(payload)
             time = wire.seconds(message.timestamp) if message.HasField("timestamp") else None
             text = message.line.decode("utf-8", "replace")
-            self.printed.append(Printed(rows_before, _STREAMS[message.output_type != 0], time, text))
+            self.printed.append((rows_before, message.output_type != 0, time, text))
         elif name == "stats":
             self.system.add(system_row(payload), None)
         elif name in wire.EVENTS:
             self.events.append(Event(rows_before, name, wire.EVENTS[name].FromString(payload)))
 
     def window(self, history: Rows, position: Position, gaps: tuple[Gap, ...]) -> Window:
-        return Window(history, self.system.rows(), self.printed, self.events, position, gaps)
+        return Window(history, self.system.rows(), _joined(self.printed), self.events, position, gaps)
+
+
+def _joined(writes: list[tuple[int, bool, float | None, str]]) -> list[Printed]:
+    """Writes (rows before, to stdout, time, text), of which a single print() makes several, as lines where possible."""
+    printed: list[Printed] = []
+    texts: list[str] = []
+    place, at = (0, False), None
+    for rows_before, stdout, time, text in writes:
+        if place != (rows_before, stdout):
+            if texts:
+                printed.append(Printed(place[0], _STREAMS[place[1]], at, "".join(texts)))
+                texts = []
+            place = rows_before, stdout
+        at = time
+        texts.append(text)
+        if text[-1:] == "\n":
+            printed.append(Printed(rows_before, _STREAMS[stdout], at, "".join(texts)))
+            texts = []
+    if texts:
+        printed.append(Printed(place[0], _STREAMS[place[1]], at, "".join(texts)))
+    return printed
 
 
 def _derived(payload: bytes, has_info: bool) -> bool:

@@ -223,9 +223,7 @@ def _object(members: dict[Path, str]) -> str:
     below: dict[str, dict[Path, str]] = {}
     for path, text in members.items():
         below.setdefault(path[0], {})[path[1:]] = text
-    texts = {
-        name: _object(rest) if () not in rest else _valid(rest[()]) for name, rest in below.items()
-    }
+    texts = {name: _object(rest) if () not in rest else _valid(rest[()]) for name, rest in below.items()}
     order = sorted(texts, key=lambda name: (name != "_type", name))
     return "{" + ", ".join(f"{json.dumps(name)}: {texts[name]}" for name in order) + "}"
 

@@ -2,11 +2,11 @@
 
 The trick: guess where every item of every history row lies, then prove the guess. An item is
 
-    0a LENGTH  HEAD  82 01 LENGTH VALUE         HEAD = (0a LENGTH key) or (12 LENGTH part of a nested key) ...
+    0a LENGTH  HEAD  82 01 LENGTH VALUE  TYPED?   HEAD = (0a LENGTH key) or (12 LENGTH part of a nested key) ...
 
 with little room for 82 01 elsewhere (in text 01 is a control character, which JSON escapes). So each 82 01 is a guess;
 it says where its value ends, and there the next item must start. A row is proven if its first item starts where the row
-does, each item's own length reaches just to the end of its value, and the last one ends where the row or its step
+does, each item's own length reaches just to its end, and the last one ends where the row or its step
 begins: by induction there is no other way to read these bytes. A row that does not pass, say because a length is 130
 (82 01), or has something that needs a closer look (an object, media, a key twice), is *odd*: the plain path reads it.
 Arrow then turns texts into float64 (correctly rounded, as float() does) and heads into numbers.
@@ -28,9 +28,10 @@ Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
 
-_VARINT, _BYTES = 0, 2  # wire types
+_VARINT, _FIXED64, _BYTES = 0, 1, 2  # wire types
 _SUMMARY, _CONTROL, _UUID, _INFO = 3, 16, 19, 200  # fields of Record
 _ITEM, _STEP, _NUM, _KEY, _NESTED, _VALUE = 0x0A, 0x12, 0x08, 0x0A, 0x12, (0x82, 0x01)  # tags in a HistoryRecord
+_TYPED = (0x18, 0x20, 0x28, 0x31, 0x3A, 0x42)  # none, boolean, integer, number, text, json
 _PAD = bytes(64)  # so that looking a little beyond the end is harmless
 _CONSTANTS = {text.encode(): classify(text)[:2] for text in ("NaN", "Infinity", "-Infinity", "true", "false", "null")}
 
@@ -68,7 +69,7 @@ class Heads:
     """Numbers of keys as they stand in the log: HEAD bytes -> number of the path in `keys`, or one of the two below."""
 
     ODD = -1  # not a key, or part of a media object
-    
+
     def __init__(self, keys: Keys) -> None:
         self.keys = keys
         self._number: dict[bytes, int] = {}
@@ -98,7 +99,7 @@ def records(found: list[bytes]) -> Records:
     return Records(data, field, lo, hi, (field == _SUMMARY) & ~info & nested_first)
 
 
-def printed(found: list[bytes]) -> tuple[Bools, list[float | None], list[str]]:
+def printed(found: list[bytes]) -> tuple[list[bool], list[float | None], list[str]]:
     """Of these OutputRecords: whether to stdout, time (unix seconds) and text of each. Raises Unproven."""
     data, d, at, end = _joined(found)
     kind, line, line_end, time, time_end, seconds, nanos = (np.zeros(len(found), np.int64) for _ in range(7))
@@ -118,7 +119,7 @@ def printed(found: list[bytes]) -> tuple[Bools, list[float | None], list[str]]:
     for i in np.flatnonzero(time == 0):
         times[i] = None
     texts = [data[a:b].decode("utf-8", "replace") for a, b in zip(line.tolist(), line_end.tolist(), strict=True)]
-    return kind != 0, times, texts
+    return (kind != 0).tolist(), times, texts
 
 
 def history(rows: list[bytes], heads: Heads) -> Values:
@@ -132,17 +133,18 @@ def history(rows: list[bytes], heads: Heads) -> Values:
     count = np.diff(ends, prepend=0)
     row = np.repeat(np.arange(len(rows)), count)
     length, text = _varints(d, tag + 2)
-    end = np.minimum(text + length, len(data) - len(_PAD))
+    end = np.minimum(text + length, len(data) - len(_PAD))  # of the value
+    item_end = _typed_end(d, end)
 
     # Prove: from the start of the row to its end, item follows item.
     some = count > 0
     start = np.empty_like(end)
-    start[1:] = end[:-1]
+    start[1:] = item_end[:-1]
     start[(ends - count)[some]] = lo[some]
     length, head = _varints(d, start + 1)
-    odd[row[(d[start] != _ITEM) | (head + length != end) | (head > tag)]] = True
+    odd[row[(d[start] != _ITEM) | (head + length != item_end) | (head > tag)]] = True
     rest = lo.copy()
-    rest[some] = end[ends[some] - 1]
+    rest[some] = item_end[ends[some] - 1]
     steps, proven = _steps(d, rest, hi)
     odd |= ~proven
     if odd.any():
@@ -183,7 +185,7 @@ def history(rows: list[bytes], heads: Heads) -> Values:
             if kept is not None:
                 texts[i] = kept
 
-    # The `_step` among the items is the step; it is no value. 
+    # The `_step` among the items is the step; it is no value.
     is_step = key == heads.keys.number(STEP)
     odd[row[is_step & (kind != Kind.INT)]] = True
     told = np.flatnonzero(is_step & (kind == Kind.INT))
@@ -256,6 +258,20 @@ def _varints(d: Bytes, at: Ints) -> tuple[Ints, Ints]:
         shift += 7
     after[more] = len(d) - len(_PAD) + 1
     return value, after
+
+
+def _typed_end(d: Bytes, end: Ints) -> Ints:
+    """The ends of items whose values end at `end`: behind the typed value that SDK 0.31 may add (json,typed)."""
+    typed = np.flatnonzero(np.isin(d[end], _TYPED))
+    if not len(typed):
+        return end
+    at = end[typed]
+    wire_type = d[at] & 7
+    value, after = _varints(d, at + 1)
+    after = np.where(wire_type == _BYTES, after + value, np.where(wire_type == _FIXED64, at + 9, after))
+    ends = end.copy()
+    ends[typed] = np.minimum(after, len(d) - len(_PAD))
+    return ends
 
 
 def _steps(d: Bytes, at: Ints, end: Ints) -> tuple[Ints, Bools]:

@@ -1,0 +1,108 @@
+"""What the documents say exists: commands, flags, fields, files, settings."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from wandbsync import config
+from wandbsync.cli import main_group
+
+ROOT = Path(__file__).parent.parent
+SKILL = (ROOT / "SKILL.md").read_text()
+README = (ROOT / "README.md").read_text()
+
+
+def commands(group: click.Group = main_group, above: str = "") -> dict[str, click.Command]:
+    """Every command by its words."""
+    found: dict[str, click.Command] = {}
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found |= commands(command, f"{above}{name} ")
+        else:
+            found[above + name] = command
+    return found
+
+
+def options(command: click.Command) -> set[str]:
+    return {flag for parameter in command.params if isinstance(parameter, click.Option) for flag in parameter.opts}
+
+
+ALL_OPTIONS = set().union(*(options(command) for command in commands().values())) | options(main_group) | {"--version"}
+
+
+@pytest.mark.parametrize("name", sorted(set(commands()) - {"demo"}))
+def test_every_command_is_in_the_skill(name: str) -> None:
+    assert f"wandbsync {name}" in SKILL
+
+
+@pytest.mark.parametrize("text", [SKILL, README], ids=["SKILL.md", "README.md"])
+def test_every_command_and_flag_named_exists(text: str) -> None:
+    named = set(re.findall(r"wandbsync ((?:cache |config )?[a-z][a-z-]+)", re.sub(r"^#+.*$|^name:.*$", "", text, flags=re.M)))
+    prose = {"keeps", "checkout", "makes", "and", "in"}
+    assert {name for name in named if name not in commands() and name.split()[0] not in prose} <= {"cache", "config"}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= ALL_OPTIONS
+
+
+def test_examples_use_flags_of_their_own_command() -> None:
+    for text in (SKILL, README):
+        for line in re.findall(r"^\s*wandbsync (.+?)(?:\s+#.*)?$", text, flags=re.M):
+            words = line.split()
+            name = " ".join(words[:2]) if words[0] in ("cache", "config") else words[0]
+            flags = {word for word in re.sub(r'"[^"]*"', "", line).split() if word.startswith("-") and word != "-"}
+            assert flags <= options(commands()[name]), line
+
+
+def test_every_flag_of_the_predecessor_is_there() -> None:
+    old = {
+        "list-projects": {"--entity", "--limit", "--json"},
+        "list-runs": {"--state", "--limit", "--json"},
+        "list-metrics": {"--include-system", "--json"},
+        "generate-plots": {
+            "--metrics", "--all-metrics", "--full-res", "--smooth", "--output", "--ema-weight", "--viewport-scale",
+            "--no-ema", "--group-by-prefix", "--include-system",
+        },
+    }  # fmt: skip
+    for name, flags in old.items():
+        assert flags <= options(commands()[name])
+
+
+def test_every_command_has_help_that_is_a_sentence() -> None:
+    for name, command in commands().items():
+        first = (command.help or "").strip().split("\n")[0]
+        assert first.endswith((".", ":")) and first[0].isupper(), name
+
+
+def test_skill_front_matter() -> None:
+    match = re.match(r"---\nname: wandbsync\ndescription: \|\n((?:  .+\n)+)---\n", SKILL)
+    assert match and "Use when you need to:" in match[1]
+
+
+def test_files_named_in_the_documents_exist() -> None:
+    for text in (README, SKILL):
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+            assert (ROOT / target).exists(), target
+
+
+def test_example_config_equals_the_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "wandbsync.toml"
+    file.write_text(config.example())
+    env = {"HOME": str(Path.home())}
+    loaded = config.load(file, env=env)
+    default = config.load(env={"XDG_CONFIG_HOME": str(tmp_path / "none")})
+    for name in ("cache_dir", "max_age", "local_folders", "local_entity", "default_entity"):
+        assert getattr(loaded, name) == getattr(default, name), name
+    for key in config.KEYS:  # every key is in the example, set or commented out
+        table, name = key.split(".")
+        section = re.search(rf"\[{table}\](.*?)(?=\n\[|\Z)", config.example(), flags=re.S)
+        assert section and re.search(rf"^(# )?{name} = ", section[1], flags=re.M), key
+
+
+def test_the_packaged_version_is_the_changelogs() -> None:
+    import wandbsync
+
+    assert f"## {wandbsync.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+    assert f'version = "{wandbsync.__version__}"' in (ROOT / "pyproject.toml").read_text()

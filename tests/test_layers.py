@@ -1,0 +1,102 @@
+"""Data moves to the right only, so imports point to the left: sources, plan, sync, cache, query, plot."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "wandbsync"
+# What each part may import of the package, besides model and errors, which all may.
+MAY_IMPORT = {
+    "model": set(),
+    "errors": set(),
+    "config": set(),
+    "sources": {"sources"},
+    "plan": set(),
+    "cache": {"cache"},
+    "sync": {"cache", "plan", "sources"},
+    "freshness": {"cache", "config", "sync"},
+    "query": {"cache"},
+    "tables": {"cache", "query", "output"},
+    "plot": {"plot"},
+}
+HEAVY = {"wandb", "duckdb", "pyarrow", "matplotlib", "numpy", "watchdog", "apscheduler", "google"}
+# The files where a heavy library may be imported at the top: they are imported by whoever needs it.
+HOMES = {"sources/values.py", "sources/wire.py", "sources/framing.py", "sources/runlog.py", "sources/vector.py"}
+
+
+def imported(path: Path) -> set[str]:
+    """The parts of the package that a file imports, anywhere in it."""
+    inside = path.relative_to(PACKAGE).with_suffix("").parts
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("wandbsync.")}
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                base = inside[: len(inside) - node.level]
+                names = [*base, *(node.module.split(".") if node.module else [])]
+                found |= {names[0]} if names else {alias.name for alias in node.names}
+            elif node.module and node.module.split(".")[0] == "wandbsync":
+                parts = node.module.split(".")
+                found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
+    return found - {"__version__"}
+
+
+def files() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_to_the_left(path: Path) -> None:
+    part = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    if part in MAY_IMPORT:
+        assert imported(path) - {"model", "errors"} - {part} <= MAY_IMPORT[part]
+
+
+def test_only_the_demo_imports_wandb() -> None:
+    using = {
+        str(path.relative_to(PACKAGE))
+        for path in files()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.Import) and any(a.name.split(".")[0] == "wandb" for a in node.names))
+        or (isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").split(".")[0] == "wandb")
+    }
+    assert using <= {"demo.py"}
+
+
+@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_heavy_libraries_are_imported_where_they_are_used(path: Path) -> None:
+    place = str(path.relative_to(PACKAGE))
+    for node in ast.parse(path.read_text()).body:
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module or ""]
+        assert place in HOMES or place.startswith("plot/") or not {n.split(".")[0] for n in names} & HEAVY, place
+
+
+@pytest.mark.parametrize(
+    ("words", "never"),
+    [
+        (["--help"], HEAVY | {"sqlite3"}),
+        (["list-runs", "--help"], HEAVY | {"sqlite3"}),
+        (["list-projects", "--offline"], HEAVY),
+    ],
+)
+def test_light_commands_stay_light(words: list[str], never: set[str], tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom wandbsync.cli import main\nsys.argv = ['wandbsync', *sys.argv[1:]]\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print('LOADED', *{name.split('.')[0] for name in sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--cache-dir", str(tmp_path), *words], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stdout.rsplit("LOADED", 1)[1].split())
+    assert not loaded & never
