@@ -82,7 +82,7 @@ def draw(
             lines.append(_Line(one.label, stroke, x, raw, np.where(wrong, np.nan, one.smooth)))
     lines = [line for line in lines if np.isfinite(line.main).any()]
     if not lines:
-        raise UsageError(f"{metric} has no finite value", hint="there is nothing to draw")
+        raise UsageError(f"{metric} has no value that can be drawn")
     logged = scale.Extent.of(line.main if line.raw is None else line.raw for line in lines)
     hidden = len(lines) > raw_up_to and any(line.raw is not None for line in lines)
     if hidden:

@@ -87,11 +87,12 @@ def _plot(runs: Sequence[PlotRun], metric: str, path: Path, options: PlotOptions
 
 
 def _series(label: str, steps: Any, values: Any, options: PlotOptions) -> tuple[Series, int]:
-    """The series of one run, smoothed, and how many of its values are not finite."""
+    """The series of one run, smoothed, and how many of its values cannot be drawn."""
     import numpy as np
 
     from wandbsync.plot import smoothing
     from wandbsync.plot.figure import Series
+    from wandbsync.plot.scale import LIMIT
 
     x, y = np.asarray(steps), np.asarray(values, dtype=np.float64)
     smooth = None
@@ -99,7 +100,7 @@ def _series(label: str, steps: Any, values: Any, options: PlotOptions) -> tuple[
         smooth = smoothing.rolling_mean(y, options.smooth or 1)
     elif options.smoothing == TIME_WEIGHTED_EMA:
         smooth = smoothing.time_weighted_ema(x, y, weight=options.ema_weight, viewport_scale=options.viewport_scale)
-    return Series(label, x, y, smooth), int(np.count_nonzero(~np.isfinite(y)))
+    return Series(label, x, y, smooth), int(np.count_nonzero(~(np.abs(y) <= LIMIT)))
 
 
 def _subtitle(runs: Sequence[PlotRun], drawn: int, options: PlotOptions) -> str:
