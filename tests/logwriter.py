@@ -18,7 +18,9 @@ BLOCK = 32768
 MAGIC = b":W&B\xe1\xbe\x00"
 
 Path = tuple[str, ...]
-WRITERS = ("old", "python", "core")
+NEW = ("core", "typed")
+WRITERS = ("old", "python", "core", "typed")  # SDK 0.10 to 0.13.6, to 0.17, since 0.18, and 0.31 with json,typed
+ANY = (*WRITERS, "backwards")  # as no SDK does it, but protobuf allows it
 
 
 def log(records: Iterable[bytes], base: int = 0) -> bytes:
@@ -51,14 +53,14 @@ def record(writer: str, num: int, **payload: Any) -> bytes:
     ((name, message),) = payload.items()
     content = message if isinstance(message, bytes) else message.SerializeToString()
     of_type = field(pb.Record.DESCRIPTOR.fields_by_name[name].number, content)
-    if writer == "old":  # SDK 0.10 to 0.13.6
+    if writer == "old":
         return of_type
     number = pb.Record(num=num).SerializeToString()
     info = _info() if name not in ("history", "stats") else b""
-    if writer == "core" and name in ("history", "stats"):
+    if writer in NEW and name in ("history", "stats"):
         return number + of_type
     control = pb.Record(control=pb.Control(relay_id="relay")).SerializeToString()
-    return number + control + info + of_type if writer == "core" else number + of_type + control + info
+    return number + control + info + of_type if writer in NEW else number + of_type + control + info
 
 
 def derived_summary(num: int, cells: dict[Path, str]) -> bytes:
@@ -71,18 +73,37 @@ def record_without_info(num: int, summary: pb.SummaryRecord) -> bytes:
     return pb.Record(num=num, summary=summary).SerializeToString()
 
 
-def history(writer: str, cells: Sequence[tuple[Path, str]], step: int | None, **typed: Any) -> bytes:
+def history(writer: str, cells: Sequence[tuple[Path, str]], step: int | None) -> bytes:
     """A HistoryRecord of (path, JSON text) pairs; wandb-core nests keys, the others join them with dots."""
-    out = b"".join(field(1, item(writer, path, text)) for path, text in cells)
-    if step is not None:
-        out += field(2, pb.HistoryStep(num=step).SerializeToString())
-    return out
+    items = b"".join(field(1, item(writer, path, text)) for path, text in cells)
+    its_step = b"" if step is None else field(2, pb.HistoryStep(num=step).SerializeToString())
+    return its_step + items if writer == "backwards" else items + its_step
 
 
 def item(writer: str, path: Path, text: str) -> bytes:
-    if writer == "core":
-        return pb.HistoryItem(nested_key=path, value_json=text).SerializeToString()
+    if writer in NEW:
+        encoded = pb.HistoryItem(nested_key=path, value_json=text).SerializeToString()
+        return encoded + typed(text) if writer == "typed" else encoded
+    if writer == "backwards":
+        return pb.HistoryItem(value_json=text).SerializeToString() + pb.HistoryItem(key=path[0]).SerializeToString()
     return pb.HistoryItem(key=".".join(path), value_json=text).SerializeToString()
+
+
+def typed(text: str) -> bytes:
+    """The typed value that goes with a JSON text."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return b""
+    if isinstance(value, bool):
+        return pb.HistoryItem(boolean=value).SerializeToString()
+    if isinstance(value, int) and abs(value) < 2**63:
+        return pb.HistoryItem(integer=value).SerializeToString()
+    if isinstance(value, float):
+        return pb.HistoryItem(number=value).SerializeToString()
+    if isinstance(value, str) and value.isascii():
+        return pb.HistoryItem(text=value).SerializeToString()
+    return (pb.HistoryItem(none=0) if value is None else pb.HistoryItem(json=text)).SerializeToString()
 
 
 def row(step: int, **metrics: Any) -> list[tuple[Path, str]]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from wandbsync.errors import EmptyLog, LogError, NewerLog, NotALog, ReplacedLog
 from wandbsync.sources import framing, vector, wire
-from wandbsync.sources.values import NO_STEP, Keys, Rows, Table, history_row, system_row
+from wandbsync.sources.values import NO_STEP, Keys, Rows, Table, cells_of, history_row, system_row
 
 __all__ = ["NO_STEP", "Event", "Gap", "Head", "Position", "Printed", "Rows", "Window", "head", "windows"]
 
@@ -167,7 +167,7 @@ def head(path: str | PathLike[str]) -> Head:
 
 
 def _pieces(path: Path, start: Position | None, size: int) -> Iterator[tuple[framing.Frames, int, Position, list[Gap]]]:
-    """The whole records, a window at a time: with the offset of the first, the position after the last, and the gaps."""
+    """The whole records, a window at a time: with the offset of the first, the position after the last, the gaps."""
     with _reading(path), open(path, "rb") as file:
         position = _checked(file, path, start or Position())
         at, base = position.offset, position.base
@@ -224,7 +224,6 @@ class _Decoder:
 
     def __init__(self) -> None:
         self.keys = Keys()
-        self.heads = vector.Heads(self.keys)
 
     def window(self, found: framing.Frames, origin: int, position: Position, gaps: list[Gap]) -> Window:
         if found.ends[-1] - origin >= VECTOR_FROM:
@@ -270,12 +269,15 @@ class _Decoder:
         others.printed = list(zip(map(rows_before.__getitem__, output), *pieces, strict=True))
 
         rows = [payload[i] for i in np.flatnonzero(is_history).tolist()]
-        values = vector.history(rows, self.heads)
-        odd = Table(self.keys)
+        values = vector.history(rows, self.keys)
+        more = Table(self.keys)
         places = np.flatnonzero(values.odd)
         for i in places.tolist():
-            odd.add(*history_row(rows[i]))
-        return others.window(vector.merged(values, odd.rows(), places), position, tuple(gaps))
+            more.add(*history_row(rows[i]))
+        for i, items in values.apart.items():
+            more.add(cells_of(items), int(values.steps[i]))
+        places = np.concatenate([places, np.fromiter(values.apart, np.int64)])
+        return others.window(vector.merged(values, more.rows(), places), position, tuple(gaps))
 
 
 class _Others:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,18 +140,26 @@ def history_row(payload: bytes) -> tuple[dict[Path, str], int | None]:
     Raises DecodeError, as does system_row.
     """
     message = wire.HistoryRecord.FromString(payload)
+    items = ((path_of(item), (item.value_json or _typed(item)).decode("utf-8", "replace")) for item in message.item)
+    return cells_of(items), message.step.num if message.HasField("step") else None
+
+
+def path_of(item: Any) -> Path:
+    """The path of a HistoryItem: its nested key, or else its key."""
+    return tuple([name.decode("utf-8", "replace") for name in item.nested_key or [item.key]])
+
+
+def cells_of(items: Iterable[tuple[Path, str]]) -> dict[Path, str]:
+    """Path -> JSON text of the items of one row: objects taken apart, and media put together."""
     cells: dict[Path, str] = {}
     parts = False
-    for item in message.item:
-        names = item.nested_key or [item.key]
-        path = tuple([name.decode("utf-8", "replace") for name in names])
-        text = (item.value_json or _typed(item)).decode("utf-8", "replace")
+    for path, text in items:
         if text.startswith("{"):
             cells.update((path + rest, leaf) for rest, leaf in leaves(text))
         else:
             cells[path] = text
         parts = parts or (path[-1] == "_type" and len(path) > 1)
-    return _assembled(cells) if parts else cells, message.step.num if message.HasField("step") else None
+    return _assembled(cells) if parts else cells
 
 
 def leaves(text: str) -> Iterator[tuple[Path, str]]:
@@ -171,35 +179,48 @@ def leaves(text: str) -> Iterator[tuple[Path, str]]:
 
 
 _SPACE = re.compile(r"[ \t\r\n]*")
+_NUMBER_MEMBER = re.compile(
+    r'"([^"\\\x00-\x1f]*)"[ \t\r\n]*:[ \t\r\n]*'
+    r"(-?[0-9]+(?:\.[0-9]*)?(?:[eE][+-]?[0-9]+)?|true|false|null|NaN|-?Infinity)[ \t\r\n]*([,}])[ \t\r\n]*"
+)
 
 
 def _members(text: str) -> Iterator[tuple[str, str]]:
     """Name and verbatim text of each member of a JSON object; ValueError if it is not one."""
-
-    def expect(what: str, at: int) -> int:
-        at = _SPACE.match(text, at).end()  # type: ignore[union-attr]
-        if text[at : at + 1] not in what or at == len(text):
-            raise ValueError(f"no {what} at {at}")
-        return _SPACE.match(text, at + 1).end()  # type: ignore[union-attr]
-
-    at = expect("{", 0)
+    at, after = _sign(text, 0, "{"), "{"
     if text[at : at + 1] == "}":
-        at += 1
-    else:
-        while True:
+        at, after = _sign(text, at, "}"), "}"
+    while after != "}":
+        number = _NUMBER_MEMBER.match(text, at)  # what follows would do for these too, at a third of the speed
+        if number:
+            name, value, after = number.groups()
+            at = number.end()
+        else:
             name, at = _DECODER.raw_decode(text, at)
             if not isinstance(name, str):
                 raise ValueError(f"no name before {at}")
-            start = expect(":", at)
+            start = _sign(text, at, ":")
             _, at = _DECODER.raw_decode(text, start)
-            yield name, text[start:at]
-            after = expect(",}", at)
-            if text[_SPACE.match(text, at).end()] == "}":  # type: ignore[union-attr]
-                at = after
-                break
-            at = after
-    if _SPACE.match(text, at).end() != len(text):  # type: ignore[union-attr]
+            value = text[start:at]
+            behind = _sign(text, at, ",}")
+            after, at = text[_space(text, at)], behind
+        yield name, value
+    if at != len(text):
         raise ValueError(f"more after {at}")
+
+
+def _sign(text: str, at: int, signs: str) -> int:
+    """Where it goes on behind one of these signs, which must come next."""
+    at = _space(text, at)
+    if at == len(text) or text[at] not in signs:
+        raise ValueError(f"none of {signs} at {at}")
+    return _space(text, at + 1)
+
+
+def _space(text: str, at: int) -> int:
+    """Where the white space from `at` on ends."""
+    space = _SPACE.match(text, at)
+    return space.end() if space else at
 
 
 def _assembled(cells: dict[Path, str]) -> dict[Path, str]:

@@ -1,4 +1,4 @@
-"""Many records at once: the fast path, in numpy and Arrow. What it cannot prove it leaves to the plain path (values.py).
+"""Many records at once: the fast path, in numpy and Arrow. What it cannot prove is left to the plain path (values.py).
 
 The trick: guess where every item of every history row lies, then prove the guess. An item is
 
@@ -8,13 +8,14 @@ with little room for 82 01 elsewhere (in text 01 is a control character, which J
 it says where its value ends, and there the next item must start. A row is proven if its first item starts where the row
 does, each item's own length reaches just to its end, and the last one ends where the row or its step
 begins: by induction there is no other way to read these bytes. A row that does not pass, say because a length is 130
-(82 01), or has something that needs a closer look (an object, media, a key twice), is *odd*: the plain path reads it.
+(82 01), or has a key twice, is *odd*: the plain path reads it. Objects and media are cells *apart*: only they are.
 Arrow then turns texts into float64 (correctly rounded, as float() does) and heads into numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from wandbsync.model import EXACT_INT, Kind
-from wandbsync.sources.values import NO_STEP, STEP, Keys, Rows, classify
+from wandbsync.sources import wire
+from wandbsync.sources.values import NO_STEP, STEP, Keys, Path, Rows, classify, path_of
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -30,20 +32,20 @@ Bytes = npt.NDArray[np.uint8]
 
 _VARINT, _FIXED64, _BYTES = 0, 1, 2  # wire types
 _SUMMARY, _CONTROL, _UUID, _INFO = 3, 16, 19, 200  # fields of Record
-_ITEM, _STEP, _NUM, _KEY, _NESTED, _VALUE = 0x0A, 0x12, 0x08, 0x0A, 0x12, (0x82, 0x01)  # tags in a HistoryRecord
+_ITEM, _STEP, _NUM, _NESTED, _VALUE = 0x0A, 0x12, 0x08, 0x12, (0x82, 0x01)  # tags in a HistoryRecord
 _TYPED = (0x18, 0x20, 0x28, 0x31, 0x3A, 0x42)  # none, boolean, integer, number, text, json
 _PAD = bytes(64)  # so that looking a little beyond the end is harmless
 _CONSTANTS = {text.encode(): classify(text)[:2] for text in ("NaN", "Infinity", "-Infinity", "true", "false", "null")}
 
 
-class Unproven(Exception):
+class Unproven(ValueError):
     """These records are not laid out as any known writer does: read them the plain way."""
 
 
 class Records(NamedTuple):
     """n records: in `data`, record i is field number `field[i]` of Record, with payload data[lo[i]:hi[i]].
 
-    derived: it is a summary that wandb-core derived from the history (see runlog.derived).
+    derived: it is a summary that wandb-core derived from the history (see runlog._derived).
     """
 
     data: bytes
@@ -54,33 +56,19 @@ class Records(NamedTuple):
 
 
 class Values(NamedTuple):
-    """R rows of which the odd ones (bool[R]) have no values here; the other fields are as in values.Rows."""
+    """R rows, less the odd ones (bool[R]) and the cells apart; the other fields are as in values.Rows.
+
+    apart: row -> the (path, text) items that are, or are part of, an object.
+    """
 
     odd: Bools
+    apart: dict[int, list[tuple[Path, str]]]
     steps: Ints
     row: Ints
     key: npt.NDArray[np.int32]
     value: npt.NDArray[np.float64]
     kind: npt.NDArray[np.uint8]
     text: dict[int, str]
-
-
-class Heads:
-    """Numbers of keys as they stand in the log: HEAD bytes -> number of the path in `keys`, or one of the two below."""
-
-    ODD = -1  # not a key, or part of a media object
-
-    def __init__(self, keys: Keys) -> None:
-        self.keys = keys
-        self._number: dict[bytes, int] = {}
-
-    def number(self, head: bytes) -> int:
-        found = self._number.get(head)
-        if found is None:
-            path = _path(head)
-            plain = path is not None and not (len(path) > 1 and path[-1] == "_type")
-            found = self._number[head] = self.keys.number(path) if plain and path is not None else self.ODD
-        return found
 
 
 def records(found: list[bytes]) -> Records:
@@ -104,12 +92,12 @@ def printed(found: list[bytes]) -> tuple[list[bool], list[float | None], list[st
     data, d, at, end = _joined(found)
     kind, line, line_end, time, time_end, seconds, nanos = (np.zeros(len(found), np.int64) for _ in range(7))
     for which, number, wire_type, start, after, value in _fields(d, at, end):
-        for field, wire, targets in (
+        for field, its_type, targets in (
             (1, _VARINT, ((kind, value),)),
             (2, _BYTES, ((time, start), (time_end, after))),
             (3, _BYTES, ((line, start), (line_end, after))),
         ):
-            this = (number == field) & (wire_type == wire)
+            this = (number == field) & (wire_type == its_type)
             for target, what in targets:
                 target[which[this]] = what[this]
     for which, number, _, _, _, value in _fields(d, time, time_end):
@@ -122,9 +110,11 @@ def printed(found: list[bytes]) -> tuple[list[bool], list[float | None], list[st
     return (kind != 0).tolist(), times, texts
 
 
-def history(rows: list[bytes], heads: Heads) -> Values:
-    """The values of these HistoryRecords. Raises Unproven."""
+def history(rows: list[bytes], keys: Keys) -> Values:
+    """The values of these HistoryRecords. Raises Unproven, DecodeError."""
     data, d, lo, hi = _joined(rows)
+    if len(data) >= 1 << 31:
+        raise Unproven  # offsets in Arrow have 32 bits
     odd = np.zeros(len(rows), np.bool_)
 
     # Guess: every 82 01 is the tag of a value.
@@ -151,22 +141,29 @@ def history(rows: list[bytes], heads: Heads) -> Values:
         keep = ~odd[row]
         row, head, tag, text, end = row[keep], head[keep], tag[keep], text[keep], end[keep]
 
-    # Keys: number the distinct heads; an odd one, or one that comes twice, makes the row odd.
+    # Keys: tell the distinct heads apart, and their paths. One that comes twice makes the row odd.
     dictionary = _spans(data, head, tag, pa.binary()).dictionary_encode()
-    numbers = np.array([heads.number(it) for it in dictionary.dictionary.to_pylist()], np.int32)
-    codes = np.frombuffer(dictionary.indices.buffers()[1], np.int32)[: 2 * len(row) : 2]
-    key = numbers[codes] if len(row) else np.zeros(0, np.int32)
-    width = len(heads.keys.paths)
-    sorted_cells = np.sort(row * width + key)
-    odd[sorted_cells[1:][sorted_cells[1:] == sorted_cells[:-1]] // max(width, 1)] = True
-    odd[row[key == Heads.ODD]] = True
+    code = np.frombuffer(dictionary.indices.buffers()[1], np.int32)[: 2 * len(row) : 2]
+    paths = [_path(it) for it in dictionary.dictionary.to_pylist()]
+    numbers = {path: number for number, path in enumerate(dict.fromkeys(paths))}
+    key = np.array([numbers[path] for path in paths], np.int64)[code]
+    cells = np.sort(row * len(paths) + key)
+    odd[cells[1:][cells[1:] == cells[:-1]] // max(len(paths), 1)] = True
 
-    # Values: numbers in one go, the others (few) one by one; objects make the row odd.
+    # Objects are apart; and so is all that shares the first name with a `_type` below it, which may be media.
     lead = d[text]
+    is_object = lead == ord("{")
+    nested = np.array([len(path) > 1 for path in paths], np.bool_)[code]
+    media = {path[0] for path in paths if len(path) > 1 and path[-1] == "_type"}
+    is_apart = is_object | np.array([path[0] in media for path in paths], np.bool_)[code]
+    has_object = np.zeros(len(rows), np.bool_)
+    has_object[row[is_object]] = True
+    odd[row[nested & has_object[row]]] = True  # the object may hold the nested key
+
+    # Values: numbers in one go, the others (few) one by one.
     negative = lead == ord("-")
-    odd[row[lead == ord("{")]] = True
     size = end - text
-    number = (np.where(negative, d[text + 1], lead) - np.uint8(48) < 10) & (0 < size) & (size <= 32)
+    number = (np.where(negative, d[text + 1], lead) - np.uint8(48) < 10) & (size > 0) & (size <= 32)
     which = np.flatnonzero(number)
     value = np.full(len(row), np.nan)
     kind = np.zeros(len(row), np.uint8)
@@ -176,7 +173,7 @@ def history(rows: list[bytes], heads: Heads) -> Values:
     whole = whole[_digits(d, text[whole] + negative[whole], end[whole])]
     whole = whole[(value[whole] != 0) | ~negative[whole]]
     kind[whole] = Kind.INT
-    for i in [*whole[np.abs(value[whole]) >= EXACT_INT].tolist(), *np.flatnonzero(~number).tolist()]:
+    for i in [*whole[np.abs(value[whole]) >= EXACT_INT].tolist(), *np.flatnonzero(~number & ~is_apart).tolist()]:
         piece = data[text[i] : end[i]]
         if piece in _CONSTANTS:
             value[i], kind[i] = _CONSTANTS[piece]
@@ -186,34 +183,42 @@ def history(rows: list[bytes], heads: Heads) -> Values:
                 texts[i] = kept
 
     # The `_step` among the items is the step; it is no value.
-    is_step = key == heads.keys.number(STEP)
+    is_step = key == numbers.get(STEP, -1)
     odd[row[is_step & (kind != Kind.INT)]] = True
     told = np.flatnonzero(is_step & (kind == Kind.INT))
     steps[row[told]] = value[told].astype(np.int64)
-    keep = ~(is_step | odd[row])
+    apart: dict[int, list[tuple[Path, str]]] = {}
+    for i in np.flatnonzero(is_apart & ~odd[row]).tolist():
+        cell = paths[code[i]], data[text[i] : end[i]].decode("utf-8", "replace")
+        apart.setdefault(int(row[i]), []).append(cell)
+    keep = ~(is_step | is_apart | odd[row])
     if texts:
         place = np.cumsum(keep) - 1
         texts = {int(place[i]): texts[i] for i in sorted(texts) if keep[i]}
-    return Values(odd, steps, row[keep], key[keep], value[keep], kind[keep], texts)
+    row, key, value, kind = row[keep], key[keep], value[keep], kind[keep]
+    used = np.zeros(len(numbers), np.bool_)
+    used[key] = True
+    number_of = [keys.number(path) if is_used else -1 for path, is_used in zip(numbers, used.tolist(), strict=True)]
+    return Values(odd, apart, steps, row, np.array(number_of, np.int32)[key], value, kind, texts)
 
 
-def merged(values: Values, odd: Rows, places: Ints) -> Rows:
-    """All rows: the values, and those of the odd rows; odd row i stands at places[i]."""
+def merged(values: Values, more: Rows, places: Ints) -> Rows:
+    """All values of all rows: `values`, and those of `more`, whose row i belongs to row places[i]."""
     if not len(places):
         return Rows(
-            values.steps, values.row.astype(np.int32), values.key, values.value, values.kind, values.text, odd.paths
+            values.steps, values.row.astype(np.int32), values.key, values.value, values.kind, values.text, more.paths
         )
-    values.steps[places] = odd.steps
-    row = np.concatenate([values.row, places[odd.row]]).astype(np.int32)
+    values.steps[places] = more.steps
+    row = np.concatenate([values.row, places[more.row]]).astype(np.int32)
     order = np.argsort(row, kind="stable")
     at = np.empty_like(order)
     at[order] = np.arange(len(order))
     n = len(values.row)
-    text = {int(at[i]): it for i, it in values.text.items()} | {int(at[n + i]): it for i, it in odd.text.items()}
-    key = np.concatenate([values.key, odd.key])[order]
-    value = np.concatenate([values.value, odd.value])[order]
-    kind = np.concatenate([values.kind, odd.kind])[order]
-    return Rows(values.steps, row[order], key, value, kind, dict(sorted(text.items())), odd.paths)
+    text = {int(at[i]): it for i, it in values.text.items()} | {int(at[n + i]): it for i, it in more.text.items()}
+    key = np.concatenate([values.key, more.key])[order]
+    value = np.concatenate([values.value, more.value])[order]
+    kind = np.concatenate([values.kind, more.kind])[order]
+    return Rows(values.steps, row[order], key, value, kind, dict(sorted(text.items())), more.paths)
 
 
 def _joined(pieces: list[bytes]) -> tuple[bytes, Bytes, Ints, Ints]:
@@ -245,12 +250,12 @@ def _fields(d: Bytes, at: Ints, end: Ints) -> Iterator[tuple[Ints, Ints, Ints, I
 
 
 def _varints(d: Bytes, at: Ints) -> tuple[Ints, Ints]:
-    """The varints at these offsets, and the offsets behind them; a value of 2**35 or more ends beyond the end of data."""
+    """The varints at these offsets, and the offsets behind them; those of 2**56 and more "end" beyond the end of d."""
     value = d[at].astype(np.int64)
     after = at + 1
     more = np.flatnonzero(value >= 0x80)
     shift = 7
-    while more.size and shift < 35:
+    while more.size and shift < 56:
         byte = d[after[more]].astype(np.int64)
         value[more] += (byte - 1) << shift  # -1 takes back the continuation bit of the byte before
         after[more] += 1
@@ -269,21 +274,21 @@ def _typed_end(d: Bytes, end: Ints) -> Ints:
     wire_type = d[at] & 7
     value, after = _varints(d, at + 1)
     after = np.where(wire_type == _BYTES, after + value, np.where(wire_type == _FIXED64, at + 9, after))
-    ends = end.copy()
-    ends[typed] = np.minimum(after, len(d) - len(_PAD))
-    return ends
+    item_end: Ints = end.copy()
+    item_end[typed] = np.minimum(after, len(d) - len(_PAD))
+    return item_end
 
 
 def _steps(d: Bytes, at: Ints, end: Ints) -> tuple[Ints, Bools]:
     """The step of each row from what follows its items, at:end; and whether that is nothing or just a step."""
     steps = np.full(len(at), NO_STEP)
+    proven = at == end
     some = np.flatnonzero(at < end)
     at, end = at[some], end[some]
     num, after = _varints(d, at + 3)
     zero = end == at + 2  # protobuf leaves out a 0
     steps[some] = np.where(zero, 0, num)
     right = (d[at] == _STEP) & (d[at + 1] == end - at - 2) & (zero | ((d[at + 2] == _NUM) & (after == end)))
-    proven = np.ones(len(steps), np.bool_)
     proven[some] = right
     return steps, proven
 
@@ -316,29 +321,7 @@ def _digits(d: Bytes, start: Ints, end: Ints) -> Bools:
     return right
 
 
-def _path(head: bytes) -> tuple[str, ...] | None:
-    """The path that a HEAD says, as the plain path reads it: the nested key, or else the key. None if it is neither."""
-    key, nested = b"", []
-    at = 0
-    while at < len(head):
-        tag = head[at]
-        length, shift = 0, 0
-        while True:
-            at += 1
-            if at >= len(head):
-                return None
-            length |= (head[at] & 0x7F) << shift
-            shift += 7
-            if head[at] < 0x80:
-                break
-        part = head[at + 1 : at + 1 + length]
-        at += 1 + length
-        if at > len(head):
-            return None
-        if tag == _NESTED:
-            nested.append(part)
-        elif tag == _KEY:
-            key = part
-        else:
-            return None
-    return tuple([part.decode("utf-8", "replace") for part in nested or [key]])
+@lru_cache(1 << 16)
+def _path(head: bytes) -> Path:
+    """The path that a HEAD says. Raises DecodeError."""
+    return path_of(wire.HistoryItem.FromString(head))

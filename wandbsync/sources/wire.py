@@ -14,7 +14,7 @@ from google.protobuf import descriptor_pool, message_factory
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.message import DecodeError
 
-__all__ = ["EVENTS", "DecodeError", "HistoryRecord", "OutputRecord", "Record", "StatsRecord", "seconds"]
+__all__ = ["EVENTS", "DecodeError", "HistoryItem", "HistoryRecord", "OutputRecord", "Record", "StatsRecord", "seconds"]
 
 _PACKAGE = "wandbsync.runlog"
 _STATEMENT = re.compile(
@@ -55,6 +55,7 @@ _CLASSES = _messages(Path(__file__).with_name("runlog.proto").read_text("utf-8")
 
 Record = _CLASSES["Record"]
 HistoryRecord = _CLASSES["HistoryRecord"]
+HistoryItem = _CLASSES["HistoryItem"]
 StatsRecord = _CLASSES["StatsRecord"]
 OutputRecord = _CLASSES["OutputRecord"]
 
