@@ -30,7 +30,7 @@ types: $(READY)
 	$(RUN)/mypy
 
 bench: $(READY)
-	$(RUN)/python -m tests.bench
+	$(RUN)/python tests/bench.py
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("wandbsync needs Python 3.10 or newer") if sys.version_info < (3, 10) else None'

@@ -41,7 +41,9 @@ def test_every_command_is_in_the_skill(name: str) -> None:
 
 @pytest.mark.parametrize("text", [SKILL, README], ids=["SKILL.md", "README.md"])
 def test_every_command_and_flag_named_exists(text: str) -> None:
-    named = set(re.findall(r"wandbsync ((?:cache |config )?[a-z][a-z-]+)", re.sub(r"^#+.*$|^name:.*$", "", text, flags=re.M)))
+    named = set(
+        re.findall(r"wandbsync ((?:cache |config )?[a-z][a-z-]+)", re.sub(r"^#+.*$|^name:.*$", "", text, flags=re.M))
+    )
     prose = {"keeps", "checkout", "makes", "and", "in"}
     assert {name for name in named if name not in commands() and name.split()[0] not in prose} <= {"cache", "config"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= ALL_OPTIONS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +24,32 @@ def flattened(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def same(ours: Any, theirs: Any) -> bool:
-    if isinstance(theirs, float) and isinstance(ours, (int, float)) and not isinstance(ours, bool):
-        if math.isnan(theirs):
-            return math.isnan(ours)
-        return ours == theirs and math.copysign(1, ours) == math.copysign(1, theirs)
-    if isinstance(theirs, dict) and isinstance(ours, dict):  # media: the SDK adds paths and digests
-        return all(key in ours for key in ("_type",)) or ours == theirs
-    return type(ours) is type(theirs) and ours == theirs or (
-        isinstance(theirs, (int, float)) and not isinstance(theirs, bool) and not isinstance(ours, bool) and ours == theirs
-    )
+    """Equal to the sign of a zero; a float without fraction may come back as an int, as the SDK logs it."""
+    if isinstance(theirs, float) and isinstance(ours, (int, float)):
+        return (
+            math.isnan(ours)
+            if math.isnan(theirs)
+            else (ours, math.copysign(1, ours)) == (theirs, math.copysign(1, theirs))
+        )
+    if isinstance(theirs, dict):  # media: the SDK adds paths and digests
+        return isinstance(ours, dict) and "_type" in ours
+    return isinstance(ours, bool) == isinstance(theirs, bool) and bool(ours == theirs)
 
 
 @pytest.fixture(scope="module", params=LOGS, ids=lambda path: path.stem)
-def synced(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Cache, dict[str, Any]]:
+def synced(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Cache, dict[str, Any]]]:
     path: Path = request.param
     expected = json.loads(path.with_suffix(".json").read_text())
     folder = tmp_path_factory.mktemp("old")
     run_dir = folder / "wandb" / f"offline-run-20240101_000000-{expected['run_id']}"
     run_dir.mkdir(parents=True)
     (run_dir / f"run-{expected['run_id']}.wandb").write_bytes(path.read_bytes())
-    cache = Cache(folder / "cache")
-    report = sync_local(cache, [folder])
-    assert report.problems == []
-    return cache, expected
+    with Cache(folder / "cache") as cache:
+        report = sync_local(cache, [folder])
+        assert report.problems == []
+        yield cache, expected
 
 
 def ref(expected: dict[str, Any]) -> RunRef:

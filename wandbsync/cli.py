@@ -15,6 +15,7 @@ import click
 
 from . import __version__, errors
 from .errors import NothingCached, UsageError, WandbsyncError
+from .model import RunRef
 
 if TYPE_CHECKING:
     from .cache import Cache
@@ -104,13 +105,19 @@ def main_group(
 
 
 @main_group.command()
-@click.option("--local", "folders", multiple=True, type=click.Path(path_type=Path), metavar="DIR",
-              help="Read the runs below DIR; may be given more than once.")
+@click.option(
+    "--local",
+    "folders",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Read the runs below DIR; may be given more than once.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan, do nothing.")
 @click.option("--full", is_flag=True, help="Read everything again.")
 @as_json
 @settings
-def sync(on: Settings, folders: tuple[Path, ...], dry_run: bool, full: bool, as_json: bool) -> int:
+def sync(on: Settings, /, folders: tuple[Path, ...], dry_run: bool, full: bool, as_json: bool) -> int:
     """Bring runs into the cache. Without --local: all folders synced before or named in the config.
 
     \b
@@ -128,9 +135,7 @@ def sync(on: Settings, folders: tuple[Path, ...], dry_run: bool, full: bool, as_
     if not places:
         raise UsageError("there is nothing to sync", hint="name a folder: `wandbsync sync --local DIR`")
     with output.sync_progress(quiet=on.quiet) as progress:
-        report = sync_local(
-            cache, places, entity=config.local_entity, dry_run=dry_run, full=full, progress=progress
-        )
+        report = sync_local(cache, places, entity=config.local_entity, dry_run=dry_run, full=full, progress=progress)
     if as_json:
         output.show_json(output.report_fields(report))
     elif dry_run:
@@ -161,7 +166,7 @@ def sync(on: Settings, folders: tuple[Path, ...], dry_run: bool, full: bool, as_
 @as_json
 @reading
 @settings
-def list_projects(on: Settings, entity: str | None, limit: int, as_json: bool, **fresh: Any) -> None:
+def list_projects(on: Settings, /, entity: str | None, limit: int, as_json: bool, **fresh: Any) -> None:
     """List the projects in the cache."""
     from . import output, query
 
@@ -171,7 +176,10 @@ def list_projects(on: Settings, entity: str | None, limit: int, as_json: bool, *
         return
     output.show_table(
         ["ENTITY", "PROJECT", "RUNS", "SOURCE", "SYNCED", "DESCRIPTION"],
-        [[p["entity"], p["name"], p["runs"], p["source"], output.ago(p["synced_at"]), p["description"]] for p in projects],
+        [
+            [p["entity"], p["name"], p["runs"], p["source"], output.ago(p["synced_at"]), p["description"]]
+            for p in projects
+        ],
     )
 
 
@@ -182,7 +190,7 @@ def list_projects(on: Settings, entity: str | None, limit: int, as_json: bool, *
 @as_json
 @reading
 @settings
-def list_runs(on: Settings, project: str, state: str | None, limit: int, as_json: bool, **fresh: Any) -> None:
+def list_runs(on: Settings, /, project: str, state: str | None, limit: int, as_json: bool, **fresh: Any) -> None:
     """List the runs of a project, newest first.
 
     \b
@@ -222,7 +230,7 @@ def list_runs(on: Settings, project: str, state: str | None, limit: int, as_json
 @as_json
 @reading
 @settings
-def list_metrics(on: Settings, project: str, run: str, include_system: bool, as_json: bool, **fresh: Any) -> None:
+def list_metrics(on: Settings, /, project: str, run: str, include_system: bool, as_json: bool, **fresh: Any) -> None:
     """List what a run logged, with counts and statistics over the whole history."""
     from . import output, query
 
@@ -248,7 +256,7 @@ def list_metrics(on: Settings, project: str, run: str, include_system: bool, as_
 @as_json
 @reading
 @settings
-def list_files(on: Settings, project: str, run: str, as_json: bool, **fresh: Any) -> None:
+def list_files(on: Settings, /, project: str, run: str, as_json: bool, **fresh: Any) -> None:
     """List the files of a run."""
     from . import output, query
 
@@ -271,13 +279,18 @@ def list_files(on: Settings, project: str, run: str, as_json: bool, **fresh: Any
 @click.argument("query", required=False)
 @click.option("--format", "form", type=click.Choice(["table", "json", "csv", "parquet"]), default="table")
 @click.option("-o", "--output", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
-@click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True,
-              help="Rows shown by --format table; 0 for all.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    help="Rows shown by --format table; 0 for all.",
+)
 @click.option("--schema", is_flag=True, help="Print the tables and their columns.")
 @reading
 @settings
 def sql(
-    on: Settings, query: str | None, form: str, file: Path | None, limit: int, schema: bool, **fresh: Any
+    on: Settings, /, query: str | None, form: str, file: Path | None, limit: int, schema: bool, **fresh: Any
 ) -> None:
     """Run one read-only SQL query (DuckDB) over the cache; - reads it from stdin.
 
@@ -288,7 +301,7 @@ def sql(
     from . import tables
 
     if schema:
-        from .cache.publish import describe
+        from .cache.layout import describe
 
         click.echo(describe())
         return
@@ -315,19 +328,39 @@ def sql(
 @click.option("--full-res", is_flag=True, help="Draw every point. (Figures are always made from the full history.)")
 @click.option("--smooth", type=int, metavar="N", help="Draw the mean of the last N values instead of the EMA.")
 @click.option("--ema-weight", type=float, default=0.99, show_default=True, help="Weight of the time-weighted EMA.")
-@click.option("--viewport-scale", type=float, default=1000.0, show_default=True,
-              help="What the width of the chart counts as, for the EMA.")
+@click.option(
+    "--viewport-scale",
+    type=float,
+    default=1000.0,
+    show_default=True,
+    help="What the width of the chart counts as, for the EMA.",
+)
 @click.option("--no-ema", is_flag=True, help="Draw no EMA.")
 @click.option("--group-by-prefix", is_flag=True, help="Put a/b into the folder a.")
 @click.option("--include-system", is_flag=True, help="With --all-metrics: also _timestamp, system.* ...")
-@click.option("--output", type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
-              help="Where to write; default wandb_plots/<entity>_<project>/<name>_<run_id>/.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where to write; default wandb_plots/<entity>_<project>/<name>_<run_id>/.",
+)
 @as_json
 @reading
 @settings
 def generate_plots(
-    on: Settings, project: str, runs: str, metrics: str, all_metrics: bool, include_system: bool, no_ema: bool,
-    as_json: bool, offline: bool, refresh: bool, max_age: str | None, **options: Any,
+    on: Settings,
+    /,
+    project: str,
+    runs: str,
+    metrics: str,
+    all_metrics: bool,
+    include_system: bool,
+    no_ema: bool,
+    as_json: bool,
+    offline: bool,
+    refresh: bool,
+    max_age: str | None,
+    **options: Any,
 ) -> int:
     """Draw metrics of one run, or of several in one figure each, as PNG files.
 
@@ -345,14 +378,12 @@ def generate_plots(
     refs = list(dict.fromkeys(query.find_run(cache, found, name) for name in _listed(runs)))
     asked = _listed(metrics)
     wanted = query.plot_metrics(cache, refs, asked, all_metrics=all_metrics, include_system=include_system)
-    drawn = [
-        PlotRun(ref.entity, ref.project, ref.run_id, query.get_run(cache, ref)["name"]) for ref in refs
-    ]
+    drawn = [PlotRun(ref.entity, ref.project, ref.run_id, query.get_run(cache, ref)["name"]) for ref in refs]
     results = generate(
         drawn,
         wanted,
         chosen,
-        load=lambda run, key: query.series(cache, query.RunRef(run.entity, run.project, run.run_id), key),
+        load=lambda run, key: query.series(cache, RunRef(run.entity, run.project, run.run_id), key),
         now=datetime.now(),
     )
     if as_json:
@@ -388,7 +419,7 @@ def cache_group() -> None:
 @cache_group.command("info")
 @as_json
 @settings
-def cache_info(on: Settings, as_json: bool) -> None:
+def cache_info(on: Settings, /, as_json: bool) -> None:
     """What is in the cache, and how large it is."""
     from . import output, query
 
@@ -400,14 +431,16 @@ def cache_info(on: Settings, as_json: bool) -> None:
         output.show_json(info)
         return
     for name, value in info.items():
-        click.echo(f"{name.replace('_', ' '):<16} {output.show_size(value) if 'bytes' in name else output.show_count(value)}")
+        click.echo(
+            f"{name.replace('_', ' '):<16} {output.show_size(value) if 'bytes' in name else output.show_count(value)}"
+        )
 
 
 @cache_group.command("verify")
 @click.option("--quick", is_flag=True, help="Compare sizes only.")
 @as_json
 @settings
-def cache_verify(on: Settings, quick: bool, as_json: bool) -> int:
+def cache_verify(on: Settings, /, quick: bool, as_json: bool) -> int:
     """Check every segment against the catalog, and every metric against a recompute."""
     from . import output
     from .cache.verify import verify
@@ -430,7 +463,7 @@ def cache_verify(on: Settings, quick: bool, as_json: bool) -> int:
 @cache_group.command("compact")
 @click.option("--all", "everything", is_flag=True, help="Merge whatever can be merged, due or not.")
 @settings
-def cache_compact(on: Settings, everything: bool) -> None:
+def cache_compact(on: Settings, /, everything: bool) -> None:
     """Merge small segments into large ones."""
     from .cache.compaction import compact
 
@@ -444,7 +477,7 @@ def cache_compact(on: Settings, everything: bool) -> None:
 @cache_group.command("gc")
 @click.option("--dry-run", is_flag=True, help="Say what would be removed.")
 @settings
-def cache_gc(on: Settings, dry_run: bool) -> None:
+def cache_gc(on: Settings, /, dry_run: bool) -> None:
     """Remove segments that were replaced more than ten minutes ago, and files that nothing names."""
     from . import output
     from .cache.compaction import gc
@@ -466,7 +499,7 @@ def config_group() -> None:
 @config_group.command("show")
 @as_json
 @settings
-def config_show(on: Settings, as_json: bool) -> None:
+def config_show(on: Settings, /, as_json: bool) -> None:
     """The settings in force, and where they come from."""
     from . import output
 
@@ -480,7 +513,7 @@ def config_show(on: Settings, as_json: bool) -> None:
 
 @config_group.command("check")
 @settings
-def config_check(on: Settings) -> None:
+def config_check(on: Settings, /) -> None:
     """Say whether the settings are right; all problems at once."""
     config = on.config
     click.echo(f"{config.file} is right" if config.file else "there is no settings file; the defaults are in force")
@@ -489,7 +522,7 @@ def config_check(on: Settings) -> None:
 @config_group.command("init")
 @click.option("--force", is_flag=True, help="Replace the file that is there.")
 @settings
-def config_init(on: Settings, force: bool) -> None:
+def config_init(on: Settings, /, force: bool) -> None:
     """Write the commented example where the settings are read from."""
     from . import config
 
@@ -505,14 +538,19 @@ def config_init(on: Settings, force: bool) -> None:
 
 
 @main_group.command()
-@click.option("--output", type=click.Path(path_type=Path, file_okay=False), default=Path("demo"), show_default=True,
-              help="Where the runs, the cache and the plots go.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("demo"),
+    show_default=True,
+    help="Where the runs, the cache and the plots go.",
+)
 @settings
-def demo(on: Settings, output: Path) -> None:
+def demo(on: Settings, /, output: Path) -> None:
     """Train a few small runs with the wandb SDK in offline mode, then sync, list, query and plot them."""
     from . import demo as show
 
-    show.run(output, say=on.say)
+    show.run(output, call=lambda words: main_group(words, standalone_mode=False), say=on.say)
 
 
 def main() -> None:

@@ -91,9 +91,7 @@ KEYS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
 }
 
 
-def load(
-    file: Path | None = None, *, cache_dir: Path | None = None, env: Mapping[str, str] = os.environ
-) -> Config:
+def load(file: Path | None = None, *, cache_dir: Path | None = None, env: Mapping[str, str] = os.environ) -> Config:
     """Read the settings. `file` must exist if it is given here or in WANDBSYNC_CONFIG. Raises UsageError."""
     named = file or (Path(env["WANDBSYNC_CONFIG"]) if env.get("WANDBSYNC_CONFIG") else None)
     path = named or default_file(env)

@@ -21,10 +21,11 @@ STEPS = 400
 RUNS = [("slow", 0.01, STEPS), ("steady", 0.1, STEPS), ("eager", 1.0, STEPS), ("unlucky", 0.3, 230)]  # last: killed at
 
 
-def run(folder: Path, *, say: Callable[[str], None]) -> None:
-    """Train, sync, list, query and plot below `folder`, which must be new, empty, or an earlier demo's."""
-    from .cli import main_group
+def run(folder: Path, *, call: Callable[[list[str]], object], say: Callable[[str], None]) -> None:
+    """Train, sync, list, query and plot below `folder`, which must be new, empty, or an earlier demo's.
 
+    `call` carries out a wandbsync command, given its words.
+    """
     if folder.exists() and any(folder.iterdir()) and not (folder / MARK).exists():
         raise UsageError(f"{folder} is in use", hint="name an empty folder with --output")
     for made in ("wandb", "cache", "plots"):
@@ -36,7 +37,7 @@ def run(folder: Path, *, say: Callable[[str], None]) -> None:
 
     def show(*words: str) -> None:
         say("\n$ wandbsync " + " ".join(f'"{word}"' if "'" in word else shlex.quote(word) for word in words))
-        main_group(["--cache-dir", str(folder / "cache"), *words], standalone_mode=False)
+        call(["--cache-dir", str(folder / "cache"), *words])
 
     ids = ",".join(f"demo-{name}" for name, _, _ in RUNS)
     best = (
@@ -105,7 +106,7 @@ def train(name: str, lr: float, steps: int) -> None:
             hidden, p = forward(x)
             error = (p - y) / len(y)
             back = np.outer(error, w2) * (1 - hidden**2)
-            row = {"train/loss": loss(p, y), "train/acc": float(np.mean((p > 0.5) == y)), "lr": lr}
+            row: dict[str, object] = {"train/loss": loss(p, y), "train/acc": float(np.mean((p > 0.5) == y)), "lr": lr}
             w2, b2 = w2 - lr * hidden.T @ error, b2 - lr * error.sum()
             w1, b1 = w1 - lr * x.T @ back, b1 - lr * back.sum(axis=0)
             if step % 10 == 0:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .cache import Cache
 from .config import Config
+from .errors import CacheBusy, CacheError
 
 if TYPE_CHECKING:
     from .sync import SyncReport
@@ -42,7 +44,7 @@ def refresh(
     say: Callable[[str], None],
     sync: Callable[[Cache, list[Path]], SyncReport] | None = None,
 ) -> None:
-    """Bring what is too old up to date. A source that cannot be read costs freshness, not the answer."""
+    """Bring what is too old up to date. What cannot be read, or not be written, costs freshness, not the answer."""
     folders = stale_folders(cache, config, wanted, now=time.time())
     there = [folder for folder in folders if folder.exists()]
     for folder in folders:
@@ -53,9 +55,12 @@ def refresh(
     if sync is None:
         from .sync import sync_local
 
-        report = sync_local(cache, there, entity=config.local_entity)
-    else:
+        sync = partial(sync_local, entity=config.local_entity)
+    try:
         report = sync(cache, there)
+    except (CacheBusy, CacheError) as error:
+        say(f"answering from the cache as it is: {error.line()}")
+        return
     for problem in report.problems:
         if not problem.harmless:
             say(problem.reason)

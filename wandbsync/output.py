@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from .cache.catalog import plain
+
 if TYPE_CHECKING:
     from .config import Config
     from .plot import PlotResult
@@ -102,7 +103,9 @@ def ago(timestamp: str | None) -> str:
 
 def summary_line(summary: dict[str, Any]) -> str:
     """The first plain values of a summary, for one line of a table."""
-    flat = {key: value for key, value in summary.items() if not key.startswith("_") and not isinstance(value, (dict, list))}
+    flat = {
+        key: value for key, value in summary.items() if not key.startswith("_") and not isinstance(value, (dict, list))
+    }
     text = ", ".join(f"{key}={shorten(show_cell(value), 20)}" for key, value in list(flat.items())[:3])
     return f"{text} (+{len(flat) - 3})" if len(flat) > 3 else text
 

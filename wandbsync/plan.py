@@ -3,6 +3,8 @@
     find, identify -> Listed --+
                                +--> plan --> Rename | Forget | Cut | Read | Copy | Look
     the cache's cursors -------+
+
+Every action prints as a sentence.
 """
 
 from __future__ import annotations
@@ -25,7 +27,6 @@ class Listed:
     log_key: str
     started_at: float | None = None
     rewinds_to: int | None = None
-    offline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +84,9 @@ class Read:
     ref: RunRef
     log: Listed
     start: int  # byte
-    reason: str  # new, grown, touched (only what lies around it has changed), moved, again
+    reason: str  # new, grown, touched (only what lies around it has changed), unfinished, moved, again
     moved_from: str | None = None
     keep_until: int | None = None  # rows of later steps are void
-    restarts: bool = False  # may begin again at step 0 and mean: after the rows there are
 
     @property
     def size(self) -> int:
@@ -133,37 +133,40 @@ def plan(
     """The actions for each run, run after run, in the order in which they must be done.
 
     `last_steps` has every run in the cache. `full` reads all logs again, if all the logs of a run are still there:
-    rows whose log is gone are kept, not read again.
+    rows whose log is gone are kept, not read again. A run is read again, too, when an earlier log of it turns up.
     """
     here = {log.path: log for log in listed}
-    cached = {log.path: log for log in known}
     runs: dict[RunRef, list[Listed]] = {}
     for log in here.values():
         runs.setdefault(log.ref, []).append(log)
+    cached: dict[RunRef, dict[str, Known]] = {}
+    named: dict[tuple[str, str], RunRef] = {}
+    for one in known:
+        cached.setdefault(one.ref, {})[one.path] = one
+        named[one.path, one.log_key] = one.ref
+    steps = dict(last_steps)
     for ref, logs in sorted(runs.items()):
-        read_before = {log.path: log for log in cached.values() if log.ref == ref}
-        for old in sorted({cached[log.path].ref for log in logs if log.path in cached} - {ref}):
-            mine = {path: log for path, log in cached.items() if log.ref == old}
-            if any(path not in here or here[path].ref != ref for path in mine):
+        for old in sorted({named.get((log.path, log.log_key), ref) for log in logs} - {ref}):
+            if any(path not in here or here[path].ref != ref for path in cached[old]):
                 continue  # some of its logs are gone or stay: its rows could not be read again
-            if ref in last_steps:
+            if ref in steps:
                 yield Forget(old, ref)
             else:
                 yield Rename(old, ref)
-                read_before |= mine
-        yield from _plan_run(ref, logs, read_before, set(here), last_steps.get(ref), full)
+                cached[ref], steps[ref] = cached[old], steps.get(old)
+            del cached[old]
+    for ref, logs in sorted(runs.items()):
+        yield from _plan_run(ref, logs, cached.get(ref, {}), steps.get(ref), full)
 
 
 def _plan_run(
     ref: RunRef,
     logs: list[Listed],
     read_before: dict[str, Known],
-    here: set[str],
     last_step: int | None,
     full: bool,
 ) -> Iterator[Action]:
     originals = [log for log in read_before.values() if log.status != "copy"]
-    full = full and all(log.path in here for log in originals)
     by_key: dict[str, list[Listed]] = {}
     for log in logs:
         by_key.setdefault(log.log_key, []).append(log)
@@ -177,12 +180,19 @@ def _plan_run(
             noted = read_before.get(other.path)
             if other is not best and (noted is None or noted.status != "copy" or noted.signature != other.signature):
                 copies.append(Copy(ref, other, best.path))
-    rewinds = [(log.started_at or 0.0, log.rewinds_to) for log in [*logs, *originals] if log.rewinds_to is not None]
+    both: list[Listed | Known] = [*logs, *originals]
+    rewinds = [(log.started_at or 0.0, log.rewinds_to) for log in both if log.rewinds_to is not None]
     chosen.sort(key=lambda pair: (pair[0].started_at or 0.0, pair[0].path))
-    has_rows = bool(originals)
+    newest = max((log.started_at or 0.0 for log in originals), default=0.0)
+    earlier = any(before is None and (log.started_at or 0.0) < newest for log, before in chosen)
+    full = (full or earlier) and all(log.log_key in by_key for log in originals)
+    void = [log.rewinds_to for log, before in chosen if before is None and (log.started_at or 0.0) >= newest]
+    last = min((step for step in void if step is not None), default=None)
+    if last is not None and originals and not full and (last_step or 0) > last:
+        yield Cut(ref, last)
     for log, before in chosen:
         age = log.started_at or 0.0
-        later = [step for at, step in rewinds if at > age and step is not None]
+        later = [step for at, step in rewinds if at > age]
         read = Read(
             ref,
             log,
@@ -190,14 +200,8 @@ def _plan_run(
             reason="again" if full else _reason(log, before),
             moved_from=before.path if before is not None and before.path != log.path else None,
             keep_until=min(later, default=None),
-            restarts=log.offline and log.rewinds_to is None,
         )
-        if full or before is None or before.path != log.path:
-            if log.rewinds_to is not None and has_rows and not full and (last_step or 0) > log.rewinds_to:
-                yield Cut(ref, log.rewinds_to)
-            yield read
-            has_rows = has_rows or before is not None
-        elif before.signature != log.signature:
+        if full or before is None or before.path != log.path or before.signature != log.signature:
             yield read
         elif before.status == "open":
             yield Look(ref, log.path)
@@ -209,4 +213,6 @@ def _reason(log: Listed, before: Known | None) -> str:
         return "new"
     if before.path != log.path:
         return "moved"
-    return "touched" if log.size == before.size else "grown"
+    if log.size != before.size:
+        return "grown"
+    return "touched" if before.offset == before.size else "unfinished"

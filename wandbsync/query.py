@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from .cache import Cache, catalog
-from .cache.publish import metric_type
-from .cache.store import OLDEST_FIRST, STAT_COLUMNS, stream_stats
+from .cache.layout import metric_type
+from .cache.metrics import stream_stats
+from .cache.stats import Stat, measure
 from .errors import CacheError, NotFound, UsageError
 from .model import HISTORY, SYSTEM, Kind, RunRef, logged
 
@@ -182,51 +184,46 @@ def list_metrics(cache: Cache, ref: RunRef, *, include_system: bool = False) -> 
 
     Without `include_system` what begins with `_`, `system/` or `system.` is left out.
     """
-    run = get_run(cache, ref)
+    with catalog.translated(cache.folder), catalog.snapshot(cache.con):
+        run = get_run(cache, ref)
+        streams = _streams(cache, ref)
+        known = {name: stream_stats(cache.con, streams.get(name)) for name in (HISTORY, SYSTEM)}
     freshness = {name: run[name] for name in ("source", "synced_at", "complete")}
     result: dict[str, dict[str, Any]] = {}
-    with catalog.translated(cache.folder):
-        streams = _streams(cache, ref)
-        for name in (HISTORY, SYSTEM) if include_system else (HISTORY,):
-            for key, stat in sorted(stream_stats(cache.con, streams.get(name)).items()):
-                hidden = key.startswith(("_", "system/", "system."))
-                if (hidden and not include_system) or key in result:
-                    continue
-                entry: dict[str, Any] = {
-                    "type": metric_type(stat.kinds, stat.last_json),
-                    "count": stat.count,
-                    "non_null_count": stat.non_null,
-                }
-                if entry["type"] == "numeric":
-                    entry |= {"min": stat.min, "max": stat.max, "mean": stat.mean, "std": stat.std}
-                    entry |= {"nan_count": stat.nans, "infinite_count": stat.infinities}
-                last = None if stat.last_kind is None else logged(stat.last_kind, stat.last_value, stat.last_json)
-                entry |= {"last": last, "first_step": stat.first_step, "last_step": stat.last_step}
-                result[key] = entry | freshness
+    for name in (HISTORY, SYSTEM) if include_system else (HISTORY,):
+        for key, stat in known[name].items():
+            if include_system or not key.startswith(("_", "system/", "system.")):
+                result.setdefault(key, _metric(stat) | freshness)
     if include_system and run["rows"]:
-        result["_step"] = _step_metric(cache, streams[HISTORY], run) | freshness
+        result["_step"] = _metric(_step_stat(cache, ref)) | freshness
     return dict(sorted(result.items()))
 
 
-def _step_metric(cache: Cache, stream: int, run: dict[str, Any]) -> dict[str, Any]:
-    """The step is the rows' own column; seen as a metric it has one value a row."""
-    first = cache.con.execute("SELECT min(first_step) FROM metrics WHERE stream = ?", (stream,)).fetchone()[0]
-    return {
-        "type": "numeric",
-        "count": run["rows"],
-        "non_null_count": run["rows"],
-        "min": first,
-        "max": run["last_step"],
-        "last": run["last_step"],
-        "first_step": first,
-        "last_step": run["last_step"],
+def _metric(stat: Stat) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "type": metric_type(stat.kinds, stat.last_json),
+        "count": stat.count,
+        "non_null_count": stat.non_null,
     }
+    if entry["type"] == "numeric":
+        entry |= {"min": stat.min, "max": stat.max, "mean": stat.mean, "std": stat.std}
+        entry |= {"nan_count": stat.nans, "infinite_count": stat.infinities}
+    last = None if stat.last_kind is None else logged(stat.last_kind, stat.last_value, stat.last_json)
+    return entry | {"last": last, "first_step": stat.first_step, "last_step": stat.last_step}
+
+
+def _step_stat(cache: Cache, ref: RunRef) -> Stat:
+    """The step is the rows' own column; seen as a metric it has one value a row."""
+    import numpy as np
+
+    step, value = _all_steps(cache, ref)
+    return next(measure(np.zeros(1, np.int64), step, value, np.full(len(step), Kind.INT, np.uint8), None))
 
 
 def list_files(cache: Cache, ref: RunRef) -> list[dict[str, Any]]:
     """The files of a run, by name."""
-    run = get_run(cache, ref)
-    with catalog.translated(cache.folder):
+    with catalog.translated(cache.folder), catalog.snapshot(cache.con):
+        run = get_run(cache, ref)
         rows = cache.con.execute(
             "SELECT f.* FROM files f JOIN runs r ON r.run = f.run WHERE r.entity = ? AND r.project = ? "
             "AND r.run_id = ? ORDER BY f.name",
@@ -260,51 +257,56 @@ def _streams(cache: Cache, ref: RunRef) -> dict[str, int]:
 
 def _tables(
     cache: Cache, ref: RunRef, stream: str, keys: Sequence[str] | None, columns: Sequence[str]
-) -> Iterator[pa.Table]:
-    """The rows of a run's stream, segment by segment, oldest first."""
+) -> list[pa.Table]:
+    """The rows of a run's stream, segment by segment, oldest first. Raises CacheError if one cannot be read."""
     from .cache import segments
 
     for attempt in range(5):
-        with catalog.translated(cache.folder):
+        with catalog.translated(cache.folder), catalog.snapshot(cache.con):
             number = _streams(cache, ref).get(stream)
-            files = [
-                row[0]
-                for row in cache.con.execute(
-                    "SELECT g.file FROM segment_streams x JOIN segments g ON g.segment = x.segment "
-                    f"WHERE x.stream = ? ORDER BY {', '.join('g.' + one for one in OLDEST_FIRST.split(', '))}",
-                    (number,),
+            paths = cache.segments_of(number)
+        try:
+            return [
+                table
+                for path in paths
+                for table in segments.read(
+                    path, columns=columns, keys=keys, streams=None if number is None else [number]
                 )
             ]
-        found: list[pa.Table] = []
-        try:
-            for file in files:
-                found += segments.read(cache.segment_path(file), columns=columns, keys=keys, streams=[number])  # type: ignore[list-item]
         except FileNotFoundError as error:  # compacted and swept since they were listed: list again
             if attempt == 4:
                 raise CacheError(
-                    f"a segment of {ref} is gone: {error.filename or error}", hint="`wandbsync cache verify` tells more"
+                    f"a segment of {ref} is gone: {error}", hint="`wandbsync cache verify` tells more"
                 ) from error
-            continue
-        yield from found
-        return
+    raise AssertionError
 
 
-def history(
-    cache: Cache, ref: RunRef, keys: Sequence[str] | None = None, *, stream: str = HISTORY
-) -> pa.Table:
-    """Every row of a run: key, step, value, kind, value_json; sorted by key and step. `keys` None for all."""
+def history(cache: Cache, ref: RunRef, keys: Sequence[str] | None = None, *, stream: str = HISTORY) -> pa.Table:
+    """Every row of a run: key, step, value, kind, value_json; sorted by key and step. `keys` None for all.
+
+    Rows of one step are in the order they were logged. Raises CacheError if they cannot be read.
+    """
     import numpy as np
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    columns = ["key", "step", "value", "kind", "value_json"]
-    tables = list(_tables(cache, ref, stream, keys, columns))
+    schema = pa.schema(
+        [
+            ("key", pa.string()),
+            ("step", pa.int64()),
+            ("value", pa.float64()),
+            ("kind", pa.uint8()),
+            ("value_json", pa.large_string()),
+        ]
+    )
+    tables = [table.cast(schema) for table in _tables(cache, ref, stream, keys, schema.names)]
     if not tables:
-        types = [pa.string(), pa.int64(), pa.float64(), pa.uint8(), pa.large_string()]
-        return pa.table([pa.array([], kind) for kind in types], names=columns)
-    table = pa.concat_tables(t.set_column(0, "key", t.column("key").cast(pa.string())) for t in tables)
+        return schema.empty_table()
+    table = pa.concat_tables(tables)
     if len(tables) > 1:
-        names = np.unique(table.column("key").to_numpy(zero_copy_only=False).astype(str), return_inverse=True)[1]
-        table = table.take(pa.array(np.lexsort((table.column("step").to_numpy(), names))))
+        names = pa.array(sorted(table.column("key").unique().to_pylist()), pa.string())
+        rank = pc.index_in(table.column("key"), names).to_numpy()
+        table = table.take(pa.array(np.lexsort((table.column("step").to_numpy(), rank))))
     return table
 
 
@@ -343,9 +345,18 @@ def _has(cache: Cache, stream: int | None, key: str) -> bool:
 
 
 def _all_steps(cache: Cache, ref: RunRef) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The steps of all rows; taken from a metric that is in each of them, as _timestamp is, if there is one."""
     import numpy as np
 
-    steps = [t.column("step").to_numpy() for t in _tables(cache, ref, HISTORY, None, ["step"])]
+    with catalog.translated(cache.folder):
+        found = cache.con.execute(
+            "SELECT m.key FROM runs r JOIN streams s ON s.run = r.run AND s.generation = r.generation JOIN metrics m "
+            "ON m.stream = s.stream WHERE r.entity = ? AND r.project = ? AND r.run_id = ? AND s.name = ? "
+            "AND m.count = s.rows LIMIT 1",
+            (ref.entity, ref.project, ref.run_id, HISTORY),
+        ).fetchone()
+    tables = _tables(cache, ref, HISTORY, [found[0]] if found else None, ["step"])
+    steps = [table.column("step").to_numpy() for table in tables]
     step = np.unique(np.concatenate(steps)) if steps else np.empty(0, np.int64)
     return step, step.astype(np.float64)
 
@@ -367,7 +378,9 @@ def plot_metrics(
     known: dict[str, str] = {}
     for ref in refs:
         metrics = list_metrics(cache, ref, include_system=include_system or not all_metrics)
-        known |= {key: entry["type"] for key, entry in metrics.items() if key not in known or entry["type"] == "numeric"}
+        known |= {
+            key: entry["type"] for key, entry in metrics.items() if key not in known or entry["type"] == "numeric"
+        }
     missing = [name for name in names if name not in known]
     if missing:
         where = str(refs[0]) if len(refs) == 1 else f"any of the {len(refs)} runs"
@@ -380,13 +393,6 @@ def plot_metrics(
 
 def cache_info(cache: Cache) -> dict[str, Any]:
     """What is in the cache."""
-    import os
-
-    def size(top: str) -> int:
-        return sum(
-            os.path.getsize(os.path.join(folder, name)) for folder, _, names in os.walk(cache.folder / top) for name in names
-        )
-
     with catalog.translated(cache.folder):
         one = cache.con.execute(
             "SELECT (SELECT count(*) FROM projects), (SELECT count(*) FROM runs), "
@@ -404,7 +410,7 @@ def cache_info(cache: Cache) -> dict[str, Any]:
         "values": one[4],
         "segments": one[3],
         "segment_bytes": one[5],
-        "total_bytes": size("."),
+        "total_bytes": sum(path.stat().st_size for path in cache.folder.rglob("*") if path.is_file()),
         "journal": journal,
         "problems": one[7],
         "synced_at": timestamp(one[6]),
@@ -443,27 +449,21 @@ def sql_error(error: Exception) -> UsageError:
 def _only_reads(con: Any, statement: Any) -> None:
     import duckdb
 
-    kind = statement.type
+    kind, text = statement.type, statement.query.strip()
     if kind == duckdb.StatementType.SELECT:
         return
-    text = statement.query.strip()
-    if kind == duckdb.StatementType.MULTI and "pivot" in text.lower():  # PIVOT is two statements inside
+    # PIVOT is two statements inside, and so is `COPY (PIVOT ...) TO ...`.
+    if kind == duckdb.StatementType.MULTI and re.match(r"(pivot|unpivot|from|select|with)\b", text, re.IGNORECASE):
         return
-    if kind == duckdb.StatementType.EXPLAIN:
-        inner = text.split(None, 1)[1] if len(text.split(None, 1)) > 1 else ""
-        if inner.lower().startswith("analyze"):
-            inner = inner[len("analyze") :]
-        if inner.lstrip()[:1] != "(":
-            for one in con.extract_statements(inner):
-                _only_reads(con, one)
-            return
-    raise UsageError(
-        f"only queries are allowed, this is {kind.name}", hint="`wandbsync sql` reads; it changes nothing"
-    )
+    if kind == duckdb.StatementType.EXPLAIN and (found := re.match(r"explain\s+(analyze\s+)?", text, re.IGNORECASE)):
+        inner = con.extract_statements(text[found.end() :])
+        if len(inner) == 1:
+            return _only_reads(con, inner[0])
+    raise UsageError(f"only queries are allowed, this is {kind.name}", hint="`wandbsync sql` reads; it changes nothing")
 
 
 __all__ = [
-    "STAT_COLUMNS",
+    "cache_info",
     "check_metrics",
     "count_runs",
     "find_project",
@@ -474,7 +474,9 @@ __all__ = [
     "list_metrics",
     "list_projects",
     "list_runs",
+    "plot_metrics",
     "series",
     "sql",
+    "sql_error",
     "timestamp",
 ]

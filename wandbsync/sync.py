@@ -6,14 +6,16 @@ memory is bounded and a crash loses only what was not committed: the next pass g
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from . import __version__
 from .cache import Cache, LogCursor, Share
-from .errors import EmptyLog, LogError, ReplacedLog
+from .errors import CacheBusy, EmptyLog, LogError, NewerLog, NotALog, ReplacedLog, WandbsyncError
 from .model import CONSOLE, HISTORY, SYSTEM, Columns, RunRef
 from .plan import Action, Copy, Cut, Forget, Known, Listed, Look, Read, Rename, plan
 from .sources import facts, local
@@ -110,14 +112,15 @@ def _list(
     listed = []
     for log in found:
         ref, cursor = known.get(log.path, (None, None))
+        noted = log.path in before and before[log.path][1] == f"{log.signature}@{__version__}"
         if cursor is not None and ref is not None:
             same_file = cursor.signature.split(":")[:2] == log.signature.split(":")[:2]
-            if log.path in before and before[log.path][1] == log.signature:
+            if noted:
                 problems[log.path] = before[log.path]
             if cursor.signature == log.signature or (same_file and ref.entity != entity):
                 listed.append(_listed(log, ref, cursor.log_key, cursor.started_at, cursor.rewinds_to))
                 continue
-        elif log.path in before and before[log.path][1] == log.signature:
+        elif noted:
             problems[log.path] = before[log.path]
             continue
         try:
@@ -125,9 +128,10 @@ def _list(
         except EmptyLog as error:
             report.problems.append(Problem(log.path, error.line(), harmless=True))
         except LogError as error:
-            problems[log.path] = (error.line(), log.signature)
+            problems[log.path] = (error.line(), _mark(error, log.signature))
         else:
-            listed.append(_listed(log, who.ref, who.log_key, who.started_at, who.rewinds_to, who.offline))
+            listed.append(_listed(log, who.ref, who.log_key, who.started_at, who.rewinds_to))
+    listed = _named(listed, known, entity)
     report.problems += [Problem(path, reason) for path, (reason, _) in sorted(problems.items())]
     if cache.exists() and not report.dry_run:
         here = {log.path for log in found}
@@ -138,15 +142,39 @@ def _list(
     return listed
 
 
+def _named(listed: list[Listed], known: dict[str, tuple[RunRef, LogCursor]], unknown: str) -> list[Listed]:
+    """The logs, with the entity of those that do not tell (`unknown`) from those that do.
+
+    A copy belongs to whom the original belongs to, and of the logs of a run, side by side in one folder, often only
+    the one that came to an end tells.
+    """
+
+    def names(path: str, ref: RunRef, key: str) -> tuple[object, object]:
+        return key, (path.rsplit("/", 2)[0], ref.project, ref.run_id)
+
+    told: dict[object, RunRef] = {}
+    cached = [(path, ref, cursor.log_key) for path, (ref, cursor) in known.items()]
+    for path, ref, key in [*cached, *((log.path, log.ref, log.log_key) for log in listed)]:
+        if ref.entity != unknown:
+            told |= dict.fromkeys(names(path, ref, key), ref)
+
+    def named(log: Listed) -> Listed:
+        if log.ref.entity != unknown:
+            return log
+        refs = [told[name] for name in names(log.path, log.ref, log.log_key) if name in told]
+        return replace(log, ref=refs[0]) if refs else log
+
+    return list(map(named, listed)) if told else listed
+
+
 def _listed(
     log: local.Found,
     ref: RunRef,
     log_key: str,
     started_at: float | None,
     rewinds_to: int | None,
-    offline: bool = False,
 ) -> Listed:
-    return Listed(log.path, log.signature, log.size, ref, log_key, started_at, rewinds_to, offline)
+    return Listed(log.path, log.signature, log.size, ref, log_key, started_at, rewinds_to)
 
 
 def _known(logs: dict[str, tuple[RunRef, LogCursor]]) -> list[Known]:
@@ -176,19 +204,21 @@ class _Open:
     before: dict[str, LogCursor]
     states: dict[str, local.LogState]
     generation: int | None = None
-    new: bool = False
     streams: dict[str, list[Columns]] = field(default_factory=dict)
     cursors: dict[str, LogCursor] = field(default_factory=dict)  # to be stored with the next share
     moved: list[str] = field(default_factory=list)
     values: int = 0
 
+    def cursor(self, read: Read) -> LogCursor | None:
+        """Where the reading of a log stands; None if nothing of it has been read."""
+        found = self.before.get(read.moved_from or read.log.path)
+        return found if found is not None and found.log_key == read.log.log_key else None
+
 
 class _Pass:
     """Carries out a plan."""
 
-    def __init__(
-        self, cache: Cache, report: SyncReport, progress: Callable[[Progress], None], started: float
-    ) -> None:
+    def __init__(self, cache: Cache, report: SyncReport, progress: Callable[[Progress], None], started: float) -> None:
         self.cache = cache
         self.report = report
         self.tell = progress
@@ -199,29 +229,43 @@ class _Pass:
         self.since = time.monotonic()
         self.problems: dict[str, tuple[str, str | None]] = {}
         self.up_to_date: list[RunRef] = []
-        self._opened: set[tuple[int, int]] | None | bool = False  # not asked yet
+        self.overtaken: list[RunRef] = []
+        self.open_logs: set[tuple[int, int]] | None = None
 
-    def run(self, actions: Iterable[Action]) -> None:
+    def run(self, actions: Sequence[Action]) -> None:
         groups: dict[RunRef, list[Action]] = {}
         for action in actions:
             ref = action.to if isinstance(action, Rename) else action.into if isinstance(action, Forget) else action.ref
             groups.setdefault(ref, []).append(action)
         self.at.runs_total = len(groups)
-        self.at.bytes_total = sum(a.size for a in self.report.planned if isinstance(a, Read))
+        self.at.bytes_total = sum(action.size for action in actions if isinstance(action, Read))
         self.tell(self.at)
+        if groups:
+            # Asked before anything is read: who ends meanwhile is running still, and not taken for crashed.
+            self.open_logs = local.writers()
         try:
             for ref, todo in groups.items():
                 try:
                     self._run(ref, todo)
                 except _Overtaken:
-                    self.report.notes.append(f"another process is syncing {ref}; the next sync goes on with it")
+                    self.overtaken.append(ref)
                 self.at.runs_done += 1
                 self.tell(self.at)
             self._flush()
-        finally:
-            if self.problems:
-                self.cache.note_problems(self.problems, (), self.started)
-            self.cache.checked(self.up_to_date, self.started)
+        except BaseException:
+            with contextlib.suppress(WandbsyncError):  # the first error is the one to be told
+                self._note()
+            raise
+        self._note()
+
+    def _note(self) -> None:
+        if self.problems:
+            self.cache.note_problems(self.problems, (), self.started)
+        self.cache.checked(self.up_to_date, self.started)
+        if self.overtaken:
+            first, more = self.overtaken[0], len(self.overtaken) - 1
+            runs = f"{first} and {more} more" if more else str(first)
+            self.report.notes.append(f"another process is syncing {runs}; the next sync goes on with what it leaves")
 
     def _run(self, ref: RunRef, actions: Sequence[Action]) -> None:
         """Everything that is to be done for one run."""
@@ -230,24 +274,37 @@ class _Pass:
                 self.cache.rename(action.ref, action.to)
             elif isinstance(action, Forget):
                 self.cache.forget(action.ref)
-            elif isinstance(action, Cut):
-                self.cache.cut(ref, action.last)
-                self.report.notes.append(f"{ref} was rewound to step {action.last}")
-        run = self._open(ref, again=any(isinstance(a, Read) and a.reason == "again" for a in actions))
-        looks = [action for action in actions if isinstance(action, Look)]
+        reads = [action for action in actions if isinstance(action, Read)]
+        again = any(read.reason == "again" for read in reads)
+        run = self._open(ref, again=again)
+        for read in reads:
+            cursor = run.cursor(read)
+            if not again and read.start != (json.loads(cursor.position).get("offset", 0) if cursor else 0):
+                raise _Overtaken
         for action in actions:
-            if isinstance(action, Read):
+            if isinstance(action, Cut):
+                self._cut(ref, action.last)
+                run = self._open(ref, again=again)
+            elif isinstance(action, Read):
                 self._read(run, action)
             elif isinstance(action, Copy):
-                state = local.LogState(copy_of=action.of)
-                run.cursors[action.log.path] = self._cursor(action.log, "{}", state, "copy")
-        for look in looks:
-            if not self._alive(look.path, run.states[look.path]):
-                run.cursors[look.path] = run.before[look.path]
+                run.cursors[action.log.path] = self._cursor(action.log, "{}", "copy")
+            elif isinstance(action, Look):
+                state = run.states.get(action.path)
+                if state is not None and not self._alive(action.path, state):
+                    run.cursors[action.path] = run.before[action.path]
         if run.cursors:
             self._share(run, last=True)
         else:
             self.up_to_date.append(ref)
+
+    def _cut(self, ref: RunRef, last: int) -> None:
+        self._flush()
+        try:
+            self.cache.cut(ref, last)
+        except CacheBusy as error:
+            raise _Overtaken from error
+        self.report.notes.append(f"{ref} was rewound to step {last}")
 
     def _open(self, ref: RunRef, *, again: bool) -> _Open:
         revision = self.cache.revision(ref)
@@ -261,30 +318,23 @@ class _Pass:
                 so_far = local.RunSoFar(keys, last_step, rows.get(SYSTEM, 0), rows.get(CONSOLE, 0))
         states = {path: local.LogState.load(one.state) for path, one in before.items()}
         generation = self.cache.new_generation() if again and revision is not None else None
-        return _Open(ref, revision, so_far, before, states, generation, new=revision is None)
+        return _Open(ref, revision, so_far, before, states, generation)
 
     def _read(self, run: _Open, action: Read) -> None:
         """Read what is new in one log; commit on the way if it is much."""
-        log = action.log
-        was = action.moved_from or log.path
-        position: dict[str, int] = json.loads(run.before[was].position) if action.start else {}
-        state = run.states.pop(was, local.LogState())
-        if action.reason == "again":
-            state = local.LogState()
-        if action.moved_from:
-            run.moved.append(was)
+        log, cursor = action.log, run.cursor(action)
+        position: dict[str, int] = {}
+        state = local.LogState()
+        if cursor is not None and action.start:
+            position, state = json.loads(cursor.position), local.LogState.load(cursor.state)
+        if action.moved_from and action.moved_from not in run.cursors:
+            run.states.pop(action.moved_from, None)
+            run.moved.append(action.moved_from)
         run.states[log.path] = state
-        reader = local.LogReader(
-            log.path,
-            run.so_far,
-            state,
-            position=position or None,
-            keep_until=action.keep_until,
-            restarts=action.restarts,
-        )
+        reader = local.LogReader(log.path, run.so_far, state, position=position or None, keep_until=action.keep_until)
         gaps = len(state.gaps)
         reached = json.dumps(position)
-        done = action.start
+        done, failed = action.start, False
         try:
             for piece in reader.pieces():
                 reached = json.dumps(asdict(piece.position))
@@ -292,9 +342,8 @@ class _Pass:
                     run.streams.setdefault(name, []).append(columns)
                     run.values += len(columns)
                     if name == HISTORY:
-                        self.report.rows += columns.rows
                         self.at.rows += columns.rows
-                run.cursors[log.path] = self._cursor(log, reached, state, "open", partial=True)
+                run.cursors[log.path] = self._cursor(log, reached, partial=True)
                 self.at.bytes_done += piece.position.offset - done
                 done = piece.position.offset
                 self.tell(self.at)
@@ -302,34 +351,28 @@ class _Pass:
                     self._share(run, last=False)
                     self._flush(run)
         except LogError as error:
+            failed = not isinstance(error, ReplacedLog)
             reason = error.line()
             if isinstance(error, ReplacedLog):
-                reason = f"{log.path} is not the file that was read before; its rows are kept (sync --full reads it anew)"
+                reason = f"{error}; its rows are kept (sync --full reads it anew)"
             if not isinstance(error, EmptyLog):
-                self.problems[log.path] = (reason, log.signature)
+                self.problems[log.path] = (reason, _mark(error, log.signature))
             self.report.problems.append(Problem(log.path, reason, harmless=isinstance(error, EmptyLog)))
         for start, end, reason in state.gaps[gaps:]:
             self.report.problems.append(Problem(log.path, f"bytes {start:,} to {end:,} cannot be read: {reason}"))
         self.report.bytes_read += max(0, done - action.start)
-        run.cursors[log.path] = self._cursor(log, reached, state, "open")
+        if failed and cursor is None and not done:
+            del run.states[log.path]  # nothing is known of it: let the next sync find it new
+        else:
+            run.cursors[log.path] = self._cursor(log, reached, partial=failed)
 
-    def _cursor(
-        self, log: Listed, position: str, state: local.LogState, status: str, *, partial: bool = False
-    ) -> LogCursor:
+    def _cursor(self, log: Listed, position: str, status: str = "open", *, partial: bool = False) -> LogCursor:
+        """A log's cursor, its state still to come. `partial`: the next sync is to go on, changed or not."""
         signature = log.signature + ":partial" if partial else log.signature
-        return LogCursor(
-            log.path, log.log_key, signature, position, log.started_at, log.rewinds_to, status, state.dump()
-        )
-
-    # -- state
-
-    def _opened_logs(self) -> set[tuple[int, int]] | None:
-        if isinstance(self._opened, bool):
-            self._opened = local.writers()
-        return self._opened
+        return LogCursor(log.path, log.log_key, signature, position, log.started_at, log.rewinds_to, status, "{}")
 
     def _alive(self, path: str, state: local.LogState) -> bool:
-        return not state.facts.ended and local.is_alive(path, state.facts.host, self._opened_logs())
+        return not state.facts.ended and local.is_alive(path, state.facts.host, self.open_logs)
 
     # -- commit
 
@@ -337,24 +380,27 @@ class _Pass:
         """Put what was read of a run into the next commit. `last`: there is no more of it."""
         states = sorted(run.states.items(), key=lambda item: (item[1].facts.started_at or 0.0, item[0]))
         alive = {path: self._alive(path, state) for path, state in states}
-        if last:
-            for path, cursor in run.cursors.items():
-                if cursor.status != "copy":
-                    state = run.states[path]
+        for path, cursor in run.cursors.items():
+            if cursor.status != "copy":
+                state, status = run.states[path], "open"
+                if last:
                     status = "ended" if state.facts.ended else "open" if alive[path] else "crashed"
                     if not state.facts.metadata:
                         state.facts.metadata = local.read_metadata(path)
-                    run.cursors[path] = replace(cursor, status=status, state=state.dump())
+                run.cursors[path] = replace(cursor, status=status, state=state.dump())
+        # An earlier log goes on only if something was written to it since the last one was begun (shared mode).
+        begun = states[-1][1].facts.started_at or 0.0
+        final = states[-1][0]
+        goes_on = any(alive[path] and (path == final or (state.last_time or 0.0) >= begun) for path, state in states)
         gaps = sum(len(state.gaps) for _, state in states)
         beats = [state.last_time for _, state in states if state.last_time is not None]
         record = facts.record(
             [state.facts for _, state in states],
-            alive=any(alive.values()),
+            alive=goes_on,
             heartbeat_at=max(beats, default=None),
             incomplete=f"{gaps} damaged places in its log" if gaps else None if last else "still being read",
         )
-        files = [file for path, _ in states for file in local.list_files(path)] if last else None
-        unique = {file.name: file for file in files} if files is not None else None
+        files = {file.name: file for path, _ in states for file in local.list_files(path)} if last else None
         self.shares.append(
             Share(
                 run.ref,
@@ -362,18 +408,14 @@ class _Pass:
                 record,
                 streams=run.streams,
                 paths=run.so_far.keys.paths,
-                files=None if unique is None else list(unique.values()),
+                files=None if files is None else list(files.values()),
                 logs=list(run.cursors.values()) if run.generation is None or last else (),
-                forget_logs=run.moved,
+                forget_logs=[path for path in run.moved if path not in run.cursors],
                 generation=run.generation,
                 publish=run.generation is None or last,
             )
         )
-        if last:
-            self.report.runs += 1
-            self.report.new_runs += run.new
         self.values += run.values
-        self.report.values += run.values
         run.streams, run.values, run.moved = {}, 0, []
         if run.generation is None:
             run.cursors = {}
@@ -384,21 +426,34 @@ class _Pass:
         return time.monotonic() - self.since > COMMIT_SECONDS
 
     def _flush(self, run: _Open | None = None) -> None:
-        """Commit the shares at hand; `run` goes on from the revision it got."""
+        """Commit the shares at hand; `run` goes on from the revision it got. Raises _Overtaken if it got none."""
         shares, self.shares, self.values, self.since = self.shares, [], 0, time.monotonic()
         if not shares:
             return
-        landed = self.cache.commit(shares)
-        for share, revision in zip(shares, landed, strict=True):
+        for share, revision in zip(shares, self.cache.commit(shares), strict=True):
             if revision is not None:
-                self.up_to_date.append(share.ref)
+                self._count(share)
+            elif run is None or share.ref != run.ref:
+                self.overtaken.append(share.ref)
             if run is not None and share.ref == run.ref:
-                if revision is None:
-                    raise _Overtaken
                 run.revision = revision
-            elif revision is None:
-                self.report.notes.append(f"another process is syncing {share.ref}; the next sync goes on with it")
+        if run is not None and run.revision is None:
+            raise _Overtaken
+
+    def _count(self, share: Share) -> None:
+        """Report what was committed."""
+        self.report.new_runs += share.revision is None
+        self.report.rows += sum(columns.rows for columns in share.streams.get(HISTORY, ()))
+        self.report.values += sum(len(columns) for added in share.streams.values() for columns in added)
+        if share.files is not None:
+            self.report.runs += 1
+            self.up_to_date.append(share.ref)
 
 
-class _Overtaken(Exception):  # noqa: N818 - a signal within a pass
+def _mark(error: LogError, signature: str) -> str | None:
+    """What must change before an unreadable log is tried again: the file, or this program; None: nothing, try again."""
+    return f"{signature}@{__version__}" if isinstance(error, (NotALog, NewerLog, ReplacedLog)) else None
+
+
+class _Overtaken(Exception):
     """Another process committed to the run being read."""

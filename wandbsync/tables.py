@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -39,8 +40,10 @@ def _batches(relation: Any) -> Iterator[Any]:
     from .query import sql_error
 
     try:
-        yield from relation.fetch_arrow_reader(BATCH) if not hasattr(relation, "to_arrow_reader") else (
-            relation.to_arrow_reader(BATCH)
+        yield from (
+            relation.fetch_arrow_reader(BATCH)
+            if not hasattr(relation, "to_arrow_reader")
+            else (relation.to_arrow_reader(BATCH))
         )
     except duckdb.Error as error:
         raise sql_error(error) from error
@@ -54,7 +57,7 @@ def _rows(relation: Any) -> Iterator[tuple[Any, ...]]:
 def _table(relation: Any, out: TextIO, limit: int | None) -> Shown:
     from . import output
 
-    rows = []
+    rows: list[tuple[Any, ...]] = []
     for row in _rows(relation):
         if limit is not None and len(rows) == limit:
             output.show_table(relation.columns, rows, out)
@@ -71,7 +74,7 @@ def _json(relation: Any, out: TextIO, limit: int | None) -> Shown:
     for row in _rows(relation):
         cells = [json.loads(v) if js and isinstance(v, str) else v for v, js in zip(row, parse, strict=True)]
         out.write(",\n " if count else "\n ")
-        out.write(json.dumps(plain(dict(zip(names, cells, strict=True))), ensure_ascii=False, default=_text))
+        out.write(json.dumps(plain(dict(zip(names, cells, strict=True))), ensure_ascii=False, default=_plain))
         count += 1
     out.write("\n]\n" if count else "]\n")
     return Shown(count)
@@ -84,7 +87,7 @@ def _csv(relation: Any, out: TextIO, limit: int | None) -> Shown:
     writer.writerow(relation.columns)
     count = 0
     for row in _rows(relation):
-        writer.writerow([json.dumps(plain(v), default=_text) if isinstance(v, (list, dict)) else v for v in row])
+        writer.writerow([json.dumps(plain(v), default=_plain) if isinstance(v, (list, dict)) else v for v in row])
         count += 1
     return Shown(count)
 
@@ -102,13 +105,18 @@ def _parquet(relation: Any, file: Path | None) -> Shown:
             writer.write_batch(batch)
             count += batch.num_rows
         if writer is None:
-            pq.write_table(relation.to_arrow_table() if hasattr(relation, "to_arrow_table") else relation.arrow(), beside)
+            pq.write_table(
+                relation.to_arrow_table() if hasattr(relation, "to_arrow_table") else relation.arrow(), beside
+            )
         else:
             writer.close()
     return Shown(count)
 
 
-def _text(value: Any) -> str:
+def _plain(value: Any) -> Any:
+    """What JSON has no word for: sums of integers and decimals are Decimals, dates and times go as ISO 8601."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
@@ -127,7 +135,7 @@ def _beside(file: Path) -> Iterator[Path]:
     beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         yield beside
-        os.replace(beside, file)
+        beside.replace(file)
     except OSError as error:
         raise WandbsyncError(f"cannot write {file}: {error.strerror or error}") from error
     finally:

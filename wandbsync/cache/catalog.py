@@ -1,14 +1,13 @@
 """The catalog: one small SQLite file that says what exists.
 
 What the catalog does not name does not exist. A segment counts from the transaction that names it, a run's rows are
-those of its streams in its present generation, and `revision` moves with every commit to a run, so that of two writers
-who read on top of the same revision one finds out and plans again. WAL mode: readers never wait for the writer.
+those of its streams in its present generation, and `revision` is the number of the last commit to a run, so that of two
+writers who read on top of the same revision one finds out and plans again. WAL mode: readers never wait for the writer.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,10 +18,12 @@ from ..errors import CacheBusy, CacheError, NewerCache
 
 VERSION = 1  # PRAGMA user_version; a change to SCHEMA adds a migration and counts this up
 BUSY_SECONDS = 10.0
+# The order in which segments are read: a merge takes the oldest of a level, what is on a higher one was logged earlier.
+OLDEST_FIRST = "level DESC, segment"
 
 SCHEMA = """
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO counters VALUES ('commits', 0), ('numbers', 0);
+INSERT INTO counters VALUES ('commits', 0), ('checks', 0), ('numbers', 0);
 
 CREATE TABLE projects (
   entity TEXT NOT NULL, project TEXT NOT NULL, description TEXT, created_at REAL, url TEXT, source TEXT,
@@ -35,13 +36,12 @@ CREATE TABLE runs (
   tags TEXT NOT NULL DEFAULT '[]', notes TEXT, run_group TEXT, job_type TEXT, sweep_id TEXT, host TEXT, url TEXT,
   sdk_version TEXT, forked_from TEXT, source TEXT NOT NULL, incomplete TEXT,
   rows INTEGER NOT NULL DEFAULT 0, last_step INTEGER,
-  generation INTEGER NOT NULL, revision INTEGER NOT NULL, changed INTEGER NOT NULL, deleted_at REAL,
+  generation INTEGER NOT NULL, revision INTEGER NOT NULL, deleted_at REAL,
   config TEXT NOT NULL DEFAULT '{}', summary TEXT NOT NULL DEFAULT '{}', metadata TEXT NOT NULL DEFAULT '{}',
-  rules TEXT,
   UNIQUE (entity, project, run_id)
 );
 CREATE INDEX runs_by_age ON runs (entity, project, created_at DESC);
-CREATE INDEX runs_by_change ON runs (changed);
+CREATE INDEX runs_by_revision ON runs (revision, generation, entity, project, run_id);
 -- Apart from `runs`, so that a sync that finds nothing new touches little.
 CREATE TABLE checks (run INTEGER PRIMARY KEY, synced_at REAL NOT NULL);
 
@@ -61,7 +61,7 @@ CREATE INDEX streams_by_segment ON segment_streams (segment);
 CREATE TABLE metrics (
   stream INTEGER NOT NULL, key TEXT NOT NULL, path TEXT, kinds INTEGER NOT NULL, count INTEGER NOT NULL,
   nulls INTEGER NOT NULL, nans INTEGER NOT NULL, infinities INTEGER NOT NULL, numbers INTEGER NOT NULL,
-  min REAL, max REAL, mean REAL, m2 REAL, first_step INTEGER, last_step INTEGER,
+  min REAL, max REAL, mean REAL, rest REAL, deviation REAL, first_step INTEGER, last_step INTEGER,
   first_value REAL, first_kind INTEGER, first_json TEXT, last_value REAL, last_kind INTEGER, last_json TEXT,
   PRIMARY KEY (stream, key)
 ) WITHOUT ROWID;
@@ -114,16 +114,19 @@ def connect(path: Path) -> sqlite3.Connection:
     """Open the catalog, making it if there is none. Raises NewerCache, CacheBusy or CacheError."""
     with translated(path):
         con = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        con.row_factory = sqlite3.Row
-        version = con.execute("PRAGMA user_version").fetchone()[0]
-        if version > VERSION:
+        try:
+            con.row_factory = sqlite3.Row
+            version = con.execute("PRAGMA user_version").fetchone()[0]
+            if version > VERSION:
+                raise NewerCache(f"the cache {path.parent} has schema {version}, this wandbsync knows {VERSION}")
+            if version < VERSION:
+                _create(con, path)
+            # NORMAL: a power cut may lose the last commits, as if they had never been; they are read again.
+            con.execute("PRAGMA synchronous = NORMAL")
+            con.execute("PRAGMA cache_size = -16000")
+        except BaseException:
             con.close()
-            raise NewerCache(f"the cache {path.parent} has schema {version}, this wandbsync knows {VERSION}")
-        if version < VERSION:
-            _create(con, path)
-        # NORMAL: a power cut may lose the last commits, as if they had never been; segments they name are read again.
-        con.execute("PRAGMA synchronous = NORMAL")
-        con.execute("PRAGMA cache_size = -16000")
+            raise
     return con
 
 
@@ -138,7 +141,7 @@ def _create(con: sqlite3.Connection, path: Path) -> None:
                 if statement.strip():
                     con.execute(statement)
             con.execute(f"PRAGMA user_version = {VERSION}")
-    os.chmod(path, 0o600)
+    path.chmod(0o600)
 
 
 def on_network(folder: Path) -> bool:
@@ -162,10 +165,24 @@ def transaction(con: sqlite3.Connection) -> Iterator[None]:
     con.execute("BEGIN IMMEDIATE")
     try:
         yield
+        con.execute("COMMIT")
     except BaseException:
-        con.execute("ROLLBACK")
+        if con.in_transaction:
+            con.execute("ROLLBACK")
         raise
-    con.execute("COMMIT")
+
+
+@contextmanager
+def snapshot(con: sqlite3.Connection) -> Iterator[None]:
+    """Everything read inside is of one moment, whatever others commit meanwhile; snapshots may nest."""
+    if con.in_transaction:
+        yield
+        return
+    con.execute("BEGIN")
+    try:
+        yield
+    finally:
+        con.execute("COMMIT")
 
 
 def reserve(con: sqlite3.Connection, count: int) -> int:
@@ -179,9 +196,15 @@ def count_commit(con: sqlite3.Connection) -> int:
     return _advance(con, "commits", 1)
 
 
-def commits(con: sqlite3.Connection) -> int:
-    """How many commits there were: the version of everything in the catalog."""
-    return int(con.execute("SELECT value FROM counters WHERE name = 'commits'").fetchone()[0])
+def count_checks(con: sqlite3.Connection) -> None:
+    """Number a note that runs are up to date; call it inside its transaction."""
+    _advance(con, "checks", 1)
+
+
+def version(con: sqlite3.Connection) -> tuple[int, int]:
+    """How many commits and checks there were: moves with everything that the catalog tells of runs."""
+    counters = dict(map(tuple, con.execute("SELECT name, value FROM counters")))
+    return counters["commits"], counters["checks"]
 
 
 def _advance(con: sqlite3.Connection, counter: str, by: int) -> int:

@@ -1,98 +1,148 @@
 """Compaction and gc: many small segments become few large ones; what nothing names is removed after a grace.
 
-Every flush makes one small segment of all runs it is about (L0). FAN_IN of a level are merged into the next: a run
-with many rows gets a segment of its own, the small ones are packed together. Merging keeps the order of rows, so the
-inputs of one merge are always neighbours in the order they were written. Readers that listed the old files go on
+Every flush makes one small segment of all runs it is about (level 0). FAN_IN of a level are merged into the next: a run
+with many rows gets a segment of its own, the small ones are packed together. Readers that listed the old files go on
 reading them: they stay for GRACE seconds.
+
+Rows of one step are told apart by their order alone, so a merge must not change it. Segments are read from the highest
+level down, on one level by number. So a merge takes the oldest segments of a level, of all those that share runs, and
+the new one gets the highest number on the next level: nothing of these runs is overtaken.
 """
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from ..errors import CacheError
 from . import catalog
-from .store import Cache, NewSegment, os_errors, write_segment
+from .disk import NewSegment, os_errors, write_segment
+from .metrics import forget_streams
+from .store import Cache
 
 FAN_IN = {0: 32, 1: 16, 2: 16}
+TOP = 3  # the highest level
 LARGE_RUN = 1_000_000  # rows of one run in a merge that make it worth a segment of its own
-LARGEST = 16_000_000  # rows of a segment; larger ones are left alone
-WINDOW = 2_000_000  # rows held in memory at a time, unless one key alone has more
+LARGEST = 16_000_000  # rows of a merge, unless it is one segment alone
 GRACE = 600.0  # seconds
+ABANDONED = 86_400.0  # seconds without a commit after which rows that were never published are given up
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A segment as the planner sees it; `run` is the one run in it, None when there are several."""
+    """A segment as the planner sees it."""
 
     segment: int
     level: int
-    count: int
-    run: int | None
-    file: str = ""
+    count: int  # rows
+    runs: frozenset[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """Merge these segments into level `level`."""
+    """Merge these segments, oldest first, into level `level`. One alone is not written anew, just counted there."""
 
     parts: tuple[Part, ...]
     level: int
 
     def __str__(self) -> str:
-        return f"merge {len(self.parts)} segments of {sum(p.count for p in self.parts):,} rows into level {self.level}"
+        rows = sum(part.count for part in self.parts)
+        if len(self.parts) == 1:
+            return f"lift segment {self.parts[0].segment} of {rows:,} rows to level {self.level}"
+        numbers = ", ".join(str(part.segment) for part in self.parts)
+        return f"merge segments {numbers} of {rows:,} rows into level {self.level}"
 
 
 def plan(parts: Iterable[Part], *, everything: bool = False) -> Iterator[Merge]:
-    """Which segments to merge: neighbours of one level and one owner, FAN_IN at a time and at most LARGEST rows.
+    """Which segments to merge: of one level and one owner the oldest, FAN_IN at a time and at most LARGEST rows.
 
-    `everything` merges whatever has a neighbour, for a compaction by hand.
+    `everything`, for a compaction by hand: all below the top, into the top; then the newest there that fit together.
     """
-    groups: dict[tuple[int, int | None], list[Part]] = {}
-    for part in sorted(parts, key=lambda p: p.segment):
-        if part.level in FAN_IN or everything:
-            # A flush may hold one run or twenty: what matters at level 0 is only the order.
-            groups.setdefault((part.level, part.run if part.level else None), []).append(part)
-    for (level, _), group in sorted(groups.items(), key=lambda item: item[1][0].segment):
-        fan_in = 2 if everything else FAN_IN[level]
-        chosen: list[Part] = []
-        for part in [*group, None]:
-            full = part is None or sum(p.count for p in chosen) + part.count > LARGEST
-            if full or (len(chosen) >= FAN_IN.get(level, 2) and not everything):
-                if len(chosen) >= fan_in:
-                    yield Merge(tuple(chosen), min(level + 1, 3))
-                chosen = []
-            if part is not None:
-                chosen.append(part)
+    parts = sorted(parts, key=lambda part: (-part.level, part.segment))
+    below = [part for part in parts if part.level < TOP]
+    if not everything:
+        for level, fan_in in FAN_IN.items():
+            for group in _owned([part for part in below if part.level == level]):
+                yield from (Merge(chunk, level + 1) for chunk in _chunks(group, fan_in))
+    elif below:
+        for group in _owned(below):
+            yield from (Merge(chunk, TOP) for chunk in _chunks(group, None))
+    else:
+        for group in _owned(parts):
+            newest: list[Part] = []
+            for part in reversed(group):
+                if sum(p.count for p in newest) + part.count > LARGEST:
+                    break
+                newest.insert(0, part)
+            if len(newest) > 1:
+                yield Merge(tuple(newest), TOP)
+
+
+def _owned(parts: list[Part]) -> list[list[Part]]:
+    """The segments in groups that share no run: those of each large run that is in no others here, and all the rest."""
+    shared = frozenset().union(*(part.runs for part in parts if len(part.runs) > 1))
+    alone: dict[frozenset[int], list[Part]] = {}
+    for part in parts:
+        if not part.runs & shared:
+            alone.setdefault(part.runs, []).append(part)
+    large = {runs: own for runs, own in alone.items() if sum(part.count for part in own) >= LARGE_RUN}
+    rest = [part for part in parts if part.runs not in large]
+    return [*large.values(), *([rest] if rest else [])]
+
+
+def _chunks(group: list[Part], fan_in: int | None) -> Iterator[tuple[Part, ...]]:
+    """The group from its oldest on: `fan_in` at a time, fewer if they are large; None: all that fit together."""
+    chunk: list[Part] = []
+    for part in group:
+        if chunk and (len(chunk) == fan_in or sum(p.count for p in chunk) + part.count > LARGEST):
+            yield tuple(chunk)
+            chunk = []
+        chunk.append(part)
+    if chunk and (fan_in is None or len(chunk) == fan_in):
+        yield tuple(chunk)
 
 
 def live_parts(cache: Cache) -> list[Part]:
     """The segments the catalog names now."""
     with catalog.translated(cache.folder):
         rows = cache.con.execute(
-            "SELECT g.segment, g.level, g.count, g.file, count(DISTINCT s.run) AS runs, min(s.run) AS run "
-            "FROM segments g JOIN segment_streams x ON x.segment = g.segment JOIN streams s ON s.stream = x.stream "
-            "WHERE g.removed_at IS NULL GROUP BY g.segment"
+            "SELECT g.segment, g.level, g.count, s.run FROM segments g JOIN segment_streams x ON x.segment = g.segment "
+            "JOIN streams s ON s.stream = x.stream WHERE g.removed_at IS NULL"
         ).fetchall()
-    return [Part(r["segment"], r["level"], r["count"], r["run"] if r["runs"] == 1 else None, r["file"]) for r in rows]
+    found: dict[tuple[int, int, int], set[int]] = {}
+    for segment, level, count, run in rows:
+        found.setdefault((segment, level, count), set()).add(run)
+    return [Part(*one, frozenset(runs)) for one, runs in found.items()]
 
 
 def compact(cache: Cache, *, everything: bool = False) -> list[Merge]:
-    """Merge what is due; the merges done. Safe beside any number of writers and readers."""
-    done = []
+    """Merge what is due; the merges done. Safe beside any number of writers and readers.
+
+    Raises CacheError if a segment is gone or damaged; what it is about stays as it is.
+    """
+    done: list[Merge] = []
     with catalog.translated(cache.folder), os_errors(cache.folder):
-        while True:
-            todo = [m for m in plan(live_parts(cache), everything=everything) if m not in done]
-            if not todo:
+        while todo := list(plan(live_parts(cache), everything=everything)):
+            before = catalog.version(cache.con)
+            done += [merge for merge in todo if (_lift if len(merge.parts) == 1 else _merge)(cache, merge)]
+            if catalog.version(cache.con) == before:
                 return done
-            for merge in todo:
-                if _merge(cache, merge):
-                    done.append(merge)
-            if everything:
-                return done
+    return done
+
+
+def _lift(cache: Cache, merge: Merge) -> bool:
+    """Count a segment to another level, as the newest there; False if another process was first."""
+    old, new = merge.parts[0].segment, catalog.reserve(cache.con, 1)
+    with catalog.transaction(cache.con):
+        found = cache.con.execute(
+            "UPDATE segments SET segment = ?, level = ? WHERE segment = ? AND removed_at IS NULL",
+            (new, merge.level, old),
+        ).rowcount
+        if found:
+            cache.con.execute("UPDATE segment_streams SET segment = ? WHERE segment = ?", (new, old))
+            catalog.count_commit(cache.con)
+    return bool(found)
 
 
 def _merge(cache: Cache, merge: Merge) -> bool:
@@ -100,82 +150,65 @@ def _merge(cache: Cache, merge: Merge) -> bool:
     from . import segments
 
     numbers = [part.segment for part in merge.parts]
-    marks = ",".join("?" * len(numbers))
-    owners: dict[int, int] = {}
-    counts: dict[int, int] = {}
-    for stream, run, count in cache.con.execute(
-        f"SELECT x.stream, s.run, sum(x.count) FROM segment_streams x JOIN streams s ON s.stream = x.stream "
-        f"WHERE x.segment IN ({marks}) GROUP BY x.stream",
-        numbers,
-    ):
-        owners[stream], counts[stream] = run, count
-    rows: dict[int, int] = {}
-    for stream, run in owners.items():
-        rows[run] = rows.get(run, 0) + counts[stream]
-    small = [stream for stream, run in owners.items() if rows[run] < LARGE_RUN]
-    outputs = [[s for s, run in owners.items() if run == big] for big in sorted(rows) if rows[big] >= LARGE_RUN]
-    if small:
-        outputs.append(small)
-
-    def blocks(streams: list[int]) -> Iterator[segments.Block]:
-        for between in windows(segments.key_ranges(cache.segment_path(p.file) for p in merge.parts)):
-            inputs = [
-                segments.to_block(table)
-                for part in merge.parts
-                for table in segments.read(cache.segment_path(part.file), streams=streams, between=between)
-            ]
-            if inputs:
-                yield segments.sort(inputs)
-
-    written: list[NewSegment] = []
-    try:
-        for streams in outputs:
-            written.append(write_segment(cache, merge.level, blocks(streams)))
-        with catalog.transaction(cache.con):
-            still = cache.con.execute(
-                f"SELECT count(*) FROM segments WHERE segment IN ({marks}) AND removed_at IS NULL", numbers
-            ).fetchone()[0]
-            if still != len(numbers):
-                raise _Overtaken
-            alive = {
-                row[0]
-                for row in cache.con.execute(f"SELECT DISTINCT stream FROM segment_streams WHERE segment IN ({marks})", numbers)
-            }
-            for streams, new in zip(outputs, written, strict=True):
-                new.name(cache.con, {s: counts[s] for s in streams if s in alive})
-            cache.con.execute(f"DELETE FROM segment_streams WHERE segment IN ({marks})", numbers)
-            cache.con.execute(
-                f"UPDATE segments SET removed_at = ? WHERE segment IN ({marks})", (time.time(), *numbers)
-            )
-            catalog.count_commit(cache.con)
-    except (_Overtaken, FileNotFoundError):
-        for new in written:
-            new.path.unlink(missing_ok=True)
+    named = f"segment IN ({','.join('?' * len(numbers))})"
+    with catalog.snapshot(cache.con):
+        paths = _paths(cache, numbers)
+        held = cache.con.execute(
+            f"SELECT x.stream, s.run, sum(x.count) FROM segment_streams x JOIN streams s ON s.stream = x.stream "
+            f"WHERE x.{named} GROUP BY x.stream",
+            numbers,
+        ).fetchall()
+    if len(paths) < len(numbers):
         return False
-    except BaseException:
-        for new in written:
+    counts = {stream: count for stream, _, count in held}
+    written: list[tuple[list[int], NewSegment]] = []
+    try:
+        for streams in _outputs([tuple(row) for row in held]):
+            new = write_segment(cache, merge.level, segments.merged(paths, streams))
+            if new is not None:
+                written.append((streams, new))
+        with catalog.transaction(cache.con):
+            if len(_paths(cache, numbers)) < len(numbers):
+                raise _Overtaken
+            alive = {row[0] for row in cache.con.execute(f"SELECT stream FROM segment_streams WHERE {named}", numbers)}
+            for streams, new in written:
+                if not alive.isdisjoint(streams):  # else its runs were replaced meanwhile, and gc takes the file
+                    new.name(cache.con, {stream: counts[stream] for stream in streams if stream in alive})
+            cache.con.execute(f"DELETE FROM segment_streams WHERE {named}", numbers)
+            cache.con.execute(f"UPDATE segments SET removed_at = ? WHERE {named}", (time.time(), *numbers))
+            catalog.count_commit(cache.con)
+    except Exception as error:
+        for _, new in written:
             new.path.unlink(missing_ok=True)
+        gone = isinstance(error, FileNotFoundError) and len(_paths(cache, numbers)) < len(numbers)
+        if gone or isinstance(error, _Overtaken):
+            return False
         raise
     return True
 
 
-class _Overtaken(Exception):  # noqa: N818 - a signal within `_merge`
-    pass
+class _Overtaken(Exception):
+    """A signal within `_merge`, not an error."""
 
 
-def windows(ranges: Iterable[tuple[str, str, int]]) -> Iterator[tuple[str, str]]:
-    """Cut the keys into ranges of about WINDOW rows; `ranges` has first key, last key and rows of each row group.
+def _paths(cache: Cache, numbers: list[int]) -> list[Path]:
+    """The files of those of these segments that nobody has replaced, in the order of `numbers`."""
+    marks = ",".join("?" * len(numbers))
+    rows = cache.con.execute(
+        f"SELECT segment, file FROM segments WHERE segment IN ({marks}) AND removed_at IS NULL", numbers
+    )
+    files = dict(map(tuple, rows))
+    return [cache.segment_path(files[number]) for number in numbers if number in files]
 
-    No two ranges share a key, and together they hold all.
-    """
-    ends = sorted((last, rows) for _, last, rows in ranges)
-    total = 0
-    low = ""
-    for i, (last, rows) in enumerate(ends):
-        total += rows
-        if (total >= WINDOW or i == len(ends) - 1) and last >= low:
-            yield low, last
-            low, total = last + "\0", 0
+
+def _outputs(held: list[tuple[int, int, int]]) -> list[list[int]]:
+    """The streams of each new segment, from (stream, run, rows): one for each large run, and one for all others."""
+    rows: dict[int, int] = {}
+    for _, run, count in held:
+        rows[run] = rows.get(run, 0) + count
+    owners = [[run] for run in sorted(rows) if rows[run] >= LARGE_RUN]
+    owners.append([run for run in rows if rows[run] < LARGE_RUN])
+    return [[stream for stream, run, _ in held if run in runs] for runs in owners if runs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,50 +222,58 @@ class Swept:
 def gc(cache: Cache, *, grace: float = GRACE, dry_run: bool = False, now: float | None = None) -> Swept:
     """Remove segments replaced more than `grace` seconds ago, and files that nothing names and nobody is writing."""
     now = time.time() if now is None else now
-    files: list[str] = []
-    size = 0
+    swept: dict[str, int] = {}
     with catalog.translated(cache.folder), os_errors(cache.folder):
         con = cache.con
-        old = con.execute("SELECT segment, file, bytes FROM segments WHERE removed_at <= ?", (now - grace,)).fetchall()
-        if old and not dry_run:
-            # The commits that replaced these files must be on the disk before the files go.
-            con.execute("PRAGMA wal_checkpoint(FULL)")
-        for row in old:
-            files.append(row["file"])
-            size += row["bytes"]
-            if not dry_run:
-                cache.segment_path(row["file"]).unlink(missing_ok=True)
-        if old and not dry_run:
-            with catalog.transaction(con):
-                con.executemany("DELETE FROM segments WHERE segment = ?", [(row["segment"],) for row in old])
-        for file in orphans(cache):
-            path = cache.folder / file
-            try:
-                status = path.stat()
-            except FileNotFoundError:
-                continue
-            if status.st_mtime <= now - grace:
-                files.append(file)
-                size += status.st_size
+        if not dry_run:
+            _give_up(cache, now - ABANDONED)
+        # The commits that replaced these files must be on the disk before the files go.
+        durable = dry_run or con.execute("PRAGMA wal_checkpoint(FULL)").fetchone()[0] == 0
+        # Inside, so that no process names a file while it is taken for an orphan.
+        with catalog.snapshot(con) if dry_run else catalog.transaction(con):
+            old = con.execute("SELECT segment, file, bytes FROM segments WHERE removed_at <= ?", (now - grace,))
+            for segment, file, size in old.fetchall() if durable else ():
+                swept[f"history/{file}"] = size
                 if not dry_run:
-                    path.unlink(missing_ok=True)
-    return Swept(files, size)
+                    cache.segment_path(file).unlink(missing_ok=True)
+                    con.execute("DELETE FROM segments WHERE segment = ?", (segment,))
+            for file in orphans(cache):
+                try:
+                    status = (cache.folder / file).stat()
+                except FileNotFoundError:
+                    continue
+                if file not in swept and status.st_mtime <= now - grace:
+                    swept[file] = status.st_size
+                    if not dry_run:
+                        (cache.folder / file).unlink(missing_ok=True)
+    return Swept(list(swept), sum(swept.values()))
+
+
+def _give_up(cache: Cache, before: float) -> None:
+    """Drop rows of new generations whose writer is gone. Should it come back, it finds the run changed."""
+    con = cache.con
+    with catalog.transaction(con):
+        runs = con.execute(
+            "SELECT r.run, r.generation FROM runs r JOIN streams s ON s.run = r.run AND s.generation <> r.generation "
+            "LEFT JOIN segment_streams x ON x.stream = s.stream LEFT JOIN segments g ON g.segment = x.segment "
+            "GROUP BY r.run HAVING coalesce(max(g.created_at), 0) <= ?",
+            (before,),
+        ).fetchall()
+        for run, generation in runs:
+            forget_streams(con, run, keep=generation)
+            con.execute("UPDATE runs SET revision = ? WHERE run = ?", (catalog.count_commit(con), run))
 
 
 def orphans(cache: Cache) -> list[str]:
     """Files below history/ and tmp/ that the catalog does not name, relative to the cache."""
     found = [
-        os.path.relpath(os.path.join(folder, name), cache.folder)
+        path.relative_to(cache.folder).as_posix()
         for place in ("history", "tmp")
-        for folder, _, names in os.walk(cache.folder / place)
-        for name in names
+        for path in (cache.folder / place).rglob("*")
+        if not path.is_dir()
     ]
     if not found:
         return []
     # Asked after the walk: a file found before it was named is not an orphan.
-    named = {os.path.join("history", row[0]) for row in cache.con.execute("SELECT file FROM segments")}
+    named = {f"history/{row[0]}" for row in cache.con.execute("SELECT file FROM segments")}
     return sorted(set(found) - named)
-
-
-def missing(cache: Cache, file: str) -> CacheError:
-    return CacheError(f"the segment {file} is gone from {cache.folder}", hint="`wandbsync cache verify` tells more")

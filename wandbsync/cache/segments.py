@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import CacheError
 from ..model import Kind
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 ROW_GROUP = 131_072  # rows at the most
 OWN_GROUP = 65_536  # a key with as many rows gets row groups of its own
+WINDOW = 2_000_000  # rows that a merge holds in memory
 
 COLUMNS = ("stream", "key", "step", "value", "kind", "value_json")
 
@@ -64,11 +67,14 @@ def block(stream: int, columns: Columns) -> Block:
     return Block(columns.names, columns.key, number, columns.step, columns.value, columns.kind, columns.text)
 
 
-def renumber(part: Block, stream: int) -> Block:
-    """The same rows as another stream's."""
+def select(part: Block, wanted: NDArray[np.bool_], stream: int) -> Block:
+    """Some of the rows, as another stream's."""
     import numpy as np
+    import pyarrow as pa
 
-    return replace(part, stream=np.full(len(part), stream, np.int32))
+    text = None if part.text is None else part.text.filter(pa.array(wanted))
+    number = np.full(int(wanted.sum()), stream, np.int32)
+    return Block(part.names, part.key[wanted], number, part.step[wanted], part.value[wanted], part.kind[wanted], text)
 
 
 def sort(blocks: Iterable[Block]) -> Block:
@@ -149,6 +155,7 @@ def write(path: Path, blocks: Iterable[Block]) -> int:
             use_dictionary=["stream", "key", "kind"],
             column_encoding={"step": "DELTA_BINARY_PACKED", "value": "BYTE_STREAM_SPLIT"},
             write_statistics=["stream", "key", "step"],
+            write_page_checksum=True,
             store_schema=False,
         ) as writer,
     ):
@@ -196,18 +203,68 @@ def digest(path: Path) -> tuple[int, str]:
     return size, result.hexdigest()
 
 
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Arrow's errors as ours; a file that is gone stays a FileNotFoundError."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CacheError(
+            f"the segment {path} cannot be read: {text}", hint="`wandbsync cache verify` tells more"
+        ) from error
+
+
+def _within(stats: Any) -> tuple[Any, Any] | None:
+    """The least and greatest of a column in a row group; None if not known, as for keys of more than 4 kB."""
+    return (stats.min, stats.max) if stats is not None and stats.has_min_max else None
+
+
 def key_ranges(paths: Iterable[Path]) -> list[tuple[str, str, int]]:
     """First key, last key and rows of every row group, for a merge to plan with."""
     import pyarrow.parquet as pq
 
     ranges = []
     for path in paths:
-        with pq.ParquetFile(path) as file:
+        with _readable(path), pq.ParquetFile(path, read_dictionary=["key"]) as file:
             for i in range(file.metadata.num_row_groups):
                 group = file.metadata.row_group(i)
-                stats = group.column(1).statistics
-                ranges.append((stats.min, stats.max, group.num_rows))
+                within = _within(group.column(1).statistics)
+                if within is None:
+                    names = file.read_row_group(i, columns=["key"]).column("key").unique().to_pylist()
+                    within = min(names), max(names)
+                ranges.append((*within, group.num_rows))
     return ranges
+
+
+def windows(ranges: Iterable[tuple[str, str, int]], rows: int) -> Iterator[tuple[str, str]]:
+    """Cut the keys into ranges of about so many rows; `ranges` has first key, last key and rows of each row group.
+
+    No two of the ranges that come out share a key, and together they hold all.
+    """
+    ends = sorted((last, count) for _, last, count in ranges)
+    total = 0
+    low = ""
+    for i, (last, count) in enumerate(ends):
+        total += count
+        if (total >= rows or i == len(ends) - 1) and last >= low:
+            yield low, last
+            low, total = last + "\0", 0
+
+
+def merged(paths: Sequence[Path], streams: Sequence[int]) -> Iterator[Block]:
+    """All rows of these streams in the order of a segment; of equal steps, those of the first path come first.
+
+    Held in memory: WINDOW rows at a time, or all of one key if that has more. Errors as in `read`.
+    """
+    for between in windows(key_ranges(paths), WINDOW):
+        parts = [to_block(table) for path in paths for table in read(path, streams=streams, between=between)]
+        if parts:
+            yield sort(parts)
 
 
 def read(
@@ -221,8 +278,9 @@ def read(
     """The rows of these keys and streams, a row group at a time, in the segment's order.
 
     `between` asks for the keys from the first to the second, both included. None asks for all. A file that is gone
-    raises FileNotFoundError: list the segments again.
+    raises FileNotFoundError: list the segments again. A damaged one raises CacheError.
     """
+    import numpy as np
     import pyarrow.parquet as pq
 
     needed = list(
@@ -230,22 +288,20 @@ def read(
             [*columns, *(["key"] if keys is not None or between else []), *(["stream"] if streams is not None else [])]
         )
     )
-    with pq.ParquetFile(path, read_dictionary=["key"], memory_map=False) as file:
+    with _readable(path), pq.ParquetFile(path, read_dictionary=["key"], page_checksum_verification=True) as file:
         for i in range(file.metadata.num_row_groups):
             group = file.metadata.row_group(i)
-            key, stream = group.column(1).statistics, group.column(0).statistics
+            key, stream = _within(group.column(1).statistics), _within(group.column(0).statistics)
             if (
-                (keys is not None and not any(key.min <= one <= key.max for one in keys))
-                or (streams is not None and not any(stream.min <= one <= stream.max for one in streams))
-                or (between is not None and (key.max < between[0] or key.min > between[1]))
+                (keys is not None and key and not any(key[0] <= one <= key[1] for one in keys))
+                or (streams is not None and stream and not any(stream[0] <= one <= stream[1] for one in streams))
+                or (between is not None and key and (key[1] < between[0] or key[0] > between[1]))
             ):
                 continue
             table = file.read_row_group(i, columns=needed, use_threads=False)
-            if not (keys is not None and key.min == key.max) and (keys is not None or between):
+            if between is not None or (keys is not None and not (key and key[0] == key[1])):
                 table = table.filter(_key_mask(table, keys, between))
-            if streams is not None and not stream.min == stream.max:
-                import numpy as np
-
+            if streams is not None and not (stream and stream[0] == stream[1]):
                 table = table.filter(np.isin(table.column("stream").to_numpy(), streams))
             if table.num_rows:
                 yield table.select(list(columns))
@@ -278,5 +334,5 @@ def to_block(table: pa.Table) -> Block:
         table.column("step").to_numpy(),
         table.column("value").to_numpy(),  # null becomes NaN
         table.column("kind").to_numpy(),
-        None if text.null_count == len(text) else text.combine_chunks().cast(pa.large_string()),
+        None if text.null_count == len(text) else text.cast(pa.large_string()).combine_chunks(),
     )

@@ -1,15 +1,16 @@
 """What is known of one metric without reading its rows: sums that can be merged, kept at every commit.
 
 Mean and spread follow Chan, Golub and LeVeque (1979), "Updating formulae and a pairwise algorithm for computing
-sample variances": two halves merge without losing digits, however large the values are.
+sample variances": two halves merge without losing digits, however large the values are. The mean is kept as two
+floats, since a spread of 1 around 1e15 is lost in the last digit of one.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 from ..model import Kind
 
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
+
+    Number = TypeVar("Number", float, NDArray[np.float64])
+
+LARGE, SMALL = 1e140, 1e-140  # beyond these, squares overflow or vanish
+NOTHING = (None, None, None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,8 @@ class Stat:
     min: float | None = None
     max: float | None = None
     mean: float | None = None
-    m2: float | None = None  # sum of squared differences from the mean
+    rest: float | None = None  # what the mean's last digit leaves out
+    deviation: float | None = None  # root mean square of the differences from the mean
     first_step: int | None = None  # of the first row that is not null, in order of step; of all rows if all are null
     last_step: int | None = None
     first_value: float | None = None  # of that first row
@@ -49,9 +56,16 @@ class Stat:
     @property
     def std(self) -> float | None:
         """Sample standard deviation (n - 1), as pandas has it; None below two numbers."""
-        if self.numbers < 2 or self.m2 is None:
-            return None
-        return math.sqrt(self.m2 / (self.numbers - 1))
+        return sample_std(self.deviation, self.numbers)
+
+
+def sample_std(deviation: float | None, numbers: int) -> float | None:
+    """The sample standard deviation from that of the population; None below two numbers."""
+    if numbers < 2 or deviation is None:
+        return None
+    if SMALL < deviation < LARGE:
+        return math.sqrt(deviation * deviation * numbers / (numbers - 1))  # 1.0 for 1, 2, 3
+    return deviation * math.sqrt(numbers / (numbers - 1))
 
 
 def merge(old: Stat, new: Stat) -> Stat:
@@ -60,19 +74,7 @@ def merge(old: Stat, new: Stat) -> Stat:
         return new
     if not new.count:
         return old
-    numbers = old.numbers + new.numbers
-    low, high, mean, m2 = new.min, new.max, new.mean, new.m2
-    if old.numbers and new.numbers:
-        assert old.mean is not None and new.mean is not None and old.m2 is not None and new.m2 is not None
-        assert old.min is not None and new.min is not None and old.max is not None and new.max is not None
-        share = new.numbers / numbers
-        delta = new.mean - old.mean
-        # The weighted form overflows only where the mean itself would.
-        mean = old.mean + delta * share if math.isfinite(delta) else old.mean * (1 - share) + new.mean * share
-        m2 = old.m2 + new.m2 + delta * delta * (old.numbers * share)
-        low, high = min(old.min, new.min), max(old.max, new.max)
-    elif old.numbers:
-        low, high, mean, m2 = old.min, old.max, old.mean, old.m2
+    low, high, mean, rest, deviation = _spread(old, new)
     assert old.first_step is not None and new.first_step is not None
     assert old.last_step is not None and new.last_step is not None
     if (old.first_kind is None) != (new.first_kind is None):  # one of them is all null and has no say
@@ -86,11 +88,12 @@ def merge(old: Stat, new: Stat) -> Stat:
         nulls=old.nulls + new.nulls,
         nans=old.nans + new.nans,
         infinities=old.infinities + new.infinities,
-        numbers=numbers,
+        numbers=old.numbers + new.numbers,
         min=low,
         max=high,
         mean=mean,
-        m2=m2,
+        rest=rest,
+        deviation=deviation,
         first_step=first.first_step,
         last_step=last.last_step,
         first_value=first.first_value,
@@ -100,6 +103,33 @@ def merge(old: Stat, new: Stat) -> Stat:
         last_kind=last.last_kind,
         last_json=last.last_json,
     )
+
+
+def _spread(old: Stat, new: Stat) -> tuple[float | None, ...]:
+    """min, max, mean, rest and deviation of both together."""
+    if not (old.numbers and new.numbers):
+        one = old if old.numbers else new
+        return one.min, one.max, one.mean, one.rest, one.deviation
+    assert old.mean is not None and old.rest is not None and old.deviation is not None
+    assert new.mean is not None and new.rest is not None and new.deviation is not None
+    assert old.min is not None and old.max is not None and new.min is not None and new.max is not None
+    low, high = min(old.min, new.min), max(old.max, new.max)
+    if low == high:
+        return low, high, low, 0.0, 0.0
+    a, b = old.numbers / (old.numbers + new.numbers), new.numbers / (old.numbers + new.numbers)
+    half = (new.mean / 2 - old.mean / 2) + (new.rest - old.rest) / 2  # the difference itself may overflow
+    mean, rest = _two_sum(old.mean, old.rest + 2 * half * b)
+    if not math.isfinite(mean + rest):
+        mean, rest = old.mean * a + new.mean * b, 0.0
+    deviation = math.hypot(old.deviation * math.sqrt(a), new.deviation * math.sqrt(b), half * (2 * math.sqrt(a * b)))
+    return low, high, mean, rest, deviation
+
+
+def _two_sum(a: Number, b: Number) -> tuple[Number, Number]:
+    """a + b as a float, and what it leaves out (Knuth)."""
+    total = a + b
+    part = total - a
+    return total, (a - (total - part)) + (b - part)
 
 
 def measure(
@@ -118,55 +148,75 @@ def measure(
     if not len(starts):
         return
     ends = np.append(starts[1:], len(step))
-    sizes = ends - starts
     number = (kind == Kind.FLOAT) | (kind == Kind.INT) | (kind == Kind.BOOL) | (kind == Kind.BIGINT)
     finite = number & np.isfinite(value)
-    with np.errstate(over="ignore", invalid="ignore"):
-        kept = np.where(finite, value, 0.0)
-        numbers = np.add.reduceat(finite, starts, dtype=np.int64)
-        divisor = np.maximum(numbers, 1)
-        mean = np.add.reduceat(kept, starts) / divisor
-        if not np.isfinite(mean).all():  # the sum overflowed though the mean does not
-            mean = np.add.reduceat(kept / np.repeat(divisor, sizes), starts)
-        off = np.where(finite, value - np.repeat(mean, sizes), 0.0)
-        m2 = np.add.reduceat(off * off, starts)
-        low = np.minimum.reduceat(np.where(finite, value, np.inf), starts)
-        high = np.maximum.reduceat(np.where(finite, value, -np.inf), starts)
-    nans = np.add.reduceat(number & np.isnan(value), starts, dtype=np.int64)
-    infinities = np.add.reduceat(number & np.isinf(value), starts, dtype=np.int64)
     null = kind == Kind.NULL
-    nulls = np.add.reduceat(null, starts, dtype=np.int64)
-    kinds = np.bitwise_or.reduceat(np.left_shift(1, kind.astype(np.int64)), starts)
+    low = np.minimum.reduceat(np.where(finite, value, np.inf), starts)
+    high = np.maximum.reduceat(np.where(finite, value, -np.inf), starts)
+    numbers = np.add.reduceat(finite, starts, dtype=np.int64)
+    top = np.where(numbers > 0, np.maximum(np.abs(low), np.abs(high)), 0.0)
+    mean, rest, deviation = _moments(starts, ends - starts, np.where(finite, value, 0.0), finite, top)
+    same = low == high
+    mean, rest, deviation = np.where(same, low, mean), np.where(same, 0.0, rest), np.where(same, 0.0, deviation)
+    counts = zip(
+        np.bitwise_or.reduceat(np.left_shift(1, kind.astype(np.int64)), starts).tolist(),
+        (ends - starts).tolist(),
+        np.add.reduceat(null, starts, dtype=np.int64).tolist(),
+        np.add.reduceat(number & np.isnan(value), starts, dtype=np.int64).tolist(),
+        np.add.reduceat(number & np.isinf(value), starts, dtype=np.int64).tolist(),
+        numbers.tolist(),
+        strict=True,
+    )
+    spreads = zip(*(part.tolist() for part in (low, high, mean, rest, deviation)), strict=True)
+    first, last = starts, ends - 1
+    if null.any():
+        given = np.flatnonzero(~null)
+        some = np.logical_or.reduceat(~null, starts)
+        first, last = first.copy(), last.copy()
+        first[some] = given[np.searchsorted(given, starts[some])]
+        last[some] = given[np.searchsorted(given, ends[some]) - 1]
+    given_first, given_last = (_rows(index, value, kind, text) for index in (first, last))
+    edges = zip(step[first].tolist(), step[last].tolist(), given_first, given_last, strict=True)
+    for count, spread, (first_step, last_step, a, b) in zip(counts, spreads, edges, strict=True):
+        fields = (*count, *(spread if count[-1] else NOTHING), first_step, last_step, *a, *b)
+        yield Stat(*fields)
 
-    def at(index: int) -> tuple[float | None, int, str | None]:
-        here = int(kind[index])
-        plain = None if here == Kind.JSON or (here == Kind.LINE and math.isnan(value[index])) else float(value[index])
-        return plain, here, text[index].as_py() if text is not None else None
 
-    for i, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
-        first, last = start, end - 1
-        stat = Stat(
-            kinds=int(kinds[i]),
-            count=end - start,
-            nulls=int(nulls[i]),
-            nans=int(nans[i]),
-            infinities=int(infinities[i]),
-            numbers=int(numbers[i]),
-        )
-        if stat.numbers:
-            stat = replace(stat, min=float(low[i]), max=float(high[i]), mean=float(mean[i]), m2=float(m2[i]))
-        if stat.non_null:
-            if stat.nulls:
-                given = np.flatnonzero(~null[start:end])
-                first, last = start + int(given[0]), start + int(given[-1])
-            a, b = at(first), at(last)
-            stat = replace(
-                stat,
-                first_value=a[0],
-                first_kind=a[1],
-                first_json=a[2],
-                last_value=b[0],
-                last_kind=b[1],
-                last_json=b[2],
-            )
-        yield replace(stat, first_step=int(step[first]), last_step=int(step[last]))
+def _moments(
+    starts: NDArray[np.int64],
+    sizes: NDArray[np.int64],
+    value: NDArray[np.float64],
+    finite: NDArray[np.bool_],
+    top: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Mean, its rest and the deviation of each group's finite values; `top` is the largest magnitude in each."""
+    import numpy as np
+
+    numbers = np.maximum(np.add.reduceat(finite, starts, dtype=np.int64), 1)
+    extreme = (top > LARGE) | (top < SMALL)
+    power = np.where(extreme, np.frexp(top)[1], 0)
+    if extreme.any():
+        value = np.ldexp(value, -np.repeat(power, sizes))
+    guess = np.add.reduceat(value, starts) / numbers
+    off = np.where(finite, value - np.repeat(guess, sizes), 0.0)
+    shift = np.add.reduceat(off, starts) / numbers
+    off = np.where(finite, off - np.repeat(shift, sizes), 0.0)
+    deviation = np.sqrt(np.add.reduceat(off * off, starts) / numbers)
+    mean, rest = _two_sum(guess, shift)
+    return np.ldexp(mean, power), np.ldexp(rest, power), np.ldexp(deviation, power)
+
+
+def _rows(
+    index: NDArray[np.int64], value: NDArray[np.float64], kind: NDArray[np.uint8], text: pa.Array | None
+) -> Iterator[tuple[float | None, int | None, str | None]]:
+    """Value, kind and text of these rows; nothing of those that are null."""
+    import pyarrow as pa
+
+    texts = [None] * len(index) if text is None else text.take(pa.array(index)).to_pylist()
+    for number, what, words in zip(value[index].tolist(), kind[index].tolist(), texts, strict=True):
+        if what == Kind.NULL:
+            yield None, None, None
+        elif what == Kind.JSON or (what == Kind.LINE and math.isnan(number)):
+            yield None, what, words
+        else:
+            yield number, what, words

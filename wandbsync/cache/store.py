@@ -1,7 +1,7 @@
 """The cache as writers see it: commit rows with the cursor that vouches for them, all or nothing.
 
     1. write a segment beside, fsync, rename to a name that was never used before
-    2. ONE transaction: compare each run's revision, then name the segment, its rows, the metrics, the record, the cursor
+    2. ONE transaction: compare each run's revision; name the segment, its rows, the metrics, the record, the cursor
 
 A crash before the end of 2 leaves at most a file that nothing names; the orphan sweep removes it.
 """
@@ -10,26 +10,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import secrets
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-from ..errors import CacheBusy, CacheError, WandbsyncError
+from ..errors import CacheBusy
 from ..model import HISTORY, Columns, FileRecord, RunRecord, RunRef
 from . import catalog
+from .disk import os_errors, write_segment
+from .metrics import forget_streams, measured, put_stats, stream_stats
 from .stats import Stat, merge
 from .summary import summarize
 
-# Merging takes the oldest segments of a level first: what is on a higher level was logged earlier.
-OLDEST_FIRST = "level DESC, segment"
-STAT_COLUMNS = tuple(f.name for f in dataclasses.fields(Stat))
+if TYPE_CHECKING:
+    from . import segments
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +88,15 @@ class Cache:
     def segment_path(self, file: str) -> Path:
         return self.folder / "history" / file
 
+    def segments_of(self, stream: int | None) -> list[Path]:
+        """The segments that hold a stream's rows, in the order they were logged."""
+        files = self.con.execute(
+            "SELECT file FROM segment_streams JOIN segments USING (segment) WHERE stream = ? "
+            f"ORDER BY {catalog.OLDEST_FIRST}",
+            (stream,),
+        )
+        return [self.segment_path(row[0]) for row in files]
+
     # -- what writers ask before they read on
 
     def revision(self, ref: RunRef) -> int | None:
@@ -108,10 +114,10 @@ class Cache:
         """Every log read so far by its path, without its state."""
         with catalog.translated(self.folder):
             rows = self.con.execute(
-                "SELECT entity, project, run_id, path, log_key, signature, position, started_at, rewinds_to, status "
-                "FROM logs JOIN runs USING (run)"
+                "SELECT entity, project, run_id, path, log_key, signature, position, started_at, rewinds_to, status, "
+                "'' FROM logs JOIN runs USING (run)"
             ).fetchall()
-        return {row[3]: (RunRef(*row[:3]), LogCursor(*row[3:], state="")) for row in rows}
+        return {row[3]: (RunRef(*row[:3]), LogCursor(*row[3:])) for row in rows}
 
     def log_cursors(self, ref: RunRef) -> dict[str, LogCursor]:
         """The cursors of a run's logs, with their states, by path."""
@@ -185,7 +191,6 @@ class Cache:
         if not shares:
             return []
         from . import segments
-        from .stats import measure
 
         numbers = self._stream_numbers(shares)
         segment = None
@@ -194,12 +199,8 @@ class Cache:
         rows = [(numbers[i, name], c) for i, s in enumerate(shares) for name in s.streams for c in s.streams[name]]
         if any(len(columns) for _, columns in rows):
             block = segments.sort(segments.block(number, columns) for number, columns in rows)
-            starts = block.starts()
-            heads = zip(block.stream[starts].tolist(), block.key[starts].tolist(), strict=True)
-            measured = measure(starts, block.step, block.value, block.kind, block.text)
-            for (stream, key), stat in zip(heads, measured, strict=True):
-                stats.setdefault(stream, {})[block.names[key]] = stat
-                counts[stream] = counts.get(stream, 0) + stat.count
+            stats = measured(block)
+            counts = {stream: sum(stat.count for stat in known.values()) for stream, known in stats.items()}
             segment = write_segment(self, 0, [block])
         try:
             with catalog.transaction(self.con):
@@ -212,7 +213,7 @@ class Cache:
                     self._land(share, {n: numbers[i, n] for n in share.streams}, stats, version)
                     for i, share in enumerate(shares)
                 ]
-        except BaseException:
+        except Exception:  # not at Ctrl-C, which may come after the COMMIT: gc removes what nothing names
             if segment is not None:
                 segment.path.unlink(missing_ok=True)
             raise
@@ -239,9 +240,7 @@ class Cache:
             numbers.update({one: first + k for k, one in enumerate(new)})
         return numbers
 
-    def _land(
-        self, share: Share, numbers: dict[str, int], stats: dict[int, dict[str, Stat]], version: int
-    ) -> int:
+    def _land(self, share: Share, numbers: dict[str, int], stats: dict[int, dict[str, Stat]], version: int) -> int:
         con = self.con
         row = con.execute(
             "SELECT run, generation, revision FROM runs WHERE entity = ? AND project = ? AND run_id = ?",
@@ -249,8 +248,8 @@ class Cache:
         ).fetchone()
         if row is None:
             con.execute(
-                "INSERT INTO runs (entity, project, run_id, state, source, generation, revision, changed) "
-                "VALUES (?, ?, ?, ?, ?, 1, 0, ?)",
+                "INSERT INTO runs (entity, project, run_id, state, source, generation, revision) "
+                "VALUES (?, ?, ?, ?, ?, 1, ?)",
                 (*_name(share.ref), share.record.state, share.record.source, version),
             )
             return self._land(share, numbers, stats, version)
@@ -262,7 +261,7 @@ class Cache:
             return revision
         if generation != row["generation"]:
             forget_streams(con, run, keep=generation)
-        self._describe(run, generation, revision + 1, version, share.record)
+        self._describe(run, generation, version, share.record)
         if share.files is not None:
             con.execute("DELETE FROM files WHERE run = ?", (run,))
             con.executemany(
@@ -270,16 +269,14 @@ class Cache:
                 [(run, *dataclasses.astuple(file)) for file in share.files],
             )
         con.executemany(
-            "INSERT OR REPLACE INTO logs (run, path, log_key, signature, position, started_at, rewinds_to, status, state) "
-            "VALUES (?,?,?,?,?,?,?,?,?)",
+            "INSERT OR REPLACE INTO logs (run, path, log_key, signature, position, started_at, rewinds_to, status, "
+            "state) VALUES (?,?,?,?,?,?,?,?,?)",
             [(run, *dataclasses.astuple(cursor)) for cursor in share.logs],
         )
         con.executemany("DELETE FROM logs WHERE path = ?", [(path,) for path in share.forget_logs])
-        return revision + 1
+        return version
 
-    def _add(
-        self, run: int, generation: int, name: str, stream: int, share: Share, stats: Mapping[str, Stat]
-    ) -> None:
+    def _add(self, run: int, generation: int, name: str, stream: int, share: Share, stats: Mapping[str, Stat]) -> None:
         """Count a stream's new rows and merge what is known of its metrics."""
         con, added = self.con, share.streams[name]
         con.execute(
@@ -289,9 +286,10 @@ class Cache:
         )
         known = stream_stats(con, stream) if stats else {}
         merged = {key: merge(known.get(key, Stat()), stat) for key, stat in stats.items()}
-        put_stats(con, stream, merged, {key: json.dumps(list(share.paths[key])) for key in merged if key in share.paths})
+        paths = {key: json.dumps(list(share.paths[key])) for key in merged if key in share.paths}
+        put_stats(con, stream, merged, paths)
 
-    def _describe(self, run: int, generation: int, revision: int, version: int, record: RunRecord) -> None:
+    def _describe(self, run: int, generation: int, revision: int, record: RunRecord) -> None:
         """Write what is known of the run besides its rows."""
         con, dump = self.con, catalog.dump
         stream, rows, last_step = con.execute(
@@ -329,7 +327,6 @@ class Cache:
             "last_step": last_step,
             "generation": generation,
             "revision": revision,
-            "changed": version,
             "deleted_at": None,
         }
         con.execute(
@@ -344,9 +341,11 @@ class Cache:
     # -- changes to whole runs
 
     def cut(self, ref: RunRef, last: int) -> None:
-        """Rewind a run: drop its history after step `last`. The rows after it stay readable until the one commit."""
+        """Rewind a run: drop its history after step `last`. The rows after it stay readable until the one commit.
+
+        Raises CacheBusy if another process commits to the run meanwhile.
+        """
         from . import segments
-        from .stats import measure
 
         with catalog.translated(self.folder), os_errors(self.folder):
             con = self.con
@@ -356,51 +355,52 @@ class Cache:
                 (HISTORY, *_name(ref)),
             ).fetchone()
             new = catalog.reserve(con, 1)
-            kept = []
-            for (file,) in con.execute(
-                "SELECT file FROM segment_streams JOIN segments USING (segment) WHERE stream = ? "
-                f"ORDER BY {OLDEST_FIRST}",
-                (stream,),
-            ).fetchall():
-                for table in segments.read(self.segment_path(file), streams=[stream]):
-                    step = table.column("step").to_numpy()
-                    kept.append(segments.to_block(table.filter(step <= last)))
-            block = segments.sort(segments.renumber(part, new) for part in kept)
-            segment = write_segment(self, 0, [block]) if len(block) else None
-            starts = block.starts()
-            names = [block.names[key] for key in block.key[starts].tolist()]
-            stats = dict(zip(names, measure(starts, block.step, block.value, block.kind, block.text), strict=True))
+            stats: dict[str, Stat] = {}
+
+            def kept() -> Iterator[segments.Block]:
+                for block in segments.merged(self.segments_of(stream), [stream]):
+                    part = segments.select(block, block.step <= last, new)
+                    stats.update(measured(part).get(new, {}))
+                    yield part
+
+            segment = write_segment(self, 0, kept())
             rows = max((stat.count for stat in stats.values()), default=0)
+            count = sum(stat.count for stat in stats.values())
             try:
                 with catalog.transaction(con):
-                    if con.execute("SELECT revision FROM runs WHERE run = ?", (run,)).fetchone()[0] != revision:
+                    if self._revision(ref) != revision:
                         raise CacheBusy(f"another process is syncing {ref}")
                     version = catalog.count_commit(con)
                     paths = dict(con.execute("SELECT key, path FROM metrics WHERE stream = ?", (stream,)).fetchall())
-                    con.execute("UPDATE streams SET generation = ? WHERE run = ? AND name <> ?", (new, run, HISTORY))
+                    con.execute(
+                        "UPDATE streams SET generation = ? WHERE run = ? AND generation = ? AND name <> ?",
+                        (new, run, old, HISTORY),
+                    )
                     if segment is not None:
-                        segment.name(con, {new: len(block)})
-                    con.execute("INSERT INTO streams VALUES (?,?,?,?,?,?)", (new, run, new, HISTORY, rows, len(block)))
+                        segment.name(con, {new: count})
+                    con.execute("INSERT INTO streams VALUES (?,?,?,?,?,?)", (new, run, new, HISTORY, rows, count))
                     put_stats(con, new, stats, paths)
                     forget_streams(con, run, keep=new)
                     con.execute(
-                        "UPDATE runs SET generation = ?, revision = revision + 1, changed = ?, rows = ?, last_step = "
+                        "UPDATE runs SET generation = ?, revision = ?, rows = ?, last_step = "
                         "(SELECT max(last_step) FROM metrics WHERE stream = ?) WHERE run = ?",
                         (new, version, rows, new, run),
                     )
-            except BaseException:
+            except Exception:
                 if segment is not None:
                     segment.path.unlink(missing_ok=True)
                 raise
 
     def rename(self, old: RunRef, new: RunRef) -> None:
-        """Give a run its right name, now that it is known. There must be no run of that name."""
+        """Give a run its right name, now that it is known. Raises CacheBusy if there is a run of that name by now."""
         with catalog.translated(self.folder), catalog.transaction(self.con):
+            if self._revision(new) is not None:
+                raise CacheBusy(f"{old} cannot become {new}, which another process has just added")
             version = catalog.count_commit(self.con)
             self.con.execute(
-                "UPDATE runs SET entity = ?, project = ?, revision = revision + 1, changed = ? "
+                "UPDATE runs SET entity = ?, project = ?, run_id = ?, revision = ? "
                 "WHERE entity = ? AND project = ? AND run_id = ?",
-                (new.entity, new.project, version, *_name(old)),
+                (*_name(new), version, *_name(old)),
             )
             self._tidy_projects()
 
@@ -430,7 +430,11 @@ class Cache:
 
     def checked(self, refs: Iterable[RunRef], at: float) -> None:
         """Note that these runs were found up to date (unix seconds)."""
+        refs = list(refs)
+        if not refs:
+            return
         with catalog.translated(self.folder), catalog.transaction(self.con):
+            catalog.count_checks(self.con)
             self.con.executemany(
                 "INSERT OR REPLACE INTO checks SELECT run, ? FROM runs WHERE entity = ? AND project = ? AND run_id = ?",
                 [(at, *_name(ref)) for ref in refs],
@@ -444,13 +448,9 @@ class Cache:
     def sources(self, kind: str) -> dict[str, float]:
         """The places of this kind that were synced, and when (unix seconds)."""
         with catalog.translated(self.folder):
-            return dict(
-                map(tuple, self.con.execute("SELECT location, synced_at FROM sources WHERE kind = ?", (kind,)))
-            )
+            return dict(map(tuple, self.con.execute("SELECT location, synced_at FROM sources WHERE kind = ?", (kind,))))
 
-    def note_problems(
-        self, found: Mapping[str, tuple[str, str | None]], gone: Iterable[str], at: float
-    ) -> None:
+    def note_problems(self, found: Mapping[str, tuple[str, str | None]], gone: Iterable[str], at: float) -> None:
         """Record subjects that could not be read (subject -> reason, signature), and forget those that can be now."""
         with catalog.translated(self.folder), catalog.transaction(self.con):
             self.con.executemany("DELETE FROM problems WHERE subject = ?", [(subject,) for subject in gone])
@@ -461,117 +461,9 @@ class Cache:
             )
 
 
-class _LostRace(Exception):  # noqa: N818 - a signal between two methods here, not an error
-    pass
+class _LostRace(Exception):
+    """A signal between two methods here, not an error."""
 
 
 def _name(ref: RunRef) -> tuple[str, str, str]:
     return ref.entity, ref.project, ref.run_id
-
-
-@contextmanager
-def os_errors(folder: Path) -> Iterator[None]:
-    """The disk's errors as ours."""
-    import errno
-
-    try:
-        yield
-    except WandbsyncError:
-        raise
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise CacheError(f"no room left in the cache {folder}", hint="free some space; nothing is lost") from error
-        raise CacheError(
-            f"cannot use the cache {folder}: {error.strerror or error}",
-            hint="check the permissions, or choose another --cache-dir",
-        ) from error
-
-
-def stream_stats(con: sqlite3.Connection, stream: int | None) -> dict[str, Stat]:
-    """What the catalog knows of each metric of a stream."""
-    rows = con.execute(f"SELECT key, {', '.join(STAT_COLUMNS)} FROM metrics WHERE stream = ?", (stream,))
-    return {row[0]: Stat(*(_from_real(name, v) for name, v in zip(STAT_COLUMNS, row[1:], strict=True))) for row in rows}
-
-
-def stat_values(stat: Stat) -> list[Any]:
-    """A stat as the catalog stores it; SQLite has no NaN, so a last or first value that is one is kept as text."""
-    return ["nan" if isinstance(v, float) and v != v else v for v in dataclasses.astuple(stat)]
-
-
-def put_stats(
-    con: sqlite3.Connection, stream: int, stats: Mapping[str, Stat], paths: Mapping[str, str | None]
-) -> None:
-    """Store what is known of these metrics of a stream; `paths` has the JSON path of keys that are nested."""
-    con.executemany(
-        f"INSERT OR REPLACE INTO metrics (stream, key, path, {', '.join(STAT_COLUMNS)}) VALUES "
-        f"(?, ?, ?{', ?' * len(STAT_COLUMNS)})",
-        [(stream, key, paths.get(key), *stat_values(stat)) for key, stat in stats.items()],
-    )
-
-
-def _from_real(name: str, value: Any) -> Any:
-    return float("nan") if value == "nan" and not name.endswith("_json") else value
-
-
-def forget_streams(con: sqlite3.Connection, run: int, *, keep: int | None) -> None:
-    """Drop a run's streams of all generations but one; segments that held nothing else are to be removed."""
-    streams = [
-        row[0] for row in con.execute("SELECT stream FROM streams WHERE run = ? AND generation IS NOT ?", (run, keep))
-    ]
-    touched: set[int] = set()
-    for stream in streams:
-        touched |= {row[0] for row in con.execute("SELECT segment FROM segment_streams WHERE stream = ?", (stream,))}
-        for table in ("segment_streams", "metrics", "streams"):
-            con.execute(f"DELETE FROM {table} WHERE stream = ?", (stream,))
-    con.executemany(
-        "UPDATE segments SET removed_at = ? WHERE segment = ? AND removed_at IS NULL "
-        "AND NOT EXISTS (SELECT 1 FROM segment_streams x WHERE x.segment = segments.segment)",
-        [(time.time(), segment) for segment in touched],
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class NewSegment:
-    """A segment on the disk that the catalog does not name yet."""
-
-    number: int
-    path: Path
-    file: str
-    level: int
-    bytes: int
-    digest: str
-
-    def name(self, con: sqlite3.Connection, counts: Mapping[int, int]) -> None:
-        """Name it in the catalog, inside a transaction; `counts` has the rows of each stream in it."""
-        con.execute(
-            "INSERT INTO segments (segment, file, level, count, bytes, digest, created_at) VALUES (?,?,?,?,?,?,?)",
-            (self.number, self.file, self.level, sum(counts.values()), self.bytes, self.digest, time.time()),
-        )
-        con.executemany(
-            "INSERT INTO segment_streams (segment, stream, count) VALUES (?, ?, ?)",
-            [(self.number, stream, count) for stream, count in counts.items()],
-        )
-
-
-def write_segment(cache: Cache, level: int, blocks: Iterable[Any]) -> NewSegment:
-    """Write a segment under a name that was never used before, durable, not yet named in the catalog."""
-    from . import segments
-
-    number = catalog.reserve(cache.con, 1)
-    file = f"L{level}/{number:08d}-{secrets.token_hex(3)}.parquet"
-    path, beside = cache.segment_path(file), cache.folder / "tmp" / file.replace("/", "-")
-    for folder in (path.parent, beside.parent):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        segments.write(beside, blocks)
-        size, digest = segments.digest(beside)
-        os.rename(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    return NewSegment(number, path, file, level, size, digest)

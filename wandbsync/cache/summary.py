@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,21 +18,25 @@ def summarize(
     `paths` has the keys that are nested. A value set by hand stands until the key is logged again, as in the SDK.
     """
     rules = rules or SummaryRules()
+    definitions = {_parts(name): aggregates for name, aggregates in rules.definitions.items()}
     summary: dict[str, Any] = {}
+    last_steps: dict[tuple[str, ...], int] = {}
     for key, stat in stats.items():
-        if stat.last_kind is None:
+        if stat.last_kind is None or stat.last_step is None:
             continue
-        aggregates = _aggregates(key, rules.definitions)
-        if not aggregates or "copy" in aggregates:
-            _put(summary, paths.get(key, (key,)), _last(stat))
+        path = tuple(paths.get(key, (key,)))
+        last_steps[path] = stat.last_step
+        aggregates = _aggregates(path, definitions)
+        by_hand = rules.explicit.get(path, ((), None))[0]
+        if not aggregates or "copy" in aggregates or (by_hand and not isinstance(by_hand[0], dict)):
+            _put(summary, path, _last(stat))  # what was set by hand once is copied from then on, as in the SDK
         elif "none" not in aggregates:
-            _put(summary, paths.get(key, (key,)), {name.split("-")[0]: _aggregate(stat, name) for name in aggregates})
+            _put(summary, path, {name.split("-")[0]: _aggregate(stat, name) for name in aggregates})
     if last_step is not None:
         summary["_step"] = last_step
-    keys = {tuple(path): key for key, path in paths.items()}
     for path, (given, after) in rules.explicit.items():
-        stat = stats.get(keys.get(path, path[0] if len(path) == 1 else ""), Stat())
-        if stat.last_kind is not None and stat.last_step is not None and (after is None or stat.last_step > after):
+        logged_at = max((last_steps[path[:n]] for n in range(1, len(path) + 1) if path[:n] in last_steps), default=None)
+        if logged_at is not None and (after is None or logged_at > after):
             continue  # logged after it was set
         if given:
             _put(summary, path, given[0])
@@ -45,11 +50,18 @@ def _last(stat: Stat) -> Any:
     return logged(stat.last_kind, stat.last_value, stat.last_json)
 
 
-def _aggregates(key: str, definitions: Mapping[str, Sequence[str]]) -> Sequence[str]:
-    if key in definitions:
-        return definitions[key]
-    globs = [name for name in definitions if name.endswith("*") and key.startswith(name[:-1])]
-    return definitions[max(globs, key=len)] if globs else ()
+def _parts(name: str) -> tuple[str, ...]:
+    """The path that a name given to define_metric means: a dot parts nested names, unless a backslash is before it."""
+    return tuple(part.replace("\\.", ".") for part in re.split(r"(?<!\\)\.", name))
+
+
+def _aggregates(path: tuple[str, ...], definitions: Mapping[tuple[str, ...], Sequence[str]]) -> Sequence[str]:
+    if path in definitions:
+        return definitions[path]
+    key = ".".join(path)
+    globs = {".".join(name)[:-1]: asked for name, asked in definitions.items() if name[-1].endswith("*")}
+    fitting = [start for start in globs if key.startswith(start)]
+    return globs[max(fitting, key=len)] if fitting else ()
 
 
 def _aggregate(stat: Stat, name: str) -> Any:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import astuple, dataclass
-from typing import Any
+from dataclasses import astuple, dataclass, replace
 
+from ..model import HISTORY
 from . import catalog
 from .compaction import orphans
-from .stats import Stat, measure, merge
-from .store import OLDEST_FIRST, Cache, os_errors, stream_stats
+from .disk import os_errors
+from .metrics import measured, stream_stats
+from .stats import Stat, merge
+from .store import Cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,10 @@ class Finding:
         return f"{self.problem}: {self.subject}: {self.detail}"
 
 
-def verify(cache: Cache, *, quick: bool = False, progress: Callable[[int, int], None] | None = None) -> Iterator[Finding]:
-    """Check every segment against the catalog: there, unaltered, with as many rows, and metrics as a recompute has them.
+def verify(
+    cache: Cache, *, quick: bool = False, progress: Callable[[int, int], None] | None = None
+) -> Iterator[Finding]:
+    """Check every segment against the catalog: there, unaltered, as many rows, and metrics as a recompute has them.
 
     `quick` compares sizes only. An orphan is harmless: gc removes it.
     """
@@ -35,47 +39,45 @@ def verify(cache: Cache, *, quick: bool = False, progress: Callable[[int, int], 
 
     with catalog.translated(cache.folder), os_errors(cache.folder):
         con = cache.con
-        con.execute("BEGIN")  # one view of the catalog, while others go on committing
-        try:
-            listed = con.execute("SELECT * FROM segments WHERE removed_at IS NULL ORDER BY " + OLDEST_FIRST).fetchall()
+        with catalog.snapshot(con):
+            listed = con.execute(
+                "SELECT * FROM segments WHERE removed_at IS NULL ORDER BY " + catalog.OLDEST_FIRST
+            ).fetchall()
             held: dict[int, dict[int, int]] = {}
             for segment, stream, count in con.execute("SELECT segment, stream, count FROM segment_streams"):
                 held.setdefault(segment, {})[stream] = count
             streams = con.execute(
-                "SELECT s.*, r.entity || '/' || r.project || '/' || r.run_id AS name_of_run FROM streams s "
-                "JOIN runs r ON r.run = s.run"
+                "SELECT s.*, r.entity || '/' || r.project || '/' || r.run_id AS name_of_run, r.rows AS rows_of_run, "
+                "s.generation = r.generation AS present FROM streams s JOIN runs r ON r.run = s.run"
             ).fetchall()
             known = {row["stream"]: stream_stats(con, row["stream"]) for row in streams} if not quick else {}
-        finally:
-            con.execute("COMMIT")
         found: dict[int, dict[str, Stat]] = {}
+        unread: set[int] = set()  # streams of which not all rows could be looked at
         for i, row in enumerate(listed):
             if progress:
                 progress(i, len(listed))
-            path, file = cache.segment_path(row["file"]), row["file"]
+            path, file, wanted = cache.segment_path(row["file"]), row["file"], held.get(row["segment"], {})
             try:
                 size, digest = (path.stat().st_size, row["digest"]) if quick else segments.digest(path)
             except FileNotFoundError:
-                yield Finding("missing", file, f"{row['count']:,} rows are gone")
+                unread |= wanted.keys()
+                if _is_named(cache, file):  # else it was compacted and swept meanwhile
+                    yield Finding("missing", file, f"{row['count']:,} rows are gone")
                 continue
             if size != row["bytes"] or digest != row["digest"]:
+                unread |= wanted.keys()
                 yield Finding("altered", file, f"{size:,} bytes, {row['bytes']:,} were written; its digest differs")
                 continue
+            if row["count"] < sum(wanted.values()):  # more: rows of what was replaced since, which are dead
+                yield Finding("count", file, f"{row['count']:,} rows, its runs have {sum(wanted.values()):,} there")
             if quick:
                 continue
             counts: dict[int, int] = {}
-            wanted = held.get(row["segment"], {})
-            for table in segments.read(path):
-                block = segments.to_block(table)
-                starts = block.starts()
-                heads = zip(block.stream[starts].tolist(), block.key[starts].tolist(), strict=True)
-                for (stream, key), stat in zip(
-                    heads, measure(starts, block.step, block.value, block.kind, block.text), strict=True
-                ):
-                    if stream in wanted:  # rows of a replaced generation are dead: nobody counts them
-                        counts[stream] = counts.get(stream, 0) + stat.count
-                        stats = found.setdefault(stream, {})
-                        stats[block.names[key]] = merge(stats.get(block.names[key], Stat()), stat)
+            for table in segments.read(path, streams=list(wanted)):  # others are of a replaced generation: dead
+                for stream, stats in measured(segments.to_block(table)).items():
+                    counts[stream] = counts.get(stream, 0) + sum(stat.count for stat in stats.values())
+                    so_far = found.setdefault(stream, {})
+                    so_far.update({key: merge(so_far.get(key, Stat()), stat) for key, stat in stats.items()})
             if counts != wanted:
                 total = sum(counts.values())
                 yield Finding("count", file, f"{total:,} rows of its runs, the catalog says {sum(wanted.values()):,}")
@@ -84,7 +86,9 @@ def verify(cache: Cache, *, quick: bool = False, progress: Callable[[int, int], 
             total = sum(counts.get(row["stream"], 0) for counts in held.values())
             if total != row["count"]:
                 yield Finding("count", subject, f"segments hold {total:,} rows, the catalog says {row['count']:,}")
-            if quick:
+            if row["name"] == HISTORY and row["present"] and row["rows"] != row["rows_of_run"]:
+                yield Finding("count", subject, f"{row['rows']:,} log calls, the run says {row['rows_of_run']:,}")
+            if quick or row["stream"] in unread:
                 continue
             here, there = found.get(row["stream"], {}), known[row["stream"]]
             wrong = sorted(key for key in here.keys() | there.keys() if not _alike(here.get(key), there.get(key)))
@@ -94,14 +98,24 @@ def verify(cache: Cache, *, quick: bool = False, progress: Callable[[int, int], 
             yield Finding("orphan", file, "no run needs it; `wandbsync cache gc` removes it", harmless=True)
 
 
+def _is_named(cache: Cache, file: str) -> bool:
+    found = cache.con.execute("SELECT 1 FROM segments WHERE file = ? AND removed_at IS NULL", (file,)).fetchone()
+    return found is not None
+
+
 def _alike(a: Stat | None, b: Stat | None) -> bool:
     """Equal, but for the last digits of mean and spread, which depend on the order of adding up."""
-    if a is None or b is None:
+    if a is None or b is None or _exact(a) != _exact(b):
         return False
-    return all(_same(x, y) for x, y in zip(astuple(a), astuple(b), strict=True))
+    if a.mean is None or b.mean is None or a.deviation is None or b.deviation is None:
+        return (a.mean, a.deviation) == (b.mean, b.deviation)
+    top = max(abs(a.min or 0.0), abs(a.max or 0.0))
+    return math.isclose(a.mean, b.mean, rel_tol=1e-9, abs_tol=top * 1e-12) and math.isclose(
+        a.deviation, b.deviation, rel_tol=1e-6, abs_tol=top * 1e-15
+    )
 
 
-def _same(x: Any, y: Any) -> bool:
-    if isinstance(x, float) and isinstance(y, float):
-        return x == y or (x != x and y != y) or math.isclose(x, y, rel_tol=1e-6, abs_tol=1e-12)
-    return bool(x == y)
+def _exact(stat: Stat) -> tuple[object, ...]:
+    """All that does not depend on the order of adding up; NaN as text, to be equal to itself."""
+    fields = astuple(replace(stat, mean=None, rest=None, deviation=None))
+    return tuple("nan" if value != value else value for value in fields)

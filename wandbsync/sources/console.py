@@ -11,7 +11,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-_CONTROL = re.compile(r"\x1b\[([0-9;?]*)([@-~])|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[@-_]|([\r\b])|[\x00-\x08\x0b-\x1f]")
+_CONTROL = re.compile(
+    r"\x1b\[([0-?]*)[ -/]*([@-~])"  # a command with parameters, such as a colour
+    r"|\x1b[]P^_X][^\x07\x1b]*(?:\x07|\x1b\\)"  # a text for the terminal, such as a title or a link
+    r"|\x1b[ -/]+[0-~]|\x1b[0-OQ-WYZ\\`-~]"  # short ones
+    r"|([\r\b])|[\x00-\x08\x0b-\x1f\x7f]"
+)
+# The beginning of one, at the end of a piece; what is longer than this was none.
+_OPEN = re.compile(r"\x1b(?:\[[0-?]{,99}[ -/]{,9}|[]P^_X][^\x07\x1b]{,4096}\x1b?|[ -/]{,9})\Z")
 
 
 @dataclass(slots=True)
@@ -27,10 +34,8 @@ class Line:
         """Write a piece that holds no newline."""
         piece = self.rest + piece
         self.rest = ""
-        if "\x1b" in piece[-64:]:
-            open_at = piece.rfind("\x1b")
-            if not _CONTROL.match(piece, open_at):
-                piece, self.rest = piece[:open_at], piece[open_at:]
+        if "\x1b" in piece and (begun := _OPEN.search(piece)):
+            piece, self.rest = piece[: begun.start()], begun[0]
         at = 0
         for control in _CONTROL.finditer(piece):
             self._put(piece[at : control.start()])
@@ -41,12 +46,17 @@ class Line:
                 self.cursor = max(0, self.cursor - 1)
             elif control[2] == "K":
                 if control[1] == "2":
-                    self.text = " " * self.cursor
+                    self.text = ""
                 elif control[1] == "1":
-                    self.text = " " * self.cursor + self.text[self.cursor :]
+                    self.text = " " * (self.cursor + 1) + self.text[self.cursor + 1 :]
                 else:
                     self.text = self.text[: self.cursor]
         self._put(piece[at:])
+
+    def end(self) -> str:
+        """The line as it stands when nothing more comes."""
+        self._put(_CONTROL.sub("", self.rest))
+        return self.text.rstrip(" ")
 
     def _put(self, piece: str) -> None:
         if piece:
@@ -66,7 +76,7 @@ class Console:
         return cls({stream: Line(**line) for stream, line in state.items()})
 
     def dump(self) -> dict[str, Any]:
-        return {stream: asdict(line) for stream, line in self.lines.items() if line.text or line.rest}
+        return {stream: asdict(line) for stream, line in self.lines.items() if line != Line()}
 
     def write(self, stream: str, time: float | None, text: str) -> Iterator[tuple[str, float | None, str]]:
         """The lines that this piece of output ends: (stream, unix seconds, text)."""
@@ -74,7 +84,7 @@ class Console:
         *ended, open_end = text.split("\n")
         for piece in ended:
             line.write(piece)
-            yield stream, time if time is not None else line.time, line.text.rstrip(" ")
+            yield stream, time if time is not None else line.time, line.end()
             line = self.lines[stream] = Line()
         if open_end:
             line.write(open_end)
@@ -83,8 +93,8 @@ class Console:
     def close(self) -> Iterator[tuple[str, float | None, str]]:
         """The lines that were never ended, when the program has."""
         for stream, line in self.lines.items():
-            if line.text.strip():
-                yield stream, line.time, line.text.rstrip(" ")
+            if text := line.end():
+                yield stream, line.time, text
         self.lines = {}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..model import RunRecord, SummaryRules
@@ -28,6 +28,8 @@ class Facts:
     started_at: float | None = None
     sdk_version: str | None = None
     forked_from: str | None = None
+    rewinds_to: int | None = None  # the step of its own run that this log goes on from
+    offline: bool = False
     config: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     definitions: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -42,7 +44,7 @@ class Facts:
         return cls(**{f.name: state[f.name] for f in fields(cls) if f.name in state})
 
     def dump(self) -> dict[str, Any]:
-        return asdict(self)
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
     def learn(self, name: str, message: Any, last_step: int | None) -> None:
         """Take in one record; `last_step` is the step of the last history row before it."""
@@ -57,14 +59,18 @@ class Facts:
         elif name == "header":
             self.sdk_version = message.version_info.producer or self.sdk_version
         elif name == "telemetry":
-            self.sdk_version = self.sdk_version or message.cli_version or None
+            self._telemetry(message)
         elif name == "environment":
             self.metadata.update(environment(message))
         elif name == "preempting":
             self.preempting = True
         elif name == "exit":
             self.ended, self.exit_code = True, message.exit_code
-            self.runtime = float(message.runtime) if message.runtime else self.runtime
+            self.runtime = max(float(message.runtime), self.runtime or 0.0) or None
+
+    def _telemetry(self, telemetry: Any) -> None:
+        self.sdk_version = self.sdk_version or telemetry.cli_version or None
+        self.offline = self.offline or telemetry.feature.offline
 
     def _run(self, run: Any) -> None:
         self.display_name = run.display_name or self.display_name
@@ -74,11 +80,14 @@ class Facts:
         self.job_type = run.job_type or self.job_type
         self.sweep_id = run.sweep_id or self.sweep_id
         self.host = run.host or self.host
-        self.sdk_version = self.sdk_version or run.telemetry.cli_version or None
+        self._telemetry(run.telemetry)
         if run.HasField("start_time") and self.started_at is None:
             self.started_at = run.start_time.seconds + run.start_time.nanos / 1e9
-        if run.HasField("branch_point") and run.branch_point.run != run.run_id:
-            self.forked_from = f"{run.branch_point.run}@{int(run.branch_point.value)}"
+        if run.HasField("branch_point"):
+            if run.branch_point.run == run.run_id:
+                self.rewinds_to = int(run.branch_point.value)
+            else:
+                self.forked_from = f"{run.branch_point.run}@{int(run.branch_point.value)}"
         if run.HasField("git"):
             self.metadata["git"] = {"remote": run.git.remote_url, "commit": run.git.commit}
         _update(self.config, run.config)
@@ -87,6 +96,7 @@ class Facts:
     def _summary(self, summary: Any, last_step: int | None) -> None:
         changed = {tuple(_path(item)): [_value(item.value_json)] for item in summary.update}
         changed |= {tuple(_path(item)): [] for item in summary.remove}
+        changed.pop(("_step",), None)  # follows from the rows
         if changed:
             kept = [one for one in self.explicit if tuple(one[0]) not in changed]
             self.explicit = [*kept, *([list(path), value, last_step] for path, value in changed.items())]
@@ -137,7 +147,8 @@ def _update(config: dict[str, Any], record: Any) -> None:
         *above, last = _path(item)
         place = config
         for part in above:
-            place = place.get(part) if isinstance(place.get(part), dict) else {}
+            inner = place.get(part)
+            place = inner if isinstance(inner, dict) else {}
         place.pop(last, None)
 
 
@@ -169,6 +180,8 @@ def record(logs: Sequence[Facts], *, alive: bool, heartbeat_at: float | None, in
         definitions |= one.definitions
         config |= one.config
         metadata |= one.metadata
+        if one.rewinds_to is not None:  # what was set later than that is void, as the rows are
+            explicit = {path: (value, at) for path, (value, at) in explicit.items() if (at or 0) <= one.rewinds_to}
         for path, value, after in one.explicit:
             explicit[tuple(path)] = (value, after)
     if definitions:
@@ -201,11 +214,11 @@ def record(logs: Sequence[Facts], *, alive: bool, heartbeat_at: float | None, in
 
 
 def state(facts: Facts, *, alive: bool) -> str:
-    """The run's state as W&B names it: a log without an exit record is running, or its writer has crashed."""
-    if facts.ended:
-        if facts.exit_code == 0:
-            return "finished"
-        return "preempted" if facts.preempting else "failed"
+    """The run's state as W&B names it, from its last log; `alive` if any of its logs is still being written."""
     if alive:
         return "preempting" if facts.preempting else "running"
-    return "crashed"
+    if not facts.ended:
+        return "crashed"
+    if facts.exit_code == 0:
+        return "finished"
+    return "preempted" if facts.preempting else "failed"

@@ -12,9 +12,10 @@ import mimetypes
 import os
 import re
 import socket
+import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 QUIET = 300.0  # seconds without a write after which a log is given up, where its writer cannot be looked for
 SKIPPED = {".git", "node_modules", "__pycache__", "site-packages", ".venv", ".tox", ".mypy_cache"}
+OF_A_RUN = {"files", "logs", "tmp"}  # folders beside a log: no other logs there
 
 
 # -- finding
@@ -64,35 +66,42 @@ def find(folders: Iterable[Path]) -> tuple[list[Found], dict[str, str]]:
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
-            if not os.path.isdir(place):
+            if not stat.S_ISDIR(status.st_mode):
                 if place.endswith(".wandb"):
-                    found[place] = _found(place)
+                    found[place] = _found(place, status)
                 continue
-            logs: list[str] = []
             below: list[str] = []
+            is_run = False
             with os.scandir(place) as entries:
                 for entry in entries:
-                    if entry.name.endswith(".wandb") and entry.name != ".wandb":
-                        (linked if entry.is_symlink() else logs).append(entry.path)
-                    elif entry.is_symlink():
-                        if entry.is_dir():
+                    is_log = entry.name.endswith(".wandb")
+                    if entry.is_symlink():
+                        if is_log or entry.is_dir():
                             linked.append(entry.path)
-                    elif entry.is_dir(follow_symlinks=False) and entry.name not in SKIPPED:
-                        below.append(entry.path)
-            for path in logs:
-                one = os.stat(path)
-                if (one.st_dev, one.st_ino) not in seen:
-                    seen.add((one.st_dev, one.st_ino))
-                    found[path] = _found(path)
-            if not logs:  # below a run directory lie only its files
-                waiting += below
+                    elif entry.is_dir():
+                        if entry.name not in SKIPPED:
+                            below.append(entry.path)
+                    elif is_log:
+                        is_run = True
+                        waiting.append(entry.path)
+            waiting += [path for path in below if not (is_run and os.path.basename(path) in OF_A_RUN)]
+        except FileNotFoundError:
+            continue  # a link to nowhere, or just removed
         except OSError as error:
             problems[place] = f"cannot read {place}: {error.strerror or error}"
+    for path in [path for path in found if _unspeakable(path)]:
+        del found[path]
+        shown = path.encode("utf-8", "replace").decode()
+        problems[shown] = f"cannot read {shown}: its name is not UTF-8"
     return sorted(found.values(), key=lambda one: one.path), problems
 
 
-def _found(path: str) -> Found:
-    status = os.stat(path)
+def _unspeakable(name: str) -> bool:
+    """Whether a file name has bytes that are not UTF-8, so that it cannot be noted in the cache."""
+    return not name.isascii() and any("\udc80" <= char <= "\udcff" for char in name)
+
+
+def _found(path: str, status: os.stat_result) -> Found:
     folder = os.path.dirname(path)
     around = [_mtime(folder), _mtime(os.path.join(folder, "files"))]
     parts = [status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, *around]
@@ -117,7 +126,6 @@ class Identity:
     log_key: str  # the same for copies of one log
     started_at: float | None
     rewinds_to: int | None  # this log goes on from this step of its own run; later steps before it are void
-    offline: bool
 
 
 def identify(path: str, *, entity: str) -> Identity:
@@ -131,11 +139,10 @@ def identify(path: str, *, entity: str) -> Identity:
     project = who.project or (told[1] if told else "") or folder_settings.get("project", "") or "uncategorized"
     branch = who.branch_point
     return Identity(
-        RunRef(_clean(owner) or entity, _clean(project), _clean(who.run_id)),
+        RunRef(_clean(owner) or entity, _clean(project) or "uncategorized", _clean(who.run_id) or Path(path).stem),
         who.key,
         who.start_time,
         branch[1] if branch and branch[0] == who.run_id else None,
-        Path(path).parent.name.startswith("offline-") if who.offline is None else who.offline,
     )
 
 
@@ -211,13 +218,9 @@ class LogState:
 
     facts: Facts = field(default_factory=Facts)
     console: Console = field(default_factory=Console)
-    rows: int = 0  # history rows given so far
     shift: int | None = None  # added to every step; None until the first row
-    last_step: int | None = None
     last_time: float | None = None  # unix seconds of the newest row
-    dropped: int = 0  # rows beyond the step that a later log rewinds to
     gaps: list[list[Any]] = field(default_factory=list)  # [start, end, reason]
-    copy_of: str | None = None
 
     @classmethod
     def load(cls, text: str) -> LogState:
@@ -226,8 +229,8 @@ class LogState:
         return cls(facts=facts, console=console, **state)
 
     def dump(self) -> str:
-        plain = asdict(self) | {"facts": self.facts.dump(), "console": self.console.dump()}
-        return json.dumps({name: value for name, value in plain.items() if value not in (None, [], {}, 0)})
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        return json.dumps(plain | {"facts": self.facts.dump(), "console": self.console.dump()})
 
 
 class Keys:
@@ -240,9 +243,9 @@ class Keys:
     def show(self, path: tuple[str, ...]) -> str:
         name = self.names.get(path)
         if name is None:
-            name = show_path(path)
+            name = show_path(path).encode("utf-8", "replace").decode()  # JSON can spell half a character: "\\ud83d"
             if name in self.taken:
-                name = spell_path(path)
+                name = spell_path(path).encode("utf-8", "backslashreplace").decode()
             self.names[path] = name
             self.taken.add(name)
         return name
@@ -282,16 +285,13 @@ class LogReader:
         *,
         position: Mapping[str, int] | None = None,
         keep_until: int | None = None,
-        restarts: bool = False,
     ) -> None:
-        """`keep_until`: drop rows of later steps, a later log rewinds to it. `restarts`: an offline log of a run that
-        has rows already; if it begins at step 0 it goes on after them, as `wandb sync` has it."""
+        """`keep_until`: drop rows of later steps, a later log rewinds to it."""
         self.path = path
         self.run = run
         self.state = state
         self.position = position
         self.keep_until = keep_until
-        self.restarts = restarts
 
     def pieces(self) -> Iterator[Piece]:
         """The rows that are new, window by window. Raises LogError."""
@@ -300,12 +300,13 @@ class LogReader:
         start = runlog.Position(**self.position) if self.position else None
         names: list[str] = []  # of the reader's key numbers
         for window in runlog.windows(self.path, start):
-            for path in window.history.paths[len(names) :]:
-                names.append(self.run.keys.show(path))
+            names += [self.run.keys.show(path) for path in window.history.paths[len(names) :]]
+            # What comes before the first row says how its step is meant.
+            self._learn([event for event in window.events if not event.rows_before], ())
             steps = self._steps(window.history)
-            self._learn(window, steps)
-            self._note_time(window.history)
-            self._note_time(window.system)
+            self._learn([event for event in window.events if event.rows_before], steps)
+            self._note_times(window.history)
+            self._note_times(window.system)
             streams = {
                 HISTORY: self._history(window.history, steps, names),
                 SYSTEM: self._samples(window.system, names),
@@ -315,58 +316,54 @@ class LogReader:
             yield Piece({name: columns for name, columns in streams.items() if len(columns)}, window.position)
 
     def _steps(self, rows: runlog.Rows) -> Any:
-        """The step of each row in its run; rows without one are counted on, as the server does."""
+        """The step of each row in its run.
+
+        An offline log that begins at step 0, of a run that has rows already, goes on after them, as `wandb sync` has
+        it. Rows without a step are counted on, as the server does.
+        """
         import numpy as np
 
         from .runlog import NO_STEP
 
-        state, run = self.state, self.run
+        state, facts = self.state, self.state.facts
         steps = rows.steps
         if not len(steps):
             return steps
-        missing = steps == NO_STEP
-        if missing.any():
-            begin = 0 if run.last_step is None else run.last_step + 1
-            steps = np.where(missing, begin + np.cumsum(missing) - 1, steps)
+        after = 0 if self.run.last_step is None else self.run.last_step + 1
         if state.shift is None:
-            first = int(steps[0])
-            state.shift = 0
-            if self.restarts and run.last_step is not None and first == 0 and not missing.any():
-                state.shift = run.last_step + 1
-        return steps + (0 if missing.any() else state.shift)
+            offline = facts.offline or Path(self.path).parent.name.startswith("offline-")
+            state.shift = after if offline and steps[0] == 0 else 0
+        missing = steps == NO_STEP
+        return np.where(missing, after + np.cumsum(missing) - 1, steps + state.shift)
 
-    def _learn(self, window: runlog.Window, steps: Any) -> None:
-        for event in window.events:
-            last = int(steps[event.rows_before - 1]) if event.rows_before else self.state.last_step
+    def _learn(self, events: Sequence[runlog.Event], steps: Sequence[int]) -> None:
+        for event in events:
+            last = int(steps[event.rows_before - 1]) if event.rows_before else self.run.last_step
             self.state.facts.learn(event.name, event.message, last)
-        if len(steps):
-            self.state.last_step = int(steps[-1])
-            self.state.rows += len(steps)
 
-    def _note_time(self, rows: runlog.Rows) -> None:
+    def _note_times(self, rows: runlog.Rows) -> None:
+        state = self.state
         for number, path in enumerate(rows.paths):
-            if path == ("_timestamp",):
-                times = rows.value[rows.key == number]
-                if len(times):
-                    self.state.last_time = max(float(times.max()), self.state.last_time or 0.0)
+            if path in (("_timestamp",), ("_runtime",)):
+                latest = float(rows.value[rows.key == number].max(initial=0.0))
+                if path == ("_runtime",):  # the SDK writes it down at the end only sometimes
+                    state.facts.runtime = max(latest, state.facts.runtime or 0.0) or None
+                else:
+                    state.last_time = max(latest, state.last_time or 0.0) or None
 
     def _history(self, rows: runlog.Rows, steps: Any, names: list[str]) -> Columns:
-        import numpy as np
-
         count = len(steps)
         row, keep = rows.row, None
         if self.keep_until is not None and count and int(steps.max()) > self.keep_until:
             kept = steps <= self.keep_until
             keep, count = kept[row], int(kept.sum())
-            self.state.dropped += len(steps) - count
             steps_kept = steps[kept]
         else:
             steps_kept = steps
         if len(steps_kept):
             top = int(steps_kept.max())
             self.run.last_step = top if self.run.last_step is None else max(top, self.run.last_step)
-        columns = Columns(names, rows.key, steps[row] if len(row) else np.empty(0, np.int64), rows.value, rows.kind,
-                          _texts(rows.text, len(row)), count)
+        columns = Columns(names, rows.key, steps[row], rows.value, rows.kind, _texts(rows.text, len(row)), count)
         return columns if keep is None else _chosen(columns, keep)
 
     def _samples(self, rows: runlog.Rows, names: list[str]) -> Columns:
@@ -375,7 +372,8 @@ class LogReader:
         count = len(rows.steps)
         numbers = np.arange(self.run.samples, self.run.samples + count, dtype=np.int64)
         self.run.samples += count
-        return Columns(names, rows.key, numbers[rows.row], rows.value, rows.kind, _texts(rows.text, len(rows.row)), count)
+        text = _texts(rows.text, len(rows.row))
+        return Columns(names, rows.key, numbers[rows.row], rows.value, rows.kind, text, count)
 
     def _lines(self, printed: Sequence[runlog.Printed]) -> Columns:
         import numpy as np
@@ -413,10 +411,8 @@ def _texts(texts: Mapping[int, str], count: int) -> Any:
 def _chosen(columns: Columns, keep: Any) -> Columns:
     import pyarrow as pa
 
-    text = None if columns.text is None else columns.text.filter(pa.array(keep))
-    return Columns(
-        columns.names, columns.key[keep], columns.step[keep], columns.value[keep], columns.kind[keep], text, columns.rows
-    )
+    c, text = columns, None if columns.text is None else columns.text.filter(pa.array(keep))
+    return Columns(c.names, c.key[keep], c.step[keep], c.value[keep], c.kind[keep], text, c.rows)
 
 
 # -- files
@@ -424,22 +420,16 @@ def _chosen(columns: Columns, keep: Any) -> Columns:
 
 def list_files(path: str) -> list[FileRecord]:
     """The files of the run that a log belongs to: what lies below `files/` beside it."""
-    top = Path(path).parent / "files"
+    top = os.path.join(os.path.dirname(path), "files", "")
     records = []
     for folder, _, names in os.walk(top):
         for name in names:
-            file = Path(folder, name)
+            file = os.path.join(folder, name)
             with contextlib.suppress(OSError):
-                status = file.stat()
-                records.append(
-                    FileRecord(
-                        file.relative_to(top).as_posix(),
-                        status.st_size,
-                        status.st_mtime,
-                        mimetypes.guess_type(name)[0],
-                        local_path=str(file),
-                    )
-                )
+                status = os.stat(file)
+                if not _unspeakable(file):
+                    kind = mimetypes.guess_type(name)[0]
+                    records.append(FileRecord(file[len(top) :], status.st_size, status.st_mtime, kind, local_path=file))
     return sorted(records, key=lambda one: one.name)
 
 

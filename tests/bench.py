@@ -1,0 +1,150 @@
+"""`make bench`: what wandbsync costs, as ratios to something everybody has, measured in the same run.
+
+Product and peer take turns and the medians are compared, so that a busy machine weighs on both. Times of a command are
+of the whole process. Nothing here passes or fails.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import logwriter
+import numpy as np
+
+from wandbsync.cache import Cache
+from wandbsync.plot.smoothing import time_weighted_ema
+from wandbsync.sources import runlog
+from wandbsync.sync import sync_local
+
+REPEATS = 5
+
+
+def turns(*calls: Callable[[], object], repeats: int = REPEATS) -> list[float]:
+    """Median wall seconds of each call, called in turns."""
+    taken: list[list[float]] = [[] for _ in calls]
+    for _ in range(repeats):
+        for call, times in zip(calls, taken, strict=True):
+            start = time.perf_counter()
+            call()
+            times.append(time.perf_counter() - start)
+    return [statistics.median(times) for times in taken]
+
+
+def process(*words: str, **env: str) -> Callable[[], object]:
+    return lambda: subprocess.run(
+        words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | env
+    )
+
+
+def write_log(folder: Path, run_id: str, *, rows: int, keys: int) -> Path:
+    """A finished run's log as wandb-core writes it."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(rows, keys)).tolist()
+    place = folder / "wandb" / f"offline-run-20240101_000000-{run_id}"
+    place.mkdir(parents=True)
+    run = logwriter.pb.RunRecord(run_id=run_id, project="bench")
+    records = [logwriter.record("core", 1, run=run)]
+    for step, row in enumerate(values):
+        cells = [((f"metric_{i}",), repr(value)) for i, value in enumerate(row)]
+        cells += [(("_step",), str(step)), (("_timestamp",), repr(1.7e9 + step)), (("_runtime",), repr(step * 1.0))]
+        records.append(logwriter.record("core", step + 2, history=logwriter.history("core", cells, step)))
+    records.append(logwriter.record("core", rows + 2, exit=logwriter.pb.RunExitRecord(exit_code=0)))
+    path = place / f"run-{run_id}.wandb"
+    path.write_bytes(logwriter.log(records))
+    return path
+
+
+def plain_ema(x: list[float], y: list[float], weight: float, viewport: float) -> list[float]:
+    """The formula as a loop."""
+    span = x[-1] - x[0]
+    last = debias = 0.0
+    out = []
+    for i, value in enumerate(y):
+        decay = weight ** ((x[i] - x[max(i - 1, 0)]) / span * viewport)
+        last, debias = last * decay + value, debias * decay + 1
+        out.append(last / debias)
+    return out
+
+
+def main() -> None:
+    rows: list[tuple[str, float, float, str]] = []
+    room = Path(tempfile.mkdtemp())
+    wandbsync = [sys.executable, "-m", "wandbsync", "--cache-dir", str(room / "cache")]
+    try:
+        log = write_log(room / "jobs", "large", rows=50_000, keys=20)
+        values = 50_000 * 22
+
+        def read() -> int:
+            return sum(len(window.history.value) for window in runlog.windows(log))
+
+        def first_sync() -> None:
+            shutil.rmtree(room / "again", ignore_errors=True)
+            with Cache(room / "again") as cache:
+                sync_local(cache, [room / "jobs"])
+
+        leet = shutil.which("wandb", path=str(Path(sys.executable).parent)) or "wandb"
+        ours, theirs = turns(read, process(leet, "leet", "inspect", "--summary", str(log)))
+        rows.append(
+            (
+                "read a log of 1.1 M values / `wandb leet inspect --summary`",
+                ours,
+                theirs,
+                f"{values / ours / 1e6:.1f} M values/s",
+            )
+        )
+        ours, theirs = turns(first_sync, read)
+        rows.append(("first sync of it / reading alone", ours, theirs, f"{values / ours / 1e6:.1f} M values/s"))
+
+        many = room / "many"
+        for i in range(300):
+            write_log(many, f"run{i:04}", rows=20, keys=10)
+        with Cache(room / "cache") as cache:
+            sync_local(cache, [room / "jobs", many])
+        nothing = process(sys.executable, "-c", "pass")
+        ours, theirs = turns(process(*wandbsync, "sync", "--local", str(many)), nothing)
+        rows.append(("second sync of 300 unchanged runs / starting Python", ours, theirs, ""))
+        ours, theirs = turns(process(*wandbsync, "--help"), nothing)
+        rows.append(("wandbsync --help / starting Python", ours, theirs, ""))
+        ours, theirs = turns(process(*wandbsync, "list-runs", "bench", "--offline"), nothing)
+        rows.append(("list-runs, 100 of 301 / starting Python", ours, theirs, ""))
+        ours, theirs = turns(process(*wandbsync, "list-metrics", "bench", "large", "--offline"), nothing)
+        rows.append(("list-metrics over 50,000 rows / starting Python", ours, theirs, ""))
+        duck = process(sys.executable, "-c", "import duckdb; duckdb.sql('SELECT 1').fetchall()")
+        query = "SELECT key, avg(value) FROM history WHERE run_id = 'large' GROUP BY key"
+        ours, theirs = turns(process(*wandbsync, "sql", query, "--offline"), duck)
+        rows.append(("sql: a mean of each of 22 metrics / starting DuckDB", ours, theirs, ""))
+        figure = "from matplotlib.figure import Figure; Figure().savefig('/dev/null', format='png')"
+        plot = process(
+            *wandbsync, "generate-plots", "bench", "large", "--metrics", "metric_0", "--output", str(room), "--offline"
+        )
+        ours, theirs = turns(plot, process(sys.executable, "-c", figure))
+        rows.append(("generate-plots, 50,000 points / an empty matplotlib figure", ours, theirs, ""))
+
+        x, y = np.arange(1e5), np.random.default_rng(0).normal(size=100_000)
+        lists = x.tolist(), y.tolist()
+        ours, theirs = turns(lambda: time_weighted_ema(x, y, weight=0.99), lambda: plain_ema(*lists, 0.99, 1000.0))
+        rows.append(("time-weighted EMA of 100,000 points / the plain loop", ours, theirs, ""))
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    machine = f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}"
+    print(f"{machine}; medians of {REPEATS} turns\n")
+    for name, ours, theirs, note in rows:
+        print(f"{name:<62} {ours * 1000:9.1f} ms / {theirs * 1000:9.1f} ms = {ours / theirs:6.2f}  {note}")
+    facts = [{"what": name, "ours": ours, "peer": theirs, "ratio": ours / theirs} for name, ours, theirs, _ in rows]
+    Path("bench.json").write_text(json.dumps({"peak_mb": peak, "rows": facts}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

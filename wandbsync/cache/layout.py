@@ -1,0 +1,196 @@
+"""The tables and views of `wandb.duckdb`: what people see, and what it is made of."""
+
+from __future__ import annotations
+
+import json
+
+from ..model import Kind
+
+NUMERIC = 1 << Kind.FLOAT | 1 << Kind.INT | 1 << Kind.BIGINT
+
+# One line a column: name, type, meaning; `wandbsync sql --schema` prints it.
+TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
+    "projects": (
+        "one row a project",
+        [
+            ("entity", "VARCHAR", "user or team"),
+            ("project", "VARCHAR", ""),
+            ("description", "VARCHAR", ""),
+            ("created_at", "TIMESTAMP", "UTC"),
+            ("url", "VARCHAR", ""),
+            ("source", "VARCHAR", "local or api"),
+            ("runs", "BIGINT", "how many runs are in the cache"),
+        ],
+    ),
+    "runs": (
+        "one row a run",
+        [
+            ("entity", "VARCHAR", ""),
+            ("project", "VARCHAR", ""),
+            ("run_id", "VARCHAR", "unique in its project"),
+            ("display_name", "VARCHAR", "the name people see"),
+            ("state", "VARCHAR", "running, finished, failed, crashed, ..."),
+            ("created_at", "TIMESTAMP", "UTC"),
+            ("heartbeat_at", "TIMESTAMP", "UTC, last sign of life"),
+            ("synced_at", "TIMESTAMP", "UTC, when the cache last agreed with the source"),
+            ("runtime", "DOUBLE", "seconds"),
+            ("exit_code", "INTEGER", ""),
+            ("tags", "VARCHAR[]", ""),
+            ("notes", "VARCHAR", ""),
+            ("group", "VARCHAR", "quote it in SQL"),
+            ("job_type", "VARCHAR", ""),
+            ("sweep_id", "VARCHAR", ""),
+            ("host", "VARCHAR", ""),
+            ("url", "VARCHAR", ""),
+            ("sdk_version", "VARCHAR", ""),
+            ("forked_from", "VARCHAR", "run_id@step"),
+            ("source", "VARCHAR", "local or api"),
+            ("complete", "BOOLEAN", "every row the source had at synced_at is here"),
+            ("incomplete", "VARCHAR", "why not"),
+            ("rows", "BIGINT", "log calls in the history"),
+            ("last_step", "BIGINT", ""),
+            ("config", "JSON", "config->>'lr', config->'$.opt.name'"),
+            ("summary", "JSON", "the last value of each metric"),
+            ("metadata", "JSON", "program, git, python, machine"),
+        ],
+    ),
+    "metrics": (
+        "one row a run and key: statistics over the whole history",
+        [
+            ("entity", "VARCHAR", ""),
+            ("project", "VARCHAR", ""),
+            ("run_id", "VARCHAR", ""),
+            ("stream", "VARCHAR", "history or system"),
+            ("key", "VARCHAR", ""),
+            ("type", "VARCHAR", "numeric, boolean, string, image-file, ..."),
+            ("count", "BIGINT", "times it was logged"),
+            ("non_null_count", "BIGINT", ""),
+            ("nan_count", "BIGINT", ""),
+            ("infinite_count", "BIGINT", ""),
+            ("min", "DOUBLE", "of the finite numbers, as are max, mean, std"),
+            ("max", "DOUBLE", ""),
+            ("mean", "DOUBLE", ""),
+            ("std", "DOUBLE", "sample standard deviation"),
+            ("first_step", "BIGINT", ""),
+            ("last_step", "BIGINT", ""),
+            ("last_value", "DOUBLE", "the last that is not null"),
+            ("last_json", "VARCHAR", "the same, where it is not a number"),
+        ],
+    ),
+    "files": (
+        "one row a file of a run",
+        [
+            ("entity", "VARCHAR", ""),
+            ("project", "VARCHAR", ""),
+            ("run_id", "VARCHAR", ""),
+            ("name", "VARCHAR", ""),
+            ("size", "BIGINT", "bytes"),
+            ("updated_at", "TIMESTAMP", "UTC"),
+            ("mimetype", "VARCHAR", ""),
+            ("md5", "VARCHAR", "base64, as W&B has it"),
+            ("local_path", "VARCHAR", "where it is on this machine"),
+        ],
+    ),
+}
+ROWS = [
+    ("entity", "VARCHAR", ""),
+    ("project", "VARCHAR", ""),
+    ("run_id", "VARCHAR", ""),
+    ("key", "VARCHAR", "the metric; nested names joined by dots"),
+    ("step", "BIGINT", ""),
+    ("value", "DOUBLE", "null where value_json has it"),
+    ("kind", "UTINYINT", "0 float 1 int 2 bool 3 null 4 JSON 5 integer beyond 2^53"),
+    ("value_json", "VARCHAR", "strings, lists, media, histograms; digits of big integers"),
+]
+CONSOLE_ROWS = [
+    *ROWS[:3],
+    ("line", "BIGINT", "from 0"),
+    ("printed_to", "VARCHAR", "stdout or stderr"),
+    ("time", "TIMESTAMP", "UTC"),
+    ("text", "VARCHAR", ""),
+]
+VIEWS: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
+    "history": ("one row a logged value, every one of them", ROWS),
+    "system": ("the same for machine metrics; step counts the samples, key _timestamp has their time", ROWS),
+    "console": ("one row a line the program printed", CONSOLE_ROWS),
+}
+
+# What is taken from the catalog: table -> (columns and types, SELECT). `:since` is the commit up to which what belongs
+# to a run is known from the last time.
+RECORD = (
+    "display_name VARCHAR, state VARCHAR, created_at TIMESTAMP, heartbeat_at TIMESTAMP, runtime DOUBLE, "
+    'exit_code BIGINT, tags VARCHAR[], notes VARCHAR, "group" VARCHAR, job_type VARCHAR, sweep_id VARCHAR, '
+    "host VARCHAR, url VARCHAR, sdk_version VARCHAR, forked_from VARCHAR, source VARCHAR, complete BOOLEAN, "
+    "incomplete VARCHAR, rows BIGINT, last_step BIGINT, config JSON, summary JSON, metadata JSON"
+)
+LIVE = "runs r JOIN streams s ON s.run = r.run AND s.generation = r.generation"
+SOURCES = {
+    "inside.runs": (
+        "run BIGINT, revision BIGINT, entity VARCHAR, project VARCHAR, run_id VARCHAR, synced_at TIMESTAMP",
+        "SELECT run, revision, entity, project, run_id, synced_at FROM runs LEFT JOIN checks USING (run)",
+    ),
+    "inside.records": (
+        f"run BIGINT, {RECORD}",
+        "SELECT run, coalesce(display_name, run_id), state, created_at, heartbeat_at, runtime, exit_code, tags, notes, "
+        "run_group, job_type, sweep_id, host, url, sdk_version, forked_from, source, incomplete IS NULL, incomplete, "
+        "rows, last_step, config, summary, metadata FROM runs WHERE revision > :since",
+    ),
+    "inside.streams": (
+        "stream BIGINT, revision BIGINT, entity VARCHAR, project VARCHAR, run_id VARCHAR, name VARCHAR",
+        f"SELECT s.stream, r.revision, r.entity, r.project, r.run_id, s.name FROM {LIVE}",
+    ),
+    "inside.metrics": (
+        "stream BIGINT, key VARCHAR, type VARCHAR, last_json VARCHAR, last_value DOUBLE, std DOUBLE, numbers BIGINT, "
+        "count BIGINT, non_null_count BIGINT, nan_count BIGINT, infinite_count BIGINT, min DOUBLE, max DOUBLE, "
+        "mean DOUBLE, first_step BIGINT, last_step BIGINT",
+        "SELECT m.stream, m.key, m.kinds, m.last_json, m.last_value, m.deviation, m.numbers, m.count, "
+        "m.count - m.nulls, m.nans, m.infinities, m.min, m.max, m.mean, m.first_step, m.last_step "
+        f"FROM {LIVE} JOIN metrics m ON m.stream = s.stream WHERE s.name <> 'console' AND r.revision > :since",
+    ),
+    "projects": (
+        "entity VARCHAR, project VARCHAR, description VARCHAR, created_at TIMESTAMP, url VARCHAR, source VARCHAR, "
+        "runs BIGINT",
+        "SELECT entity, project, description, created_at, url, source, (SELECT count(*) FROM runs r WHERE "
+        "r.entity = p.entity AND r.project = p.project AND r.deleted_at IS NULL) FROM projects p",
+    ),
+    "files": (
+        "entity VARCHAR, project VARCHAR, run_id VARCHAR, name VARCHAR, size BIGINT, updated_at TIMESTAMP, "
+        "mimetype VARCHAR, md5 VARCHAR, local_path VARCHAR",
+        "SELECT entity, project, run_id, name, size, updated_at, mimetype, md5, local_path FROM files "
+        "JOIN runs USING (run)",
+    ),
+}
+# What is kept from one time to the next where its owner has not changed: table -> (owner, table of owners).
+KEPT = {"inside.records": ("run", "inside.runs"), "inside.metrics": ("stream", "inside.streams")}
+TABLE_VIEWS = {
+    "runs": "inside.runs JOIN inside.records USING (run)",
+    "metrics": "(SELECT m.* EXCLUDE (stream), s.* EXCLUDE (stream, name), s.name AS stream "
+    "FROM inside.metrics m JOIN inside.streams s USING (stream))",
+}
+
+
+def describe() -> str:
+    """The tables and views, for `wandbsync sql --schema`."""
+    lines = []
+    for name, (title, columns) in {**TABLES, **VIEWS}.items():
+        lines.append(f"{name}: {title}")
+        lines += [f"    {column:<16}{kind:<12}{meaning}".rstrip() for column, kind, meaning in columns]
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def metric_type(kinds: int, last_json: str | None) -> str:
+    """What people call the values of a metric: numeric, boolean, string, image-file, list, ..."""
+    if kinds & NUMERIC:
+        return "numeric"
+    if kinds & 1 << Kind.BOOL:
+        return "boolean"
+    if kinds & 1 << Kind.JSON and last_json:
+        value = json.loads(last_json)
+        if isinstance(value, dict):
+            return str(value.get("_type", "object"))
+        return "string" if isinstance(value, str) else "list"
+    return "string" if kinds & 1 << Kind.LINE else "null"
+
+
+LAYOUT = describe() + repr(SOURCES)  # of another layout, an old file is not used
