@@ -169,6 +169,7 @@ def test_staged_rows_are_seen_when_published_and_the_old_ones_are_gone(cache: Ca
     assert query.sql(cache, "SELECT count(*) FROM history").fetchall() == [(3,)]
     assert cache.commit([share(A, revision, run(103), generation=new)]) != [None]
     assert rows_of(cache, A) == exact(run(100, 6))
+    assert cache.con.execute("SELECT count(*) FROM streams").fetchone()[0] == 1, "in the same instant"
     assert rows_of(cache, A, SYSTEM) == [], "a generation replaces all streams"
     assert set(query.list_metrics(cache, A)) == {"loss"}
     assert query.sql(cache, "SELECT count(*) FROM history").fetchall() == [(6,)]

@@ -69,9 +69,10 @@ def plot_files(
 ) -> dict[str, PurePosixPath]:
     """For each metric the file of its plot, relative to the output folder.
 
-    The metric a/b becomes a_b.png, with `group_by_prefix` in the folder a, as the predecessor has it. Where several metrics want one file, the
-    one that is spelt like it gets it (else the first in the alphabet) and the others get a hash of their name.
-    `taken` says which metric each file there belongs to; a file of another metric is not given away.
+    The metric a/b becomes a_b.png, with `group_by_prefix` in the folder a, as the predecessor has it. Where several
+    metrics want one file, the one that is spelt like it gets it (else the first in the alphabet) and the others get a
+    hash of their name. `taken` says which metric each file there belongs to; a file of another metric is not given
+    away.
     """
     owners = {_key(PurePosixPath(path)): metric for path, metric in (taken or {}).items()}
     files = {}
