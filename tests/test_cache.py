@@ -255,6 +255,15 @@ def test_cut_loses_to_a_commit_meanwhile(tmp_path: Path, monkeypatch: pytest.Mon
         assert rows_of(one, A) == exact(run(0, 8)) and not list(verify(one))
 
 
+def test_cut_loses_to_a_commit_since_it_was_planned(cache: Cache) -> None:
+    add(cache, A, run(0, 5))
+    planned = cache.revision(A)
+    add(cache, A, run(5))
+    with pytest.raises(CacheBusy):
+        cache.cut(A, 2, revision=planned)
+    assert rows_of(cache, A) == exact(run(0, 8))
+
+
 def test_rename_moves_a_run_and_never_onto_another(cache: Cache) -> None:
     add(cache, A, run(0))
     add(cache, B, run(5))
@@ -971,3 +980,35 @@ CacheMachine.TestCase.settings = settings(
     max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
 test_a_cache_at_random = CacheMachine.TestCase
+
+
+@pytest.mark.usefixtures("small")
+def test_compacting_everything_comes_to_an_end(cache: Cache) -> None:
+    """Merged, the two newest segments of the top come apart again: a large run, and a small one that an old one holds."""
+    for a, b in ((40, 40), (30, 30), (30, 0)):
+        shares = [(A, a), (B, b)]
+        cache.commit([share(ref, cache.revision(ref), run(0, count)) for ref, count in shares if count])
+        compact(cache, everything=True)
+    compact(cache, everything=True)
+    assert len(rows_of(cache, A)) == 100 and len(rows_of(cache, B)) == 70 and not list(verify(cache))
+
+
+def test_a_new_cache_may_be_made_by_several_at_once(tmp_path: Path) -> None:
+    failed: list[BaseException] = []
+
+    def make(folder: Path, start: threading.Barrier) -> None:
+        start.wait()
+        try:
+            with Cache(folder) as cache:
+                assert cache.logs() == {}
+        except BaseException as error:
+            failed.append(error)
+
+    for i in range(30):
+        start = threading.Barrier(6)
+        threads = [threading.Thread(target=make, args=(tmp_path / str(i), start)) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert failed == []

@@ -383,3 +383,35 @@ def test_demo(fresh: Shell) -> None:
     (fresh.folder / "mine").mkdir()
     (fresh.folder / "mine" / "thesis.tex").touch()
     assert "in use" in fresh.error("demo", "--output", "mine", code=2)
+
+
+def test_after_a_sync_any_duckdb_client_reads_the_cache(fresh: Shell) -> None:
+    import duckdb
+
+    put_log(fresh.folder, "0.31")
+    fresh("sync", "--local", ".")
+    put_log(fresh.folder, "0.27")
+    fresh("--cache-dir", "cache", "sync", "--local", ".")  # a relative path must not get into the views
+    with duckdb.connect(str(fresh.cache / "wandb.duckdb"), read_only=True) as con:
+        assert con.sql("SELECT count(DISTINCT run_id) FROM history").fetchall() == [(2,)]
+
+
+def test_many_small_syncs_leave_few_segments(fresh: Shell) -> None:
+    from wandbsync.cache import Cache
+    from wandbsync.cache.upkeep import upkeep
+    from wandbsync.sync import sync_local
+
+    with Cache(fresh.cache) as cache:
+        for i in range(70):
+            put_log(fresh.folder, "0.31", run_id=f"copy{i}")
+            sync_local(cache, [fresh.folder / "wandb"])
+        upkeep(cache)
+        assert cache.con.execute("SELECT count(*) FROM segments WHERE removed_at IS NULL").fetchone()[0] < 35
+    assert "sound" in fresh("cache", "verify").stdout
+
+
+def test_verbose_says_what_is_done(fresh: Shell) -> None:
+    put_log(fresh.folder, "0.31")
+    assert "read local/fixture/" in fresh("-v", "sync", "--local", ".").stderr
+    assert str(fresh.cache) in fresh("-v", "list-projects").stderr
+    assert fresh("-q", "list-runs", "fixture", "--limit", "1").stderr == ""

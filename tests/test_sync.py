@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import errno
+import json
 import os
 import random
 import shutil
@@ -16,12 +17,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import logwriter as lw
 import pytest
 from local_runs import contents, end, header, history, put, ref, rows, said, small
 
 from wandbsync import query, sync
 from wandbsync.cache import Cache
 from wandbsync.errors import CacheError, LogError
+from wandbsync.model import RunRef
 from wandbsync.sources import local, runlog
 from wandbsync.sync import SyncReport, sync_local
 
@@ -609,3 +612,18 @@ def test_progress_arrives_where_it_said_it_would(top: Path, cache: Cache) -> Non
         cache, [top], progress=lambda p: seen.append((p.bytes_done, p.bytes_total, p.runs_done, p.runs_total, p.rows))
     )
     assert seen == sorted(seen) and seen[-1] == (seen[0][1], seen[0][1], 2, 2, 1000)
+
+
+def test_half_a_surrogate_pair_is_kept_as_it_came(tmp_path: Path) -> None:
+    run = lw.pb.RunRecord(run_id="half", project="p")
+    run.config.update.add(key="emoji", value_json='"\\ud83d"')
+    row = lw.history("core", [*lw.row(0, loss=1.0), (("text",), '"\\ud83d"')], 0)
+    folder = tmp_path / "wandb" / "run-20240101_000000-half"
+    folder.mkdir(parents=True)
+    records = [lw.record("core", 1, run=run), lw.record("core", 2, history=row)]
+    (folder / "run-half.wandb").write_bytes(lw.log(records))
+    with Cache(tmp_path / "cache") as cache:
+        assert sync_local(cache, [tmp_path]).problems == []
+        assert query.get_run(cache, RunRef("local", "p", "half"))["config"] == {"emoji": "\ud83d"}
+        (text,) = query.history(cache, RunRef("local", "p", "half"), ["text"]).to_pylist()
+        assert json.loads(text["value_json"]) == "\ud83d"

@@ -48,6 +48,13 @@ class Settings:
         if not self.quiet:
             click.echo(text, err=True)
 
+    def filled(self) -> Cache:
+        """The cache as it is. Raises NothingCached if there is nothing in it."""
+        cache = self.cache()
+        if not cache.exists():
+            raise NothingCached(f"nothing is cached in {cache.folder}")
+        return cache
+
     def ask(self, *, offline: bool, refresh: bool, max_age: str | None) -> Cache:
         """The cache, fresh enough to answer from. Raises NothingCached if there is nothing in it."""
         from . import config as settings
@@ -62,9 +69,9 @@ class Settings:
         config = self.config
         cache = self.cache()
         freshness.refresh(cache, config, freshness.Wanted(offline, refresh, age), say=self.say)
-        if not cache.exists():
-            raise NothingCached(f"nothing is cached in {config.cache_dir}")
-        return cache
+        if self.verbose:
+            self.say(f"answering from {cache.folder}")
+        return self.filled()
 
 
 def reading(command: Command) -> Command:
@@ -87,7 +94,7 @@ settings = click.make_pass_decorator(Settings)
 @click.version_option(__version__, "--version", message="wandbsync %(version)s")
 @click.option("--cache-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the cache is.")
 @click.option("--config", "config_file", type=click.Path(path_type=Path), help="The settings file.")
-@click.option("-v", "--verbose", is_flag=True, help="Say more.")
+@click.option("-v", "--verbose", is_flag=True, help="Also say what is done.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and errors.")
 @click.pass_context
 def main_group(
@@ -124,6 +131,7 @@ def sync(on: Settings, /, folders: tuple[Path, ...], dry_run: bool, full: bool, 
     Example: wandbsync sync --local ~/experiments
     """
     from . import output
+    from .cache.upkeep import upkeep
     from .sync import sync_local
 
     config, cache = on.config, on.cache()
@@ -136,6 +144,9 @@ def sync(on: Settings, /, folders: tuple[Path, ...], dry_run: bool, full: bool, 
         raise UsageError("there is nothing to sync", hint="name a folder: `wandbsync sync --local DIR`")
     with output.sync_progress(quiet=on.quiet) as progress:
         report = sync_local(cache, places, entity=config.local_entity, dry_run=dry_run, full=full, progress=progress)
+    if on.verbose and not dry_run:
+        for action in report.planned:
+            on.say(str(action))
     if as_json:
         output.show_json(output.report_fields(report))
     elif dry_run:
@@ -145,6 +156,8 @@ def sync(on: Settings, /, folders: tuple[Path, ...], dry_run: bool, full: bool, 
             click.echo("nothing to do")
     else:
         click.echo(output.report_line(report))
+    if report.runs:
+        upkeep(cache)
     for note in report.notes:
         on.say(note)
     for problem in report.problems:
@@ -306,7 +319,7 @@ def sql(
         click.echo(describe())
         return
     if query == "-":
-        query = click.get_text_stream("stdin").read()
+        query = sys.stdin.read()
     if not query or not query.strip():
         raise UsageError("there is no query", hint="`wandbsync sql --schema` lists the tables")
     cache = on.ask(**fresh)
@@ -423,9 +436,7 @@ def cache_info(on: Settings, /, as_json: bool) -> None:
     """What is in the cache, and how large it is."""
     from . import output, query
 
-    cache = on.cache()
-    if not cache.exists():
-        raise NothingCached(f"nothing is cached in {cache.folder}")
+    cache = on.filled()
     info = query.cache_info(cache)
     if as_json:
         output.show_json(info)
@@ -445,9 +456,7 @@ def cache_verify(on: Settings, /, quick: bool, as_json: bool) -> int:
     from . import output
     from .cache.verify import verify
 
-    cache = on.cache()
-    if not cache.exists():
-        raise NothingCached(f"nothing is cached in {cache.folder}")
+    cache = on.filled()
     with output.count_progress("verify", quiet=on.quiet) as progress:
         findings = list(verify(cache, quick=quick, progress=progress))
     wrong = [finding for finding in findings if not finding.harmless]
@@ -466,12 +475,15 @@ def cache_verify(on: Settings, /, quick: bool, as_json: bool) -> int:
 def cache_compact(on: Settings, /, everything: bool) -> None:
     """Merge small segments into large ones."""
     from .cache.compaction import compact
+    from .cache.publish import publish
 
-    merges = compact(on.cache(), everything=everything)
+    cache = on.filled()
+    merges = compact(cache, everything=everything)
     for merge in merges:
         click.echo(str(merge))
     if not merges:
         click.echo("nothing to merge")
+    publish(cache)
 
 
 @cache_group.command("gc")
@@ -481,8 +493,12 @@ def cache_gc(on: Settings, /, dry_run: bool) -> None:
     """Remove segments that were replaced more than ten minutes ago, and files that nothing names."""
     from . import output
     from .cache.compaction import gc
+    from .cache.publish import publish
 
-    swept = gc(on.cache(), dry_run=dry_run)
+    cache = on.filled()
+    if not dry_run:
+        publish(cache)  # first: what it names must not be swept
+    swept = gc(cache, dry_run=dry_run)
     for file in swept.files:
         click.echo(file)
     click.echo(f"{'would remove' if dry_run else 'removed'} {len(swept.files)} files, {output.show_size(swept.bytes)}")

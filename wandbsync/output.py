@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 def show_json(value: Any) -> None:
     """One JSON document; NaN and infinities as W&B writes them, as strings."""
-    click.echo(json.dumps(plain(value), ensure_ascii=False, indent=2))
+    text = json.dumps(plain(value), ensure_ascii=False, indent=2)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half a surrogate pair
+        text = json.dumps(plain(value), indent=2)
+    click.echo(text)
 
 
 def show_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], out: TextIO | None = None) -> None:

@@ -192,7 +192,7 @@ def list_metrics(cache: Cache, ref: RunRef, *, include_system: bool = False) -> 
     result: dict[str, dict[str, Any]] = {}
     for name in (HISTORY, SYSTEM) if include_system else (HISTORY,):
         for key, stat in known[name].items():
-            if include_system or not key.startswith(("_", "system/", "system.")):
+            if include_system or not is_system(key):
                 result.setdefault(key, _metric(stat) | freshness)
     if include_system and run["rows"]:
         result["_step"] = _metric(_step_stat(cache, ref)) | freshness
@@ -361,12 +361,18 @@ def _all_steps(cache: Cache, ref: RunRef) -> tuple[NDArray[np.int64], NDArray[np
     return step, step.astype(np.float64)
 
 
-def check_metrics(cache: Cache, ref: RunRef, keys: Iterable[str]) -> None:
-    """Raises NotFound for keys that the run did not log, with near matches."""
-    known = list_metrics(cache, ref, include_system=True)
-    for key in keys:
-        if key not in known:
-            raise NotFound(f"no metric {key} in {ref}", hint=_near(key, [k for k in known if not k.startswith("_")]))
+def metric_types(cache: Cache, ref: RunRef) -> dict[str, str]:
+    """The type of each metric of a run, machine metrics and `_step` included; from the catalog alone."""
+    types: dict[str, str] = {}
+    with catalog.translated(cache.folder), catalog.snapshot(cache.con):
+        streams = _streams(cache, ref)
+        for name in (HISTORY, SYSTEM):
+            rows = cache.con.execute(
+                "SELECT key, kinds, last_json FROM metrics WHERE stream = ? ORDER BY key", (streams.get(name),)
+            )
+            for key, kinds, last_json in rows:
+                types.setdefault(key, metric_type(kinds, last_json))
+    return {"_step": "numeric", **types} if types else {}
 
 
 def plot_metrics(
@@ -377,18 +383,22 @@ def plot_metrics(
         raise UsageError("there is no metric to draw", hint="name some with --metrics, or use --all-metrics")
     known: dict[str, str] = {}
     for ref in refs:
-        metrics = list_metrics(cache, ref, include_system=include_system or not all_metrics)
-        known |= {
-            key: entry["type"] for key, entry in metrics.items() if key not in known or entry["type"] == "numeric"
-        }
+        for key, kind in metric_types(cache, ref).items():
+            if key not in known or kind == "numeric":
+                known[key] = kind
     missing = [name for name in names if name not in known]
     if missing:
         where = str(refs[0]) if len(refs) == 1 else f"any of the {len(refs)} runs"
-        shown = [key for key in known if not key.startswith(("_", "system"))]
+        shown = [key for key in known if not is_system(key)]
         raise NotFound(f"no metric {', '.join(missing)} in {where}", hint=_near(missing[0], shown))
-    if all_metrics:
-        return list(dict.fromkeys([*names, *(key for key, kind in known.items() if kind in ("numeric", "boolean"))]))
-    return list(dict.fromkeys(names))
+    drawn = [key for key, kind in known.items() if kind in ("numeric", "boolean")]
+    every = [key for key in drawn if include_system or not is_system(key)] if all_metrics else []
+    return list(dict.fromkeys([*names, *every]))
+
+
+def is_system(key: str) -> bool:
+    """Whether a metric is W&B's own: `_step`, `_timestamp`, `system.cpu` ..."""
+    return key.startswith(("_", "system/", "system."))
 
 
 def cache_info(cache: Cache) -> dict[str, Any]:
@@ -464,16 +474,17 @@ def _only_reads(con: Any, statement: Any) -> None:
 
 __all__ = [
     "cache_info",
-    "check_metrics",
     "count_runs",
     "find_project",
     "find_run",
     "get_run",
     "history",
+    "is_system",
     "list_files",
     "list_metrics",
     "list_projects",
     "list_runs",
+    "metric_types",
     "plot_metrics",
     "series",
     "sql",

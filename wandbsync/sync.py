@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -271,7 +271,8 @@ class _Pass:
         """Everything that is to be done for one run."""
         for action in actions:
             if isinstance(action, Rename):
-                self.cache.rename(action.ref, action.to)
+                with _yielding():
+                    self.cache.rename(action.ref, action.to)
             elif isinstance(action, Forget):
                 self.cache.forget(action.ref)
         reads = [action for action in actions if isinstance(action, Read)]
@@ -283,7 +284,7 @@ class _Pass:
                 raise _Overtaken
         for action in actions:
             if isinstance(action, Cut):
-                self._cut(ref, action.last)
+                self._cut(run, action.last)
                 run = self._open(ref, again=again)
             elif isinstance(action, Read):
                 self._read(run, action)
@@ -298,13 +299,11 @@ class _Pass:
         else:
             self.up_to_date.append(ref)
 
-    def _cut(self, ref: RunRef, last: int) -> None:
+    def _cut(self, run: _Open, last: int) -> None:
         self._flush()
-        try:
-            self.cache.cut(ref, last)
-        except CacheBusy as error:
-            raise _Overtaken from error
-        self.report.notes.append(f"{ref} was rewound to step {last}")
+        with _yielding():
+            self.cache.cut(run.ref, last, revision=run.revision)
+        self.report.notes.append(f"{run.ref} was rewound to step {last}")
 
     def _open(self, ref: RunRef, *, again: bool) -> _Open:
         revision = self.cache.revision(ref)
@@ -453,6 +452,15 @@ class _Pass:
 def _mark(error: LogError, signature: str) -> str | None:
     """What must change before an unreadable log is tried again: the file, or this program; None: nothing, try again."""
     return f"{signature}@{__version__}" if isinstance(error, (NotALog, NewerLog, ReplacedLog)) else None
+
+
+@contextlib.contextmanager
+def _yielding() -> Iterator[None]:
+    """Leave the run to another process if that was first."""
+    try:
+        yield
+    except CacheBusy as error:
+        raise _Overtaken from error
 
 
 class _Overtaken(Exception):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -131,10 +132,17 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def _create(con: sqlite3.Connection, path: Path) -> None:
-    if on_network(path.parent):
-        con.execute("PRAGMA journal_mode = DELETE")  # WAL needs memory shared between processes of one machine
-    else:
-        con.execute("PRAGMA journal_mode = WAL")
+    # WAL needs memory shared between processes of one machine.
+    journal = "DELETE" if on_network(path.parent) else "WAL"
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            con.execute(f"PRAGMA journal_mode = {journal}")
+            break
+        except sqlite3.OperationalError:  # SQLite does not wait here when two processes make one cache
+            if True:
+                raise
+            time.sleep(0.01)
     with transaction(con):
         if con.execute("PRAGMA user_version").fetchone()[0] == 0:
             for statement in SCHEMA.split(";\n"):
@@ -213,11 +221,13 @@ def _advance(con: sqlite3.Connection, counter: str, by: int) -> int:
 
 
 def dump(value: Any) -> str:
-    """Compact JSON; NaN and infinities as W&B writes them, as strings."""
+    """Compact JSON; NaN and infinities as W&B writes them, as strings; half a surrogate pair escaped, as it came."""
     try:
-        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    except ValueError:
-        return json.dumps(plain(value), ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        text.encode()
+    except ValueError:  # of which UnicodeEncodeError is one
+        text = json.dumps(plain(value), separators=(",", ":"))
+    return text
 
 
 def plain(value: Any) -> Any:

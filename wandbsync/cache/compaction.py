@@ -126,7 +126,9 @@ def compact(cache: Cache, *, everything: bool = False) -> list[Merge]:
         while todo := list(plan(live_parts(cache), everything=everything)):
             before = catalog.version(cache.con)
             done += [merge for merge in todo if (_lift if len(merge.parts) == 1 else _merge)(cache, merge)]
-            if catalog.version(cache.con) == before:
+            # A round at the top ends it: what it takes apart again, large runs from small, it could merge for ever.
+            at_top = all(part.level == TOP for merge in todo for part in merge.parts)
+            if at_top or catalog.version(cache.con) == before:
                 return done
     return done
 

@@ -63,7 +63,7 @@ class Cache:
     """A cache directory. Opening one makes it; nothing here waits for readers, nor they for it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = folder.expanduser().absolute()  # the views in wandb.duckdb name files
 
     @cached_property
     def con(self) -> sqlite3.Connection:
@@ -340,16 +340,16 @@ class Cache:
 
     # -- changes to whole runs
 
-    def cut(self, ref: RunRef, last: int) -> None:
+    def cut(self, ref: RunRef, last: int, *, revision: int | None = None) -> None:
         """Rewind a run: drop its history after step `last`. The rows after it stay readable until the one commit.
 
-        Raises CacheBusy if another process commits to the run meanwhile.
+        Raises CacheBusy if another process has committed to the run since `revision` (None: as it stands now).
         """
         from . import segments
 
         with catalog.translated(self.folder), os_errors(self.folder):
             con = self.con
-            run, revision, old, stream = con.execute(
+            run, now, old, stream = con.execute(
                 "SELECT r.run, r.revision, r.generation, s.stream FROM runs r LEFT JOIN streams s ON s.run = r.run AND "
                 "s.generation = r.generation AND s.name = ? WHERE entity = ? AND project = ? AND run_id = ?",
                 (HISTORY, *_name(ref)),
@@ -368,7 +368,7 @@ class Cache:
             count = sum(stat.count for stat in stats.values())
             try:
                 with catalog.transaction(con):
-                    if self._revision(ref) != revision:
+                    if self._revision(ref) != (now if revision is None else revision):
                         raise CacheBusy(f"another process is syncing {ref}")
                     version = catalog.count_commit(con)
                     paths = dict(con.execute("SELECT key, path FROM metrics WHERE stream = ?", (stream,)).fetchall())
