@@ -984,7 +984,7 @@ test_a_cache_at_random = CacheMachine.TestCase
 
 @pytest.mark.usefixtures("small")
 def test_compacting_everything_comes_to_an_end(cache: Cache) -> None:
-    """Merged, the two newest segments of the top come apart again: a large run, and a small one that an old one holds."""
+    """Merged, the two newest at the top come apart again: a large run, and a small one that an old one holds."""
     for a, b in ((40, 40), (30, 30), (30, 0)):
         shares = [(A, a), (B, b)]
         cache.commit([share(ref, cache.revision(ref), run(0, count)) for ref, count in shares if count])

@@ -20,6 +20,7 @@ from .errors import CacheError, NotFound, UsageError
 from .model import HISTORY, SYSTEM, Kind, RunRef, logged
 
 if TYPE_CHECKING:
+    import duckdb
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -430,8 +431,19 @@ def cache_info(cache: Cache) -> dict[str, Any]:
 # -- SQL
 
 
-def sql(cache: Cache, query: str) -> Any:
-    """Run one read-only query; a `duckdb.DuckDBPyRelation`, to be fetched as Arrow or rows. Raises UsageError."""
+class Answer:
+    """What a query returns: a `duckdb.DuckDBPyRelation` that keeps its connection, which DuckDB 1 would close."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation) -> None:
+        self.con = con
+        self.relation = relation
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.relation, name)
+
+
+def sql(cache: Cache, query: str) -> Answer:
+    """Run one read-only query, to be fetched as Arrow or rows. Raises UsageError."""
     import duckdb
 
     from .cache.publish import connect
@@ -447,7 +459,7 @@ def sql(cache: Cache, query: str) -> Any:
         raise sql_error(error) from error
     if relation is None:
         raise UsageError("the query returns nothing", hint="`wandbsync sql` takes SELECT, SHOW, DESCRIBE or EXPLAIN")
-    return relation
+    return Answer(con, relation)
 
 
 def sql_error(error: Exception) -> UsageError:
@@ -473,6 +485,7 @@ def _only_reads(con: Any, statement: Any) -> None:
 
 
 __all__ = [
+    "Answer",
     "cache_info",
     "count_runs",
     "find_project",

@@ -139,8 +139,8 @@ def _create(con: sqlite3.Connection, path: Path) -> None:
         try:
             con.execute(f"PRAGMA journal_mode = {journal}")
             break
-        except sqlite3.OperationalError:  # SQLite does not wait here when two processes make one cache
-            if True:
+        except sqlite3.OperationalError as error:  # SQLite does not wait here when two processes make one cache
+            if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
     with transaction(con):
