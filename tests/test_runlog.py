@@ -196,6 +196,22 @@ LOGS = st.lists(st.one_of(history_records(), history_records(), OTHERS), max_siz
 # ------------------------------------------------------------------------------------------------ values and layouts
 
 
+@pytest.mark.parametrize("left", range(8))
+@pytest.mark.parametrize("size", [64, 1 << 20])
+def test_a_last_record_across_the_other_bases_border_is_read(tmp_path: Path, left: int, size: int) -> None:
+    """With `left` bytes before the border of a base 0 block, a base 7 log goes on where base 0 has padding."""
+    records = [lw.record("core", 1, history=lw.history("core", lw.row(0, loss=1.0), 0))]
+    start = len(lw.log(records, 7))
+    room = lw.BLOCK - left - start - 7
+    empty = len(lw.record("core", 0, output_raw=pb.OutputRawRecord(line="x" * 30000))) - 30000
+    records.append(lw.record("core", 0, output_raw=pb.OutputRawRecord(line="x" * (room - empty))))
+    assert len(lw.log(records, 7)) == lw.BLOCK - left
+    records.append(b"\x12\x00")
+    path = tmp_path / "run-x.wandb"
+    path.write_bytes(lw.log(records, 7))
+    assert [len(window.history.steps) for window in read(path, size=size) if len(window.history.steps)] in ([1, 1], [2])
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(records=LOGS, base=st.sampled_from([0, 7]), fill=st.integers(0, 400), size=st.sampled_from([64, 1000, 1 << 20]))
 def test_both_ways_give_what_the_real_schema_gives(

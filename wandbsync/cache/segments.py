@@ -212,7 +212,7 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, KeyError) as error:  # KeyError: a column's name is damaged
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CacheError(
             f"the segment {path} cannot be read: {text}", hint="`wandbsync cache verify` tells more"

@@ -56,6 +56,9 @@ def frames(data: bytes, origin: int, base: int) -> Frames:
     while True:
         start = at + _HEADER
         if start > block_end:
+            if any(data[at:block_end]):  # a chunk starts here if the base is another
+                problem = "padding that is not empty"
+                break
             at = block_end
             start = at + _HEADER
             block_end += BLOCK
