@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wandbsync.model import RunRef
-from wandbsync.plan import Action, Copy, Cut, Forget, Known, Listed, Look, Read, Rename, plan
+from wandbsync.plan.local import Action, Copy, Cut, Forget, Known, Listed, Look, Read, Rename, plan
 
 RUN = RunRef("me", "demo", "r1")
 

@@ -21,12 +21,13 @@ import logwriter as lw
 import pytest
 from local_runs import contents, end, header, history, put, ref, rows, said, small
 
-from wandbsync import query, sync
+from wandbsync import query
 from wandbsync.cache import Cache
 from wandbsync.errors import CacheError, LogError
 from wandbsync.model import RunRef
 from wandbsync.sources import local, runlog
 from wandbsync.sync import SyncReport, sync_local
+from wandbsync.sync import local as sync
 
 SdkRuns = Callable[[str], Path]
 
@@ -95,9 +96,8 @@ def test_a_second_pass_over_an_unchanged_tree_opens_nothing(
     assert any(path.startswith(str(top)) for path in opened)  # the trap does catch
 
 
-def test_a_dry_run_says_and_does_nothing(top: Path, tmp_path: Path) -> None:
+def test_a_dry_run_says_and_does_nothing(top: Path, cache: Cache) -> None:
     path = small(top, "r1")
-    cache = Cache(tmp_path / "cache")
     report = sync_local(cache, [top], dry_run=True)
     assert [str(a) for a in report.planned] == [f"read local/demo/r1 from byte 0 of {path} (new)"]
     assert not cache.folder.exists()
@@ -413,9 +413,9 @@ def test_a_log_read_as_it_grows_is_the_log_read_once(
             path.write_bytes(data[: len(data) * part // 20])
             report = sync_local(cache, [top])
             assert not report.partial, report.problems
-    once = Cache(tmp_path / "once")
-    sync_local(once, [top])
-    assert contents(cache) == contents(once)
+    with Cache(tmp_path / "once") as once:
+        sync_local(once, [top])
+        assert contents(cache) == contents(once)
 
 
 def test_wherever_a_log_is_torn_each_row_comes_once(top: Path, tmp_path: Path) -> None:
@@ -429,9 +429,9 @@ def test_wherever_a_log_is_torn_each_row_comes_once(top: Path, tmp_path: Path) -
     ]
     path = put(top, "r1", records)
     data = path.read_bytes()
-    once = Cache(tmp_path / "once")
-    sync_local(once, [top])
-    expected = contents(once)
+    with Cache(tmp_path / "once") as once:
+        sync_local(once, [top])
+        expected = contents(once)
     for cut in range(0, len(data), 7):
         path.write_bytes(data[:cut])
         with Cache(tmp_path / f"cache{cut}") as cache:
@@ -485,16 +485,16 @@ def test_a_full_disk_loses_nothing(top: Path, cache: Cache, monkeypatch: pytest.
     for i in range(7):
         small(top, f"r{i}")
     written: list[Path] = []
-    really = os.rename
+    really = Path.rename
 
-    def rename(a: Any, b: Any) -> None:
-        written.append(Path(b))
+    def rename(a: Path, b: Path) -> Path:
+        written.append(b)
         if len(written) == 3:
             raise OSError(errno.ENOSPC, "No space left on device")
-        really(a, b)
+        return really(a, b)
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "rename", rename)
+        patch.setattr(Path, "rename", rename)
         with pytest.raises(CacheError, match="no room left"):
             sync_local(cache, [top])
     assert len(contents(cache)) == 4  # two commits of two
@@ -527,9 +527,9 @@ def test_syncs_at_the_same_time_double_nothing(top: Path, cache: Cache, tmp_path
         assert job.returncode == 0, said
         assert "error" not in said and "Traceback" not in said
     sync_local(cache, [top])
-    once = Cache(tmp_path / "once")
-    sync_local(once, [top])
-    assert contents(cache) == contents(once)
+    with Cache(tmp_path / "once") as once:
+        sync_local(once, [top])
+        assert contents(cache) == contents(once)
 
 
 def test_a_sync_overtaken_at_any_point_leaves_the_rest_to_the_other(
@@ -556,9 +556,9 @@ def test_a_sync_overtaken_at_any_point_leaves_the_rest_to_the_other(
     assert report.rows == 0 and report.runs == 0 and report.problems == []
     assert len(report.notes) == 1 and "another process is syncing" in report.notes[0]
     assert sync_local(cache, [top]).planned == []
-    once = Cache(tmp_path / "once")
-    sync_local(once, [top])
-    assert contents(cache) == contents(once)
+    with Cache(tmp_path / "once") as once:
+        sync_local(once, [top])
+        assert contents(cache) == contents(once)
 
 
 @pytest.mark.slow
@@ -584,9 +584,9 @@ def test_killed_syncs_lose_and_double_nothing(top: Path, cache: Cache, tmp_path:
                     file.write(continued(path, rows(range(1000 + 3 * round, 1003 + 3 * round))))
     assert killed >= 3
     sync_local(cache, [top])
-    once = Cache(tmp_path / "once")
-    sync_local(once, [top])
-    assert contents(cache) == contents(once)
+    with Cache(tmp_path / "once") as once:
+        sync_local(once, [top])
+        assert contents(cache) == contents(once)
 
 
 def test_an_interrupted_pass_keeps_what_it_committed(top: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,6 +124,23 @@ class RunRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What a server's listing tells of a run for nothing: it moves when the run does. Times are the server's text."""
+
+    state: str
+    created_at: str
+    heartbeat_at: str | None
+    lines: int  # rows of its history
+    events: int | None = None  # samples of machine metrics; None: the server does not say
+    console: int | None = None  # lines printed
+    described: str = ""  # a digest of what people edit: display name, tags, notes, group, job type, sweep
+
+    @property
+    def ended(self) -> bool:
+        return self.state not in ("running", "pending", "preempting")
+
+
+@dataclass(frozen=True, slots=True)
 class SummaryRules:
     """How a summary follows from the rows: the last value of each key, unless one of these says otherwise."""
 

@@ -1,5 +1,6 @@
 """The local cache: a catalog in SQLite, segments in Parquet, and `wandb.duckdb` for anybody's DuckDB."""
 
-from .store import Cache, LogCursor, Share
+from .cursors import LogCursor, MirrorCursor, Mirrored
+from .store import Cache, Share
 
-__all__ = ["Cache", "LogCursor", "Share"]
+__all__ = ["Cache", "LogCursor", "MirrorCursor", "Mirrored", "Share"]

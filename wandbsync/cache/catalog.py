@@ -78,12 +78,18 @@ CREATE TABLE logs (
   started_at REAL, rewinds_to INTEGER, status TEXT NOT NULL, state TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX logs_by_run ON logs (run);
+-- How far each run has been mirrored from a server: what was listed when it was last described, and when its rows were
+-- fetched; `state` is the server source's own.
+CREATE TABLE mirrors (
+  run INTEGER PRIMARY KEY, described TEXT, fetched TEXT, state TEXT NOT NULL, failures INTEGER NOT NULL, retry_at REAL,
+  reason TEXT
+);
 -- What could not be read, and why; gone as soon as it can.
 CREATE TABLE problems (
   subject TEXT PRIMARY KEY, reason TEXT NOT NULL, signature TEXT, first_at REAL NOT NULL, last_at REAL NOT NULL,
   attempts INTEGER NOT NULL
 ) WITHOUT ROWID;
--- The places that were synced: a folder, or later a project on a server.
+-- The places that were synced: a folder, a project on a server ...
 CREATE TABLE sources (kind TEXT NOT NULL, location TEXT NOT NULL, synced_at REAL NOT NULL, PRIMARY KEY (kind, location))
   WITHOUT ROWID;
 """

@@ -44,11 +44,12 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("url", "VARCHAR", ""),
             ("sdk_version", "VARCHAR", ""),
             ("forked_from", "VARCHAR", "run_id@step"),
-            ("source", "VARCHAR", "local or api"),
+            ("source", "VARCHAR", "local, api, or both"),
             ("complete", "BOOLEAN", "every row the source had at synced_at is here"),
             ("incomplete", "VARCHAR", "why not"),
             ("rows", "BIGINT", "log calls in the history"),
             ("last_step", "BIGINT", ""),
+            ("deleted_at", "TIMESTAMP", "UTC, when it was found to be gone from its server"),
             ("config", "JSON", "config->>'lr', config->'$.opt.name'"),
             ("summary", "JSON", "the last value of each metric"),
             ("metadata", "JSON", "program, git, python, machine"),
@@ -121,7 +122,7 @@ RECORD = (
     "display_name VARCHAR, state VARCHAR, created_at TIMESTAMP, heartbeat_at TIMESTAMP, runtime DOUBLE, "
     'exit_code BIGINT, tags VARCHAR[], notes VARCHAR, "group" VARCHAR, job_type VARCHAR, sweep_id VARCHAR, '
     "host VARCHAR, url VARCHAR, sdk_version VARCHAR, forked_from VARCHAR, source VARCHAR, complete BOOLEAN, "
-    "incomplete VARCHAR, rows BIGINT, last_step BIGINT, config JSON, summary JSON, metadata JSON"
+    "incomplete VARCHAR, rows BIGINT, last_step BIGINT, deleted_at TIMESTAMP, config JSON, summary JSON, metadata JSON"
 )
 LIVE = "runs r JOIN streams s ON s.run = r.run AND s.generation = r.generation"
 SOURCES = {
@@ -133,7 +134,7 @@ SOURCES = {
         f"run BIGINT, {RECORD}",
         "SELECT run, coalesce(display_name, run_id), state, created_at, heartbeat_at, runtime, exit_code, tags, notes, "
         "run_group, job_type, sweep_id, host, url, sdk_version, forked_from, source, incomplete IS NULL, incomplete, "
-        "rows, last_step, config, summary, metadata FROM runs WHERE revision > :since",
+        "rows, last_step, deleted_at, config, summary, metadata FROM runs WHERE revision > :since",
     ),
     "inside.streams": (
         "stream BIGINT, revision BIGINT, entity VARCHAR, project VARCHAR, run_id VARCHAR, name VARCHAR",

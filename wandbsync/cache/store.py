@@ -15,11 +15,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import CacheBusy
 from ..model import HISTORY, Columns, FileRecord, RunRecord, RunRef
 from . import catalog
+from .cursors import LogCursor, MirrorCursor, Mirrored, cells, mirror_cursor
 from .disk import os_errors, write_segment
 from .metrics import forget_streams, measured, put_stats, stream_stats
 from .stats import Stat, merge
@@ -30,31 +31,18 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class LogCursor:
-    """How far one `.wandb` log has been read; stored with the rows it vouches for."""
-
-    path: str
-    log_key: str  # the same for copies of one log
-    signature: str  # of the file when it was read; equal means: nothing to read
-    position: str  # the reader's, as JSON
-    started_at: float | None
-    rewinds_to: int | None  # the step of its own run that this log goes on from
-    status: str  # open, ended (its exit record was read), crashed, or copy (of a log that is read instead)
-    state: str  # the source's own, as JSON
-
-
-@dataclass(frozen=True, slots=True)
 class Share:
     """What one commit brings for one run."""
 
     ref: RunRef
     revision: int | None  # the run's revision that this was read on top of; None: the run is not in the cache
-    record: RunRecord
+    record: RunRecord | None  # None: as it was
     streams: Mapping[str, Sequence[Columns]] = field(default_factory=dict)  # in the order they were logged
     paths: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of keys that are more than one name
     files: Sequence[FileRecord] | None = None  # None: as they were
     logs: Sequence[LogCursor] = ()
     forget_logs: Sequence[str] = ()  # paths that logs have moved away from
+    mirror: MirrorCursor | None = None  # None: as it was
     generation: int | None = None  # a new one, to replace the present rows; None: add to the present ones
     publish: bool = True  # False: rows of a new generation that nobody is to see yet
 
@@ -150,6 +138,26 @@ class Cache:
         with catalog.translated(self.folder):
             rows = self.con.execute("SELECT subject, reason, signature FROM problems").fetchall()
         return {row[0]: (row[1], row[2]) for row in rows}
+
+    def mirrored(self, entity: str, project: str) -> dict[RunRef, Mirrored]:
+        """The runs of a project in the cache, for a sync with the server to compare its listing with."""
+        with catalog.translated(self.folder):
+            rows = self.con.execute(
+                "SELECT r.run_id, r.rows, r.incomplete, r.deleted_at, l.open, m.* FROM runs r LEFT JOIN mirrors m "
+                "USING (run) LEFT JOIN (SELECT run, max(status = 'open') AS open FROM logs GROUP BY run) l USING (run) "
+                "WHERE r.entity = ? AND r.project = ?",
+                (entity, project),
+            ).fetchall()
+        return {
+            RunRef(entity, project, row[0]): Mirrored(
+                None if row["state"] is None else mirror_cursor(row),
+                row["rows"],
+                None if row["open"] is None else "open" if row["open"] else "ended",
+                row["incomplete"],
+                row["deleted_at"] is not None,
+            )
+            for row in rows
+        }
 
     def key_paths(self, ref: RunRef) -> dict[str, tuple[str, ...]]:
         """The shown keys of a run's present rows, with their paths."""
@@ -250,7 +258,7 @@ class Cache:
             con.execute(
                 "INSERT INTO runs (entity, project, run_id, state, source, generation, revision) "
                 "VALUES (?, ?, ?, ?, ?, 1, ?)",
-                (*_name(share.ref), share.record.state, share.record.source, version),
+                (*_name(share.ref), *_first(share.record), version),
             )
             return self._land(share, numbers, stats, version)
         run, revision = int(row["run"]), int(row["revision"])
@@ -262,6 +270,8 @@ class Cache:
         if generation != row["generation"]:
             forget_streams(con, run, keep=generation)
         self._describe(run, generation, version, share.record)
+        if share.mirror is not None:
+            con.execute("INSERT OR REPLACE INTO mirrors VALUES (?,?,?,?,?,?,?)", (run, *cells(share.mirror)))
         if share.files is not None:
             con.execute("DELETE FROM files WHERE run = ?", (run,))
             con.executemany(
@@ -289,46 +299,47 @@ class Cache:
         paths = {key: json.dumps(list(share.paths[key])) for key in merged if key in share.paths}
         put_stats(con, stream, merged, paths)
 
-    def _describe(self, run: int, generation: int, revision: int, record: RunRecord) -> None:
-        """Write what is known of the run besides its rows."""
+    def _describe(self, run: int, generation: int, revision: int, record: RunRecord | None) -> None:
+        """Write what is known of the run besides its rows; without a record, only how many rows there are."""
         con, dump = self.con, catalog.dump
         stream, rows, last_step = con.execute(
             "SELECT s.stream, s.rows, max(m.last_step) FROM streams s LEFT JOIN metrics m ON m.stream = s.stream "
             "WHERE s.run = ? AND s.generation = ? AND s.name = ?",
             (run, generation, HISTORY),
         ).fetchone()
-        summary = record.summary
-        if summary is None:
+        values: dict[str, Any] = {"rows": rows or 0, "last_step": last_step, "generation": generation}
+        values |= {"revision": revision, "deleted_at": None}
+        summary = record.summary if record else {}
+        if record and summary is None:
             nested = con.execute("SELECT key, path FROM metrics WHERE stream = ? AND path IS NOT NULL", (stream,))
             paths = {key: json.loads(path) for key, path in nested}
             summary = summarize(stream_stats(con, stream), paths, record.rules, last_step)
-        values = {
-            "display_name": record.display_name,
-            "state": record.state,
-            "created_at": record.created_at,
-            "heartbeat_at": record.heartbeat_at,
-            "runtime": record.runtime,
-            "exit_code": record.exit_code,
-            "tags": dump(list(record.tags)),
-            "notes": record.notes,
-            "run_group": record.group,
-            "job_type": record.job_type,
-            "sweep_id": record.sweep_id,
-            "host": record.host,
-            "url": record.url,
-            "sdk_version": record.sdk_version,
-            "forked_from": record.forked_from,
-            "source": record.source,
-            "incomplete": record.incomplete,
-            "config": dump(record.config),
-            "summary": dump(summary),
-            "metadata": dump(record.metadata),
-            "rows": rows or 0,
-            "last_step": last_step,
-            "generation": generation,
-            "revision": revision,
-            "deleted_at": None,
-        }
+        values |= (
+            {}
+            if record is None
+            else {
+                "display_name": record.display_name,
+                "state": record.state,
+                "created_at": record.created_at,
+                "heartbeat_at": record.heartbeat_at,
+                "runtime": record.runtime,
+                "exit_code": record.exit_code,
+                "tags": dump(list(record.tags)),
+                "notes": record.notes,
+                "run_group": record.group,
+                "job_type": record.job_type,
+                "sweep_id": record.sweep_id,
+                "host": record.host,
+                "url": record.url,
+                "sdk_version": record.sdk_version,
+                "forked_from": record.forked_from,
+                "source": record.source,
+                "incomplete": record.incomplete,
+                "config": dump(record.config),
+                "summary": dump(summary),
+                "metadata": dump(record.metadata),
+            }
+        )
         con.execute(
             f"UPDATE runs SET {', '.join(f'{name} = ?' for name in values)} WHERE run = ?", (*values.values(), run)
         )
@@ -413,7 +424,7 @@ class Cache:
             ).fetchone()
             if found:
                 forget_streams(self.con, found[0], keep=None)
-                for table in ("files", "logs", "checks", "runs"):
+                for table in ("files", "logs", "checks", "mirrors", "runs"):
                     self.con.execute(f"DELETE FROM {table} WHERE run = ?", (found[0],))
                 self._tidy_projects()
 
@@ -427,6 +438,34 @@ class Cache:
         )
 
     # -- what a sync notes besides rows
+
+    def note_mirrors(self, cursors: Mapping[RunRef, MirrorCursor]) -> None:
+        """Note how the mirroring of runs stands where nothing of the runs themselves has changed."""
+        with catalog.translated(self.folder), catalog.transaction(self.con):
+            self.con.executemany(
+                "INSERT OR REPLACE INTO mirrors SELECT run, ?, ?, ?, ?, ?, ? FROM runs "
+                "WHERE entity = ? AND project = ? AND run_id = ?",
+                [(*cells(cursor), *_name(ref)) for ref, cursor in cursors.items()],
+            )
+
+    def deleted(self, refs: Iterable[RunRef], at: float) -> None:
+        """Note that runs are gone from their server; what is in the cache stays."""
+        with catalog.translated(self.folder), catalog.transaction(self.con):
+            version = catalog.count_commit(self.con)
+            self.con.executemany(
+                "UPDATE runs SET deleted_at = ?, revision = ? WHERE entity = ? AND project = ? AND run_id = ?",
+                [(at, version, *_name(ref)) for ref in refs],
+            )
+
+    def put_projects(self, projects: Iterable[tuple[str, str, str | None, float | None, str | None]]) -> None:
+        """Note projects of a server: entity, project, description, when it was made (unix seconds), URL."""
+        with catalog.translated(self.folder), catalog.transaction(self.con):
+            catalog.count_checks(self.con)
+            self.con.executemany(
+                "INSERT INTO projects VALUES (?1, ?2, ?3, ?4, ?5, 'api') ON CONFLICT (entity, project) DO UPDATE SET "
+                "description = ?3, created_at = ?4, url = ?5, source = 'api'",
+                list(projects),
+            )
 
     def checked(self, refs: Iterable[RunRef], at: float) -> None:
         """Note that these runs were found up to date (unix seconds)."""
@@ -459,6 +498,11 @@ class Cache:
                 "reason = ?2, signature = ?3, last_at = ?4, attempts = attempts + 1",
                 [(subject, reason, signature, at) for subject, (reason, signature) in found.items()],
             )
+
+
+def _first(record: RunRecord | None) -> tuple[str, str]:
+    """State and source of a run that is being made."""
+    return (record.state, record.source) if record else ("running", "local")
 
 
 class _LostRace(Exception):

@@ -10,8 +10,8 @@ It works offline and on whatever `load` returns: nothing here knows W&B, DuckDB 
 imported when something is drawn, not when this package is.
 """
 
-from wandbsync.plot.names import PlotRun
-from wandbsync.plot.plan import PlotOptions, PlotResult
-from wandbsync.plot.plots import generate
+from .names import PlotRun
+from .plan import PlotOptions, PlotResult
+from .plots import generate
 
 __all__ = ["PlotOptions", "PlotResult", "PlotRun", "generate"]

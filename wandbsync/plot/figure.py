@@ -21,9 +21,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from matplotlib.typing import LineStyleType
 
-from wandbsync.errors import UsageError
-from wandbsync.plot import frame, scale, style
-from wandbsync.plot.text import drawable
+from ..errors import UsageError
+from . import frame, scale, style
+from .text import drawable
 
 FloatArray = npt.NDArray[np.float64]
 

@@ -16,9 +16,9 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.typing import LineStyleType
 
-from wandbsync.plot import style
-from wandbsync.plot.text import shorten
-from wandbsync.plot.ticks import linear_ticks, log_ticks, tick_texts, value_text
+from . import style
+from .text import shorten
+from .ticks import linear_ticks, log_ticks, tick_texts, value_text
 
 PX = style.DPI / 72.0  # pixels per point
 NAMES_AT_LINES = 8  # so many lines are named at their ends; more are listed beside the axes

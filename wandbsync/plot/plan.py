@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from wandbsync.errors import UsageError
-from wandbsync.plot import names
-from wandbsync.plot.names import PlotRun
+from ..errors import UsageError
+from . import names
+from .names import PlotRun
 
 ROLLING_MEAN = "rolling_mean"
 TIME_WEIGHTED_EMA = "time_weighted_ema"

@@ -10,16 +10,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wandbsync.errors import UsageError, WandbsyncError
-from wandbsync.plot import record
-from wandbsync.plot.names import PlotRun
-from wandbsync.plot.plan import ROLLING_MEAN, TIME_WEIGHTED_EMA, PlotOptions, PlotResult, labels, plan
+from ..errors import UsageError, WandbsyncError
+from . import record
+from .names import PlotRun
+from .plan import ROLLING_MEAN, TIME_WEIGHTED_EMA, PlotOptions, PlotResult, labels, plan
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from wandbsync.plot.figure import Series
+    from .figure import Series
 
     # The steps of a run's metric and its numeric values (NaN and infinities included), sorted by step; empty if it has
     # none. A WandbsyncError is taken down as the reason why this run is missing from the figure.
@@ -56,7 +56,7 @@ def _metadata(folder: Path) -> dict[str, Any] | None:
 
 
 def _plot(runs: Sequence[PlotRun], metric: str, path: Path, options: PlotOptions, load: Load) -> PlotResult:
-    from wandbsync.plot import figure, text
+    from . import figure, text
 
     series, drawn, skipped = [], [], []
     for run, label in zip(runs, labels(runs, shown=text.drawable), strict=True):
@@ -90,9 +90,9 @@ def _series(label: str, steps: Any, values: Any, options: PlotOptions) -> tuple[
     """The series of one run, smoothed, and how many of its values cannot be drawn."""
     import numpy as np
 
-    from wandbsync.plot import smoothing
-    from wandbsync.plot.figure import Series
-    from wandbsync.plot.scale import LIMIT
+    from . import smoothing
+    from .figure import Series
+    from .scale import LIMIT
 
     x, y = np.asarray(steps), np.asarray(values, dtype=np.float64)
     smooth = None

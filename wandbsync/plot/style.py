@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import matplotlib as mpl
 from matplotlib.typing import LineStyleType
 
-from wandbsync.plot import text
+from . import text
 
 DPI = 150
 HEIGHT = 4.8  # inches, as all sizes here

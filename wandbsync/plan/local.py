@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Union
 
-from .model import RunRef
+from ..model import RunRef
 
 
 @dataclass(frozen=True, slots=True)

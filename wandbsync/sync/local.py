@@ -1,4 +1,4 @@
-"""One pass: list -> plan -> read -> commit -> report. The command and the daemon both call this.
+"""One pass over local logs: list -> plan -> read -> commit -> report. The command and the daemon both call this.
 
 Runs are read one after the other and committed together, many small ones or a part of a large one at a time, so that
 memory is bounded and a crash loses only what was not committed: the next pass goes on from there.
@@ -13,57 +13,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from . import __version__
-from .cache import Cache, LogCursor, Share
-from .errors import CacheBusy, EmptyLog, LogError, NewerLog, NotALog, ReplacedLog, WandbsyncError
-from .model import CONSOLE, HISTORY, SYSTEM, Columns, RunRef
-from .plan import Action, Copy, Cut, Forget, Known, Listed, Look, Read, Rename, plan
-from .sources import facts, local
+from .. import __version__
+from ..cache import Cache, LogCursor, Share
+from ..errors import CacheBusy, EmptyLog, LogError, NewerLog, NotALog, ReplacedLog, WandbsyncError
+from ..model import CONSOLE, HISTORY, SYSTEM, Columns, RunRef
+from ..plan.local import Action, Copy, Cut, Forget, Known, Listed, Look, Read, Rename, plan
+from ..sources import facts, local
+from .report import Problem, Progress, SyncReport
 
 COMMIT_VALUES = 1_000_000  # values held in memory before they are committed
 COMMIT_RUNS = 400
 COMMIT_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Something that could not be synced: the log or folder, why, and what to try next."""
-
-    subject: str
-    reason: str
-    harmless: bool = False  # nothing is missing: there is nothing to read yet
-
-
-@dataclass(slots=True)
-class SyncReport:
-    """What a pass found and did."""
-
-    logs: int = 0  # found
-    planned: list[Action] = field(default_factory=list)
-    runs: int = 0  # that got new rows or changed
-    new_runs: int = 0
-    rows: int = 0  # history rows
-    values: int = 0  # of all streams
-    bytes_read: int = 0
-    problems: list[Problem] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)  # what was done differently than one might expect
-    seconds: float = 0.0
-    dry_run: bool = False
-
-    @property
-    def partial(self) -> bool:
-        return any(not problem.harmless for problem in self.problems)
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far a pass is; given to the `progress` callable as it goes."""
-
-    bytes_total: int = 0
-    bytes_done: int = 0
-    runs_total: int = 0
-    runs_done: int = 0
-    rows: int = 0
 
 
 def sync_local(

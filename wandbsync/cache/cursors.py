@@ -1,0 +1,65 @@
+"""How far each source has been read: kept with the rows it vouches for, so that both are there or neither."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sqlite3
+from dataclasses import dataclass
+from typing import Any
+
+from ..model import Fingerprint
+from . import catalog
+
+
+@dataclass(frozen=True, slots=True)
+class LogCursor:
+    """How far one `.wandb` log has been read; stored with the rows it vouches for."""
+
+    path: str
+    log_key: str  # the same for copies of one log
+    signature: str  # of the file when it was read; equal means: nothing to read
+    position: str  # the reader's, as JSON
+    started_at: float | None
+    rewinds_to: int | None  # the step of its own run that this log goes on from
+    status: str  # open, ended (its exit record was read), crashed, or copy (of a log that is read instead)
+    state: str  # the source's own, as JSON
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorCursor:
+    """How far a run has been mirrored from a server; stored with the rows it vouches for."""
+
+    described: Fingerprint | None = None  # listed when its record was taken
+    fetched: Fingerprint | None = None  # noted before its rows were fetched; None: they were not
+    state: str = "{}"  # the source's own, as JSON
+    failures: int = 0  # in a row
+    retry_at: float | None = None  # unix seconds: leave it alone until then
+    reason: str | None = None  # of the last failure
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrored:
+    """A run of the cache as a sync with a server has to know it."""
+
+    cursor: MirrorCursor | None  # None: only local logs are known
+    rows: int  # of its history, whatever the source
+    local: str | None  # None: no local log; "open": one of them was still being written; "ended"
+    incomplete: str | None
+    deleted: bool
+
+
+def cells(cursor: MirrorCursor) -> tuple[Any, ...]:
+    """A cursor as a row of the catalog, without its run."""
+    described, fetched = (
+        None if one is None else catalog.dump(dataclasses.astuple(one)) for one in (cursor.described, cursor.fetched)
+    )
+    return described, fetched, cursor.state, cursor.failures, cursor.retry_at, cursor.reason
+
+
+def mirror_cursor(row: sqlite3.Row) -> MirrorCursor:
+    """The cursor in a row of the catalog."""
+    described, fetched = (
+        None if row[name] is None else Fingerprint(*json.loads(row[name])) for name in ("described", "fetched")
+    )
+    return MirrorCursor(described, fetched, row["state"], row["failures"], row["retry_at"], row["reason"])

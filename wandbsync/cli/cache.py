@@ -1,0 +1,87 @@
+"""The `cache` commands: how it is, and looking after it."""
+
+from __future__ import annotations
+
+import click
+
+from .entry import Settings, as_json, main_group, settings
+
+
+@main_group.group("cache")
+def cache_group() -> None:
+    """Look after the cache."""
+
+
+@cache_group.command("info")
+@as_json
+@settings
+def cache_info(on: Settings, /, as_json: bool) -> None:
+    """What is in the cache, and how large it is."""
+    from .. import output, query
+
+    cache = on.filled()
+    info = query.cache_info(cache)
+    if as_json:
+        output.show_json(info)
+        return
+    for name, value in info.items():
+        click.echo(
+            f"{name.replace('_', ' '):<16} {output.show_size(value) if 'bytes' in name else output.show_count(value)}"
+        )
+
+
+@cache_group.command("verify")
+@click.option("--quick", is_flag=True, help="Compare sizes only.")
+@as_json
+@settings
+def cache_verify(on: Settings, /, quick: bool, as_json: bool) -> int:
+    """Check every segment against the catalog, and every metric against a recompute."""
+    from .. import output
+    from ..cache.verify import verify
+
+    cache = on.filled()
+    with output.count_progress("verify", quiet=on.quiet) as progress:
+        findings = list(verify(cache, quick=quick, progress=progress))
+    wrong = [finding for finding in findings if not finding.harmless]
+    if as_json:
+        output.show_json({"ok": not wrong, "findings": [output.fields(finding) for finding in findings]})
+    else:
+        for finding in findings:
+            click.echo(str(finding))
+        click.echo("the cache is not as the catalog says" if wrong else "the cache is sound")
+    return 1 if wrong else 0
+
+
+@cache_group.command("compact")
+@click.option("--all", "everything", is_flag=True, help="Merge whatever can be merged, due or not.")
+@settings
+def cache_compact(on: Settings, /, everything: bool) -> None:
+    """Merge small segments into large ones."""
+    from ..cache.compaction import compact
+    from ..cache.publish import publish
+
+    cache = on.filled()
+    merges = compact(cache, everything=everything)
+    for merge in merges:
+        click.echo(str(merge))
+    if not merges:
+        click.echo("nothing to merge")
+    publish(cache)
+
+
+@cache_group.command("gc")
+@click.option("--dry-run", is_flag=True, help="Say what would be removed.")
+@settings
+def cache_gc(on: Settings, /, dry_run: bool) -> None:
+    """Remove segments that were replaced more than ten minutes ago, and files that nothing names."""
+    from .. import output
+    from ..cache.compaction import gc
+    from ..cache.publish import publish
+
+    cache = on.filled()
+    if not dry_run:
+        publish(cache)  # first: what it names must not be swept
+    swept = gc(cache, dry_run=dry_run)
+    for file in swept.files:
+        click.echo(file)
+    click.echo(f"{'would remove' if dry_run else 'removed'} {len(swept.files)} files, {output.show_size(swept.bytes)}")

@@ -1,0 +1,126 @@
+"""The program around the commands: the global options, what every command can ask for, and how it ends.
+
+Only this file prints errors and chooses the exit code.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from .. import __version__, errors
+from ..errors import NothingCached, UsageError, WandbsyncError
+
+if TYPE_CHECKING:
+    from ..cache import Cache
+    from ..config import Config
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Settings:
+    """What the global options say; the config is read when a command asks for it."""
+
+    def __init__(self, cache_dir: Path | None, config_file: Path | None, *, quiet: bool, verbose: bool) -> None:
+        self.cache_dir = cache_dir
+        self.config_file = config_file
+        self.quiet = quiet
+        self.verbose = verbose
+
+    @property
+    def config(self) -> Config:
+        from .. import config
+
+        return config.load(self.config_file, cache_dir=self.cache_dir)
+
+    def cache(self) -> Cache:
+        from ..cache import Cache
+
+        return Cache(self.config.cache_dir)
+
+    def say(self, text: str) -> None:
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    def filled(self) -> Cache:
+        """The cache as it is. Raises NothingCached if there is nothing in it."""
+        cache = self.cache()
+        if not cache.exists():
+            raise NothingCached(f"nothing is cached in {cache.folder}")
+        return cache
+
+    def ask(self, *, offline: bool, refresh: bool, max_age: str | None) -> Cache:
+        """The cache, fresh enough to answer from. Raises NothingCached if there is nothing in it."""
+        from .. import config as settings
+        from .. import freshness
+
+        if offline and refresh:
+            raise UsageError("--offline and --refresh contradict each other")
+        try:
+            age = None if max_age is None else settings.parse_duration(max_age)
+        except ValueError as error:
+            raise UsageError(f"--max-age: {error}") from error
+        config = self.config
+        cache = self.cache()
+        freshness.refresh(cache, config, freshness.Wanted(offline, refresh, age), say=self.say)
+        if self.verbose:
+            self.say(f"answering from {cache.folder}")
+        return self.filled()
+
+
+def reading(command: Command) -> Command:
+    """The options of every command that answers from the cache."""
+    options = [
+        click.option("--offline", is_flag=True, help="Answer from the cache alone."),
+        click.option("--refresh", is_flag=True, help="Look at the source first."),
+        click.option("--max-age", metavar="DURATION", help="Look at the source if the answer is older (90s, 5m, 2h)."),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+settings = click.make_pass_decorator(Settings)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "--version", message="wandbsync %(version)s")
+@click.option("--cache-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the cache is.")
+@click.option("--config", "config_file", type=click.Path(path_type=Path), help="The settings file.")
+@click.option("-v", "--verbose", is_flag=True, help="Also say what is done.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and errors.")
+@click.pass_context
+def main_group(
+    context: click.Context, cache_dir: Path | None, config_file: Path | None, verbose: bool, quiet: bool
+) -> None:
+    """Mirror Weights & Biases runs into a local cache; list, query and plot complete histories offline.
+
+    Exit codes: 0 done, 1 failed, 2 usage or config, 3 partial, 4 not signed in, 5 nothing cached and no source,
+    6 cache busy, 130 interrupted.
+    """
+    context.obj = Settings(cache_dir, config_file, quiet=quiet, verbose=verbose)
+
+
+def main() -> None:
+    """The console script."""
+    try:
+        code = main_group(standalone_mode=False)
+    except WandbsyncError as error:
+        click.echo(f"error: {error.line()}", err=True)
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = UsageError.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted; what was committed stays", err=True)
+        code = errors.INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,121 @@
+"""The list commands: the projects, runs, metrics and files in the cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .entry import Settings, as_json, main_group, reading, settings
+
+
+@main_group.command("list-projects")
+@click.option("--entity", help="Only this entity's.")
+@click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True, help="0 for all.")
+@as_json
+@reading
+@settings
+def list_projects(on: Settings, /, entity: str | None, limit: int, as_json: bool, **fresh: Any) -> None:
+    """List the projects in the cache."""
+    from .. import output, query
+
+    projects = query.list_projects(on.ask(**fresh), entity=entity, limit=limit or None)
+    if as_json:
+        output.show_json(projects)
+        return
+    output.show_table(
+        ["ENTITY", "PROJECT", "RUNS", "SOURCE", "SYNCED", "DESCRIPTION"],
+        [
+            [p["entity"], p["name"], p["runs"], p["source"], output.ago(p["synced_at"]), p["description"]]
+            for p in projects
+        ],
+    )
+
+
+@main_group.command("list-runs")
+@click.argument("project", metavar="ENTITY/PROJECT")
+@click.option("--state", help="Only runs in this state: running, finished, failed, crashed ...")
+@click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True, help="0 for all.")
+@as_json
+@reading
+@settings
+def list_runs(on: Settings, /, project: str, state: str | None, limit: int, as_json: bool, **fresh: Any) -> None:
+    """List the runs of a project, newest first.
+
+    \b
+    Example: wandbsync list-runs me/demo --state running
+    """
+    from .. import output, query
+
+    cache = on.ask(**fresh)
+    found = query.find_project(cache, project, default_entity=on.config.default_entity)
+    runs = query.list_runs(cache, found, state=state, limit=limit or None)
+    if as_json:
+        output.show_json(runs)
+    else:
+        output.show_table(
+            ["ID", "NAME", "STATE", "CREATED", "ROWS", "SYNCED", "SUMMARY"],
+            [
+                [
+                    run["id"],
+                    output.shorten(run["name"], 40),
+                    run["state"] if run["complete"] else f"{run['state']}, incomplete",
+                    (run["created_at"] or "")[:19].replace("T", " "),
+                    run["rows"],
+                    output.ago(run["synced_at"]),
+                    output.summary_line(run["summary_metrics"]),
+                ]
+                for run in runs
+            ],
+        )
+    if limit and len(runs) == limit and (total := query.count_runs(cache, found, state=state)) > limit:
+        on.say(f"{limit} of {total} runs shown; --limit 0 shows all")
+
+
+@main_group.command("list-metrics")
+@click.argument("project", metavar="ENTITY/PROJECT")
+@click.argument("run")
+@click.option("--include-system", is_flag=True, help="Also _step, _timestamp ... and machine metrics (system.*).")
+@as_json
+@reading
+@settings
+def list_metrics(on: Settings, /, project: str, run: str, include_system: bool, as_json: bool, **fresh: Any) -> None:
+    """List what a run logged, with counts and statistics over the whole history."""
+    from .. import output, query
+
+    cache = on.ask(**fresh)
+    ref = query.find_run(cache, query.find_project(cache, project, default_entity=on.config.default_entity), run)
+    metrics = query.list_metrics(cache, ref, include_system=include_system)
+    if as_json:
+        output.show_json(metrics)
+        return
+    columns = ["type", "count", "non_null_count", "min", "max", "mean", "std", "last"]
+    output.show_table(
+        ["METRIC", "TYPE", "COUNT", "NON-NULL", "MIN", "MAX", "MEAN", "STD", "LAST"],
+        [
+            [key, *(output.shorten(output.show_cell(entry.get(column)), 40) for column in columns)]
+            for key, entry in metrics.items()
+        ],
+    )
+
+
+@main_group.command("list-files")
+@click.argument("project", metavar="ENTITY/PROJECT")
+@click.argument("run")
+@as_json
+@reading
+@settings
+def list_files(on: Settings, /, project: str, run: str, as_json: bool, **fresh: Any) -> None:
+    """List the files of a run."""
+    from .. import output, query
+
+    cache = on.ask(**fresh)
+    ref = query.find_run(cache, query.find_project(cache, project, default_entity=on.config.default_entity), run)
+    files = query.list_files(cache, ref)
+    if as_json:
+        output.show_json(files)
+        return
+    output.show_table(
+        ["NAME", "SIZE", "TYPE", "UPDATED"],
+        [[f["name"], output.show_size(f["size"]), f["mimetype"], (f["updated_at"] or "")[:19]] for f in files],
+    )

@@ -1,0 +1,101 @@
+"""`generate-plots`: metrics as PNG files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import errors
+from ..errors import WandbsyncError
+from ..model import RunRef
+from .entry import Settings, as_json, main_group, reading, settings
+
+
+@main_group.command("generate-plots")
+@click.argument("project", metavar="ENTITY/PROJECT")
+@click.argument("runs", metavar="RUN[,RUN...]")
+@click.option("--metrics", default="", help="Metrics to draw, separated by commas.")
+@click.option("--all-metrics", is_flag=True, help="Draw all numeric metrics.")
+@click.option("--full-res", is_flag=True, help="Draw every point. (Figures are always made from the full history.)")
+@click.option("--smooth", type=int, metavar="N", help="Draw the mean of the last N values instead of the EMA.")
+@click.option("--ema-weight", type=float, default=0.99, show_default=True, help="Weight of the time-weighted EMA.")
+@click.option(
+    "--viewport-scale",
+    type=float,
+    default=1000.0,
+    show_default=True,
+    help="What the width of the chart counts as, for the EMA.",
+)
+@click.option("--no-ema", is_flag=True, help="Draw no EMA.")
+@click.option("--group-by-prefix", is_flag=True, help="Put a/b into the folder a.")
+@click.option("--include-system", is_flag=True, help="With --all-metrics: also _timestamp, system.* ...")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where to write; default wandb_plots/<entity>_<project>/<name>_<run_id>/.",
+)
+@as_json
+@reading
+@settings
+def generate_plots(
+    on: Settings,
+    /,
+    project: str,
+    runs: str,
+    metrics: str,
+    all_metrics: bool,
+    include_system: bool,
+    no_ema: bool,
+    as_json: bool,
+    offline: bool,
+    refresh: bool,
+    max_age: str | None,
+    **options: Any,
+) -> int:
+    """Draw metrics of one run, or of several in one figure each, as PNG files.
+
+    \b
+    Example: wandbsync generate-plots me/demo 3ti4gf13,x8k2v0qa --metrics loss,acc
+    """
+    from datetime import datetime
+
+    from .. import output, query
+    from ..plot import PlotOptions, PlotRun, generate
+
+    chosen = PlotOptions(ema=not no_ema, all_metrics=all_metrics, include_system=include_system, **options)
+    cache = on.ask(offline=offline, refresh=refresh, max_age=max_age)
+    found = query.find_project(cache, project, default_entity=on.config.default_entity)
+    refs = list(dict.fromkeys(query.find_run(cache, found, name) for name in _listed(runs)))
+    asked = _listed(metrics)
+    wanted = query.plot_metrics(cache, refs, asked, all_metrics=all_metrics, include_system=include_system)
+    drawn = [PlotRun(ref.entity, ref.project, ref.run_id, query.get_run(cache, ref)["name"]) for ref in refs]
+    results = generate(
+        drawn,
+        wanted,
+        chosen,
+        load=lambda run, key: query.series(cache, RunRef(run.entity, run.project, run.run_id), key),
+        now=datetime.now(),
+    )
+    if as_json:
+        output.show_json([output.plot_fields(result) for result in results])
+    else:
+        for result in results:
+            if result.path:
+                click.echo(str(result.path))
+    failed = [result for result in results if not result.path]
+    for result in results:
+        for reason in result.skipped if result.path else [result.error]:
+            on.say(f"not drawn: {reason}")
+    if failed and len(failed) == len(results):
+        raise WandbsyncError("nothing was drawn", hint=failed[0].error)
+    # Of all metrics some may well have nothing to draw; of those asked for by name none may be missing.
+    empty = {result.metric for result in failed if len(result.skipped) == len(drawn)} - set(asked)
+    return errors.PARTIAL if len(failed) > len(empty) else 0
+
+
+def _listed(text: str) -> list[str]:
+    """The names in a list separated by commas."""
+    return [name for name in (part.strip() for part in text.split(",")) if name]

@@ -1,0 +1,54 @@
+"""`sql`: any question that can be put as one query."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..errors import UsageError
+from .entry import Settings, main_group, reading, settings
+
+
+@main_group.command()
+@click.argument("query", required=False)
+@click.option("--format", "form", type=click.Choice(["table", "json", "csv", "parquet"]), default="table")
+@click.option("-o", "--output", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    help="Rows shown by --format table; 0 for all.",
+)
+@click.option("--schema", is_flag=True, help="Print the tables and their columns.")
+@reading
+@settings
+def sql(
+    on: Settings, /, query: str | None, form: str, file: Path | None, limit: int, schema: bool, **fresh: Any
+) -> None:
+    """Run one read-only SQL query (DuckDB) over the cache; - reads it from stdin.
+
+    \b
+    Example: wandbsync sql "SELECT run_id, min(value) FROM history WHERE key = 'loss' GROUP BY run_id"
+    """
+    from .. import query as reader
+    from .. import tables
+
+    if schema:
+        from ..cache.layout import describe
+
+        click.echo(describe())
+        return
+    if query == "-":
+        query = sys.stdin.read()
+    if not query or not query.strip():
+        raise UsageError("there is no query", hint="`wandbsync sql --schema` lists the tables")
+    cache = on.ask(**fresh)
+    shown = tables.write(reader.sql(cache, query), form, file, limit=limit or None)
+    if shown.more:
+        on.say(f"the first {shown.rows} rows shown; --limit 0 shows all, --format csv exports them")
+    if file:
+        on.say(f"{shown.rows:,} rows in {file}")

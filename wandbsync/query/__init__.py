@@ -1,0 +1,35 @@
+"""The read side: projects, runs, metrics, files, histories and SQL, from the cache alone.
+
+    names    what people write -> a project, a run        rows     histories and series, as Arrow and numpy
+    lists    projects, runs, files, the cache             sql      one read-only query
+    metrics  what a run logged, and its statistics
+
+Lists are answered from the catalog, without importing Arrow or DuckDB. Nothing here can reach the network.
+"""
+
+from .lists import cache_info, count_runs, get_run, list_files, list_projects, list_runs, timestamp
+from .metrics import is_system, list_metrics, metric_types, plot_metrics
+from .names import find_project, find_run
+from .rows import history, series
+from .sql import Answer, sql, sql_error
+
+__all__ = [
+    "Answer",
+    "cache_info",
+    "count_runs",
+    "find_project",
+    "find_run",
+    "get_run",
+    "history",
+    "is_system",
+    "list_files",
+    "list_metrics",
+    "list_projects",
+    "list_runs",
+    "metric_types",
+    "plot_metrics",
+    "series",
+    "sql",
+    "sql_error",
+    "timestamp",
+]

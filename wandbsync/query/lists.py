@@ -1,0 +1,158 @@
+"""Projects, runs, files and the cache itself, as the catalog has them: dicts ready for JSON."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from typing import Any
+
+from ..cache import Cache, catalog
+from ..errors import NotFound
+from ..model import RunRef
+
+
+def timestamp(seconds: float | None) -> str | None:
+    """Unix seconds as ISO 8601 in UTC."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def list_projects(cache: Cache, *, entity: str | None = None, limit: int | None = 100) -> list[dict[str, Any]]:
+    """The projects in the cache, by name."""
+    with catalog.translated(cache.folder):
+        rows = cache.con.execute(
+            "SELECT p.*, count(r.run) AS runs, max(c.synced_at) AS synced_at, min(r.incomplete IS NULL) AS complete "
+            "FROM projects p LEFT JOIN runs r ON r.entity = p.entity AND r.project = p.project "
+            "LEFT JOIN checks c ON c.run = r.run WHERE ?1 IS NULL OR p.entity = ?1 "
+            "GROUP BY p.entity, p.project ORDER BY p.entity, p.project LIMIT ?2",
+            (entity, -1 if limit is None else limit),
+        ).fetchall()
+    return [
+        {
+            "name": row["project"],
+            "entity": row["entity"],
+            "description": row["description"],
+            "created_at": timestamp(row["created_at"]),
+            "url": row["url"],
+            "runs": row["runs"],
+            "source": row["source"],
+            "synced_at": timestamp(row["synced_at"]),
+            "complete": bool(row["complete"]),
+        }
+        for row in rows
+    ]
+
+
+def list_runs(
+    cache: Cache, project: tuple[str, str], *, state: str | None = None, limit: int | None = 100
+) -> list[dict[str, Any]]:
+    """The runs of a project, newest first; `limit` None for all."""
+    with catalog.translated(cache.folder):
+        rows = cache.con.execute(
+            "SELECT * FROM runs LEFT JOIN checks USING (run) WHERE entity = ?1 AND project = ?2 "
+            "AND (?3 IS NULL OR state = ?3) ORDER BY created_at DESC, run DESC LIMIT ?4",
+            (*project, state, -1 if limit is None else limit),
+        ).fetchall()
+    return [_run(row) for row in rows]
+
+
+def count_runs(cache: Cache, project: tuple[str, str], *, state: str | None = None) -> int:
+    """How many runs `list_runs` would list without a limit."""
+    with catalog.translated(cache.folder):
+        row = cache.con.execute(
+            "SELECT count(*) FROM runs WHERE entity = ?1 AND project = ?2 AND (?3 IS NULL OR state = ?3)",
+            (*project, state),
+        ).fetchone()
+    return int(row[0])
+
+
+def get_run(cache: Cache, ref: RunRef) -> dict[str, Any]:
+    """One run as `list_runs` lists it, and its config."""
+    with catalog.translated(cache.folder):
+        row = cache.con.execute(
+            "SELECT * FROM runs LEFT JOIN checks USING (run) WHERE entity = ? AND project = ? AND run_id = ?",
+            (ref.entity, ref.project, ref.run_id),
+        ).fetchone()
+    if row is None:
+        raise NotFound(f"no run {ref} in the cache")
+    return {**_run(row), "config": json.loads(row["config"]), "metadata": json.loads(row["metadata"])}
+
+
+def _run(row: Any) -> dict[str, Any]:
+    return {
+        "id": row["run_id"],
+        "name": row["display_name"] or row["run_id"],
+        "entity": row["entity"],
+        "project": row["project"],
+        "state": row["state"],
+        "created_at": timestamp(row["created_at"]),
+        "heartbeat_at": timestamp(row["heartbeat_at"]),
+        "runtime": row["runtime"],
+        "exit_code": row["exit_code"],
+        "tags": json.loads(row["tags"]),
+        "notes": row["notes"],
+        "group": row["run_group"],
+        "job_type": row["job_type"],
+        "sweep_id": row["sweep_id"],
+        "host": row["host"],
+        "forked_from": row["forked_from"],
+        "url": row["url"],
+        "rows": row["rows"],
+        "last_step": row["last_step"],
+        "summary_metrics": json.loads(row["summary"]),
+        "source": row["source"],
+        "synced_at": timestamp(row["synced_at"]),
+        "complete": row["incomplete"] is None,
+        "incomplete": row["incomplete"],
+        "deleted_at": timestamp(row["deleted_at"]),
+    }
+
+
+def list_files(cache: Cache, ref: RunRef) -> list[dict[str, Any]]:
+    """The files of a run, by name."""
+    with catalog.translated(cache.folder), catalog.snapshot(cache.con):
+        run = get_run(cache, ref)
+        rows = cache.con.execute(
+            "SELECT f.* FROM files f JOIN runs r ON r.run = f.run WHERE r.entity = ? AND r.project = ? "
+            "AND r.run_id = ? ORDER BY f.name",
+            (ref.entity, ref.project, ref.run_id),
+        ).fetchall()
+    return [
+        {
+            "name": row["name"],
+            "size": row["size"],
+            "mimetype": row["mimetype"],
+            "updated_at": timestamp(row["updated_at"]),
+            "md5": row["md5"],
+            "local_path": row["local_path"],
+            **{name: run[name] for name in ("source", "synced_at", "complete")},
+        }
+        for row in rows
+    ]
+
+
+def cache_info(cache: Cache) -> dict[str, Any]:
+    """What is in the cache."""
+    with catalog.translated(cache.folder):
+        one = cache.con.execute(
+            "SELECT (SELECT count(*) FROM projects), (SELECT count(*) FROM runs), "
+            "(SELECT coalesce(sum(rows), 0) FROM runs), (SELECT count(*) FROM segments WHERE removed_at IS NULL), "
+            "(SELECT coalesce(sum(count), 0) FROM segments WHERE removed_at IS NULL), "
+            "(SELECT coalesce(sum(bytes), 0) FROM segments WHERE removed_at IS NULL), "
+            "(SELECT max(synced_at) FROM checks), (SELECT count(*) FROM problems)"
+        ).fetchone()
+        journal = cache.con.execute("PRAGMA journal_mode").fetchone()[0]
+    return {
+        "folder": str(cache.folder),
+        "projects": one[0],
+        "runs": one[1],
+        "rows": one[2],
+        "values": one[4],
+        "segments": one[3],
+        "segment_bytes": one[5],
+        "total_bytes": sum(path.stat().st_size for path in cache.folder.rglob("*") if path.is_file()),
+        "journal": journal,
+        "problems": one[7],
+        "synced_at": timestamp(one[6]),
+    }

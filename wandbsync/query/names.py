@@ -1,0 +1,62 @@
+"""What people write, as what the catalog has: a project, a run; and near matches for what it has not."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from ..cache import Cache, catalog
+from ..errors import NotFound, UsageError
+from ..model import RunRef
+
+
+def find_project(cache: Cache, spec: str, *, default_entity: str | None = None) -> tuple[str, str]:
+    """`entity/project`, or `project` alone, as (entity, project). Raises NotFound with near matches."""
+    parts = [part.strip() for part in spec.strip().strip("/").split("/")]
+    if len(parts) > 2 or not all(parts):
+        raise UsageError(f"{spec!r} is not a project", hint="write entity/project, or project alone")
+    with catalog.translated(cache.folder):
+        known = [(row[0], row[1]) for row in cache.con.execute("SELECT entity, project FROM projects ORDER BY 1, 2")]
+    if len(parts) == 2:
+        if (parts[0], parts[1]) in known:
+            return parts[0], parts[1]
+    else:
+        matches = [one for one in known if one[1] == parts[0]]
+        if len(matches) > 1 and (default_entity, parts[0]) in matches:
+            return str(default_entity), parts[0]
+        if len(matches) > 1:
+            names = " and ".join("/".join(one) for one in matches)
+            raise UsageError(f"the project {parts[0]} exists more than once", hint=f"choose one of {names}")
+        if matches:
+            return matches[0]
+    raise NotFound(f"no project {'/'.join(parts)} in the cache", hint=nearest("/".join(parts), map("/".join, known)))
+
+
+def find_run(cache: Cache, project: tuple[str, str], name: str) -> RunRef:
+    """A run of a project by its run_id, or else by its display name. Raises NotFound with near matches."""
+    name = name.strip()
+    with catalog.translated(cache.folder):
+        rows = cache.con.execute(
+            "SELECT run_id, display_name FROM runs WHERE entity = ? AND project = ? ORDER BY created_at DESC", project
+        ).fetchall()
+    if any(row[0] == name for row in rows):
+        return RunRef(*project, name)
+    named = [row[0] for row in rows if row[1] == name]
+    if len(named) > 1:
+        raise UsageError(f"{len(named)} runs are named {name}", hint=f"use a run id: {', '.join(named[:8])}")
+    if named:
+        return RunRef(*project, named[0])
+    known = [text for row in rows for text in dict.fromkeys(row) if text]
+    raise NotFound(f"no run {name} in {'/'.join(project)}", hint=nearest(name, known))
+
+
+def nearest(wanted: str, names: Iterable[str]) -> str:
+    """A hint: the names most like the one wanted, or some that there are."""
+    names = list(names)
+    near = difflib.get_close_matches(wanted, names, n=5, cutoff=0.4)
+    near += [name for name in names if wanted.lower() in name.lower() and name not in near][: 5 - len(near)]
+    if near:
+        return "did you mean " + " or ".join(near) + "?"
+    if not names:
+        return "nothing is cached yet: try `wandbsync sync --local DIR`"
+    return "there is " + ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
