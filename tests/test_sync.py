@@ -26,7 +26,7 @@ from wandbsync.cache import Cache
 from wandbsync.errors import CacheError, LogError
 from wandbsync.model import RunRef
 from wandbsync.sources import local, runlog
-from wandbsync.sync import SyncReport, sync_local
+from wandbsync.sync import SyncReport, commits, sync_local
 from wandbsync.sync import local as sync
 
 SdkRuns = Callable[[str], Path]
@@ -443,15 +443,15 @@ def test_wherever_a_log_is_torn_each_row_comes_once(top: Path, tmp_path: Path) -
 
 
 def test_a_large_log_is_committed_in_parts(top: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync, "COMMIT_VALUES", 500)
+    monkeypatch.setattr(commits, "VALUES", 500)
     really = runlog.windows
     monkeypatch.setattr(runlog, "windows", lambda path, start=None: really(path, start, size=5000))
     small(top, "r1", 1000), small(top, "r2", 10)
-    commits: list[int] = []
+    made: list[int] = []
     committing = Cache.commit
-    monkeypatch.setattr(Cache, "commit", lambda self, shares: commits.append(len(shares)) or committing(self, shares))
+    monkeypatch.setattr(Cache, "commit", lambda self, shares: made.append(len(shares)) or committing(self, shares))
     report = sync_local(cache, [top])
-    assert len(commits) > 5 and (report.runs, report.new_runs, report.rows, report.values) == (2, 2, 1010, 3030)
+    assert len(made) > 5 and (report.runs, report.new_runs, report.rows, report.values) == (2, 2, 1010, 3030)
     assert steps(cache, "r1") == list(range(1000))
     before = contents(cache)
     sync_local(cache, [top], full=True)
@@ -461,7 +461,7 @@ def test_a_large_log_is_committed_in_parts(top: Path, cache: Cache, monkeypatch:
 def test_reading_everything_again_shows_the_old_rows_until_it_is_done(
     top: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sync, "COMMIT_VALUES", 500)
+    monkeypatch.setattr(commits, "VALUES", 500)
     really = runlog.windows
     monkeypatch.setattr(runlog, "windows", lambda path, start=None: really(path, start, size=5000))
     small(top, "r1", 1000)
@@ -481,7 +481,7 @@ def test_reading_everything_again_shows_the_old_rows_until_it_is_done(
 
 
 def test_a_full_disk_loses_nothing(top: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync, "COMMIT_RUNS", 2)
+    monkeypatch.setattr(commits, "RUNS", 2)
     for i in range(7):
         small(top, f"r{i}")
     written: list[Path] = []
@@ -590,7 +590,7 @@ def test_killed_syncs_lose_and_double_nothing(top: Path, cache: Cache, tmp_path:
 
 
 def test_an_interrupted_pass_keeps_what_it_committed(top: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sync, "COMMIT_RUNS", 1)
+    monkeypatch.setattr(commits, "RUNS", 1)
     for i in range(5):
         small(top, f"r{i}")
 

@@ -82,7 +82,7 @@ CREATE INDEX logs_by_run ON logs (run);
 -- fetched; `state` is the server source's own.
 CREATE TABLE mirrors (
   run INTEGER PRIMARY KEY, described TEXT, fetched TEXT, state TEXT NOT NULL, failures INTEGER NOT NULL, retry_at REAL,
-  reason TEXT
+  reason TEXT, tried TEXT
 );
 -- What could not be read, and why; gone as soon as it can.
 CREATE TABLE problems (

@@ -36,6 +36,7 @@ class MirrorCursor:
     failures: int = 0  # in a row
     retry_at: float | None = None  # unix seconds: leave it alone until then
     reason: str | None = None  # of the last failure
+    tried: Fingerprint | None = None  # noted before the last attempt, if it failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +52,16 @@ class Mirrored:
 
 def cells(cursor: MirrorCursor) -> tuple[Any, ...]:
     """A cursor as a row of the catalog, without its run."""
-    described, fetched = (
-        None if one is None else catalog.dump(dataclasses.astuple(one)) for one in (cursor.described, cursor.fetched)
+    described, fetched, tried = (
+        None if one is None else catalog.dump(dataclasses.astuple(one))
+        for one in (cursor.described, cursor.fetched, cursor.tried)
     )
-    return described, fetched, cursor.state, cursor.failures, cursor.retry_at, cursor.reason
+    return described, fetched, cursor.state, cursor.failures, cursor.retry_at, cursor.reason, tried
 
 
 def mirror_cursor(row: sqlite3.Row) -> MirrorCursor:
     """The cursor in a row of the catalog."""
-    described, fetched = (
-        None if row[name] is None else Fingerprint(*json.loads(row[name])) for name in ("described", "fetched")
+    described, fetched, tried = (
+        None if row[name] is None else Fingerprint(*json.loads(row[name])) for name in ("described", "fetched", "tried")
     )
-    return MirrorCursor(described, fetched, row["state"], row["failures"], row["retry_at"], row["reason"])
+    return MirrorCursor(described, fetched, row["state"], row["failures"], row["retry_at"], row["reason"], tried)

@@ -271,7 +271,7 @@ class Cache:
             forget_streams(con, run, keep=generation)
         self._describe(run, generation, version, share.record)
         if share.mirror is not None:
-            con.execute("INSERT OR REPLACE INTO mirrors VALUES (?,?,?,?,?,?,?)", (run, *cells(share.mirror)))
+            con.execute("INSERT OR REPLACE INTO mirrors VALUES (?,?,?,?,?,?,?,?)", (run, *cells(share.mirror)))
         if share.files is not None:
             con.execute("DELETE FROM files WHERE run = ?", (run,))
             con.executemany(
@@ -443,7 +443,7 @@ class Cache:
         """Note how the mirroring of runs stands where nothing of the runs themselves has changed."""
         with catalog.translated(self.folder), catalog.transaction(self.con):
             self.con.executemany(
-                "INSERT OR REPLACE INTO mirrors SELECT run, ?, ?, ?, ?, ?, ? FROM runs "
+                "INSERT OR REPLACE INTO mirrors SELECT run, ?, ?, ?, ?, ?, ?, ? FROM runs "
                 "WHERE entity = ? AND project = ? AND run_id = ?",
                 [(*cells(cursor), *_name(ref)) for ref, cursor in cursors.items()],
             )

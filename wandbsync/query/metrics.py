@@ -8,12 +8,12 @@ from typing import Any
 from ..cache import Cache, catalog
 from ..cache.layout import metric_type
 from ..cache.metrics import stream_stats
+from ..cache.rows import steps, streams_of
 from ..cache.stats import Stat, measure
 from ..errors import NotFound, UsageError
 from ..model import HISTORY, SYSTEM, Kind, RunRef, logged
 from .lists import get_run
 from .names import nearest
-from .rows import all_steps, streams_of
 
 
 def list_metrics(cache: Cache, ref: RunRef, *, include_system: bool = False) -> dict[str, dict[str, Any]]:
@@ -53,7 +53,8 @@ def _step_stat(cache: Cache, ref: RunRef) -> Stat:
     """The step is the rows' own column; seen as a metric it has one value a row."""
     import numpy as np
 
-    step, value = all_steps(cache, ref)
+    step = steps(cache, ref)
+    value = step.astype("float64")
     return next(measure(np.zeros(1, np.int64), step, value, np.full(len(step), Kind.INT, np.uint8), None))
 
 

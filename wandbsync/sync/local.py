@@ -19,11 +19,9 @@ from ..errors import CacheBusy, EmptyLog, LogError, NewerLog, NotALog, ReplacedL
 from ..model import CONSOLE, HISTORY, SYSTEM, Columns, RunRef
 from ..plan.local import Action, Copy, Cut, Forget, Known, Listed, Look, Read, Rename, plan
 from ..sources import facts, local
+from . import commits
+from .commits import Commits
 from .report import Problem, Progress, SyncReport
-
-COMMIT_VALUES = 1_000_000  # values held in memory before they are committed
-COMMIT_RUNS = 400
-COMMIT_SECONDS = 5.0
 
 
 def sync_local(
@@ -184,9 +182,7 @@ class _Pass:
         self.tell = progress
         self.started = started
         self.at = Progress()
-        self.shares: list[Share] = []
-        self.values = 0
-        self.since = time.monotonic()
+        self.commits = Commits(cache)
         self.problems: dict[str, tuple[str, str | None]] = {}
         self.up_to_date: list[RunRef] = []
         self.overtaken: list[RunRef] = []
@@ -306,7 +302,7 @@ class _Pass:
                 self.at.bytes_done += piece.position.offset - done
                 done = piece.position.offset
                 self.tell(self.at)
-                if run.values + self.values >= COMMIT_VALUES:
+                if run.values + self.commits.values >= commits.VALUES:
                     self._share(run, last=False)
                     self._flush(run)
         except LogError as error:
@@ -360,7 +356,7 @@ class _Pass:
             incomplete=f"{gaps} damaged places in its log" if gaps else None if last else "still being read",
         )
         files = {file.name: file for path, _ in states for file in local.list_files(path)} if last else None
-        self.shares.append(
+        due = self.commits.add(
             Share(
                 run.ref,
                 run.revision,
@@ -372,24 +368,18 @@ class _Pass:
                 forget_logs=[path for path in run.moved if path not in run.cursors],
                 generation=run.generation,
                 publish=run.generation is None or last,
-            )
+            ),
+            run.values,
         )
-        self.values += run.values
         run.streams, run.values, run.moved = {}, 0, []
         if run.generation is None:
             run.cursors = {}
-        if len(self.shares) >= COMMIT_RUNS or self.values >= COMMIT_VALUES or self._overdue():
+        if due:
             self._flush(run)
-
-    def _overdue(self) -> bool:
-        return time.monotonic() - self.since > COMMIT_SECONDS
 
     def _flush(self, run: _Open | None = None) -> None:
         """Commit the shares at hand; `run` goes on from the revision it got. Raises _Overtaken if it got none."""
-        shares, self.shares, self.values, self.since = self.shares, [], 0, time.monotonic()
-        if not shares:
-            return
-        for share, revision in zip(shares, self.cache.commit(shares), strict=True):
+        for share, revision in self.commits.flush():
             if revision is not None:
                 self._count(share)
             elif run is None or share.ref != run.ref:

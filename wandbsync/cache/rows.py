@@ -1,0 +1,71 @@
+"""The rows of one run, from the segments that the catalog names at that moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import CacheError
+from ..model import HISTORY, RunRef
+from . import catalog
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from .store import Cache
+
+
+def tables(
+    cache: Cache, ref: RunRef, stream: str, keys: Sequence[str] | None, columns: Sequence[str]
+) -> list[pa.Table]:
+    """The rows of a run's stream, segment by segment, oldest first. Raises CacheError if one cannot be read."""
+    from . import segments
+
+    for attempt in range(5):
+        with catalog.translated(cache.folder), catalog.snapshot(cache.con):
+            number = streams_of(cache, ref).get(stream)
+            paths = cache.segments_of(number)
+        try:
+            return [
+                table
+                for path in paths
+                for table in segments.read(
+                    path, columns=columns, keys=keys, streams=None if number is None else [number]
+                )
+            ]
+        except FileNotFoundError as error:  # compacted and swept since they were listed: list again
+            if attempt == 4:
+                raise CacheError(
+                    f"a segment of {ref} is gone: {error}", hint="`wandbsync cache verify` tells more"
+                ) from error
+    raise AssertionError
+
+
+def steps(cache: Cache, ref: RunRef) -> NDArray[np.int64]:
+    """The steps of all rows of a run, each once, ascending.
+
+    They are taken from a metric that is in each row, as `_timestamp` is, if there is one.
+    """
+    import numpy as np
+
+    with catalog.translated(cache.folder):
+        found = cache.con.execute(
+            "SELECT m.key FROM runs r JOIN streams s ON s.run = r.run AND s.generation = r.generation JOIN metrics m "
+            "ON m.stream = s.stream WHERE r.entity = ? AND r.project = ? AND r.run_id = ? AND s.name = ? "
+            "AND m.count = s.rows LIMIT 1",
+            (ref.entity, ref.project, ref.run_id, HISTORY),
+        ).fetchone()
+    parts = tables(cache, ref, HISTORY, [found[0]] if found else None, ["step"])
+    return np.unique(np.concatenate([part.column("step").to_numpy() for part in parts] or [np.empty(0, np.int64)]))
+
+
+def streams_of(cache: Cache, ref: RunRef) -> dict[str, int]:
+    """The numbers of a run's streams in the catalog, by name."""
+    rows = cache.con.execute(
+        "SELECT s.name, s.stream FROM runs r JOIN streams s ON s.run = r.run AND s.generation = r.generation "
+        "WHERE r.entity = ? AND r.project = ? AND r.run_id = ?",
+        (ref.entity, ref.project, ref.run_id),
+    )
+    return {row[0]: row[1] for row in rows}
