@@ -29,7 +29,15 @@ class Config:
     max_age: float = 300.0  # how old an answer may be before a command looks at the source again
     local_folders: tuple[Path, ...] = ()  # watched for `wandb/run-*` besides those synced by hand
     local_entity: str = "local"  # of local runs that do not say whose they are
+    server_url: str | None = None  # of the API; None: as W&B's own settings say
     default_entity: str | None = None  # tried first for a project named without one
+    projects: tuple[str, ...] = ()  # patterns of entity/project that `sync` mirrors besides those synced by hand
+    exclude: tuple[str, ...] = ()  # patterns of projects to leave out of these
+    states: tuple[str, ...] = ()  # only runs in these states; () for all, as below
+    tags: tuple[str, ...] = ()  # only runs with one of these tags
+    newer_than: float | None = None  # only runs made since then
+    in_flight: int = 1  # requests of one project under way at a time
+    downloads: int = 4  # files under way at a time
     file: Path | None = None  # where it was read from
 
 
@@ -81,13 +89,46 @@ def _name(value: Any) -> str:
     return value.strip()
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{value!r} is not an address")
+    return value.strip()
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(one, str) and one.strip() for one in value):
+        raise ValueError(f"{value!r} is not a list of names")
+    return tuple(one.strip() for one in value)
+
+
+def _patterns(value: Any) -> tuple[str, ...]:
+    for one in _names(value):
+        if one.count("/") != 1 or not all(one.split("/")):
+            raise ValueError(f"{one!r} is not entity/project, where * stands for any name")
+    return _names(value)
+
+
+def _few(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 64:
+        raise ValueError(f"{value!r} is not a number from 1 to 64")
+    return value
+
+
 # key in the file -> (field of Config, how to read it, environment variables that beat it)
 KEYS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "cache.dir": ("cache_dir", _folder, ("WANDBSYNC_CACHE_DIR",)),
     "cache.max_age": ("max_age", parse_duration, ("WANDBSYNC_MAX_AGE",)),
     "local.folders": ("local_folders", _folders, ()),
     "local.entity": ("local_entity", _name, ("WANDBSYNC_LOCAL_ENTITY",)),
+    "server.url": ("server_url", _text, ("WANDB_BASE_URL",)),
     "server.entity": ("default_entity", _name, ("WANDB_ENTITY",)),
+    "server.projects": ("projects", _patterns, ()),
+    "server.exclude": ("exclude", _patterns, ()),
+    "server.states": ("states", _names, ()),
+    "server.tags": ("tags", _names, ()),
+    "server.newer_than": ("newer_than", parse_duration, ()),
+    "server.in_flight": ("in_flight", _few, ()),
+    "server.downloads": ("downloads", _few, ()),
 }
 
 

@@ -3,9 +3,14 @@
     WandbsyncError          1  something failed
       UsageError            2  the command or the config asks for something that cannot be
         NotFound            2  no such project, run, metric or file in the cache; names near matches
-      NotSignedIn           4  the server wants an API key
+      NotSignedIn           4  the server wants an API key, or another one
+        NotPermitted        4  the key is good, but not for what was asked
       Unreachable           5  the source cannot be reached and nothing is cached
         NothingCached       5  the cache is empty, and no source was named
+        RateLimited         5  the server wants to be left alone for longer than we wait
+      ServerError           1  the server was reached, but its answer is an error or no answer; says what it told us
+        ExpiredURL          1  a signed address holds no longer; a fresh one may
+        BadExport           1  a file the server exported cannot be read
       CacheBusy             6  another process holds what this command needs
       CacheError            1  the cache cannot be read or written
         NewerCache          1  a newer wandbsync wrote it
@@ -14,11 +19,15 @@
         NotALog             1  the file does not start as a `.wandb` log does
         NewerLog            1  a newer SDK wrote it
         ReplacedLog         1  the file is not the one that was read before
+      Stopped             130  Ctrl-C or SIGTERM came while something was under way
 
 Exit code 3 (partial: some runs failed, the others are done) belongs to a report, not to one error; 130 is Ctrl-C.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 PARTIAL = 3
 INTERRUPTED = 130
@@ -54,12 +63,45 @@ class NotSignedIn(WandbsyncError):
     hint = "run `wandb login` or set WANDB_API_KEY"
 
 
+class NotPermitted(NotSignedIn):
+    hint = "check the name, and that the account of the API key may see it"
+
+
 class Unreachable(WandbsyncError):
     exit_code = 5
 
 
 class NothingCached(Unreachable):
     hint = "`wandbsync sync --local DIR` reads the runs below a folder"
+
+
+class RateLimited(Unreachable):
+    hint = "try again later"
+
+
+class ServerError(WandbsyncError):
+    """`status` is the HTTP status, if that is what was wrong. GraphQL errors come as `messages`, with what the server
+    could answer all the same in `data`."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        status: int | None = None,
+        messages: Sequence[str] = (),
+        data: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.status, self.messages, self.data = status, tuple(messages), data
+
+
+class ExpiredURL(ServerError):
+    hint = "a fresh address has to be asked for"
+
+
+class BadExport(ServerError):
+    hint = "it is fetched again next time"
 
 
 class CacheBusy(WandbsyncError):
@@ -93,3 +135,11 @@ class NewerLog(LogError):
 
 class ReplacedLog(LogError):
     hint = "it will be read again from the start"
+
+
+class Stopped(WandbsyncError):
+    exit_code = INTERRUPTED
+    hint = "what was committed stays; the next sync goes on from there"
+
+    def __init__(self, message: str = "stopped", *, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)

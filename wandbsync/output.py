@@ -129,12 +129,16 @@ def report_fields(report: SyncReport) -> dict[str, Any]:
     """A sync's report as JSON."""
     return {
         "logs": report.logs,
+        "listed": report.listed,
         "planned": [str(action) for action in report.planned],
         "runs": report.runs,
         "new_runs": report.new_runs,
         "rows": report.rows,
         "values": report.values,
         "bytes_read": report.bytes_read,
+        "requests": report.requests,
+        "waited": report.waited,
+        "deleted": report.deleted,
         "problems": [fields(problem) for problem in report.problems],
         "notes": report.notes,
         "seconds": report.seconds,

@@ -133,6 +133,27 @@ class Cache:
             ).fetchall()
         return {row[0]: row[1] for row in rows}, rows[0][2] if rows else None
 
+    def last_value(self, ref: RunRef, key: str) -> float | None:
+        """The last number of a metric of a run's history."""
+        with catalog.translated(self.folder):
+            row = self.con.execute(
+                "SELECT m.last_value FROM runs r JOIN streams s ON s.run = r.run AND s.generation = r.generation JOIN "
+                "metrics m ON m.stream = s.stream WHERE r.entity = ? AND r.project = ? AND r.run_id = ? "
+                "AND s.name = ? AND m.key = ?",
+                (*_name(ref), HISTORY, key),
+            ).fetchone()
+        return row[0] if row else None
+
+    def local_files(self, ref: RunRef) -> dict[str, str]:
+        """Where the files of a run are on this machine, by name."""
+        with catalog.translated(self.folder):
+            rows = self.con.execute(
+                "SELECT f.name, f.local_path FROM files f JOIN runs r USING (run) WHERE r.entity = ? AND r.project = ? "
+                "AND r.run_id = ? AND f.local_path IS NOT NULL",
+                _name(ref),
+            ).fetchall()
+        return dict(map(tuple, rows))
+
     def problems(self) -> dict[str, tuple[str, str | None]]:
         """What could not be read last time: subject -> reason, signature."""
         with catalog.translated(self.folder):
@@ -478,6 +499,15 @@ class Cache:
                 "INSERT OR REPLACE INTO checks SELECT run, ? FROM runs WHERE entity = ? AND project = ? AND run_id = ?",
                 [(at, *_name(ref)) for ref in refs],
             )
+
+    def checked_at(self, ref: RunRef) -> float | None:
+        """When a run was found up to date (unix seconds)."""
+        with catalog.translated(self.folder):
+            row = self.con.execute(
+                "SELECT synced_at FROM checks JOIN runs USING (run) WHERE entity = ? AND project = ? AND run_id = ?",
+                _name(ref),
+            ).fetchone()
+        return row[0] if row else None
 
     def synced(self, kind: str, location: str, at: float) -> None:
         """Note that a whole source was synced."""

@@ -27,7 +27,8 @@ edit is not as it was when its rows were fetched. *Anew*: all rows are replaced,
       --full, ended, no fewer than cached  fetch anew  again
       more than cached                     fetch       elsewhere
       fewer than cached                    nothing                   the upload is behind
-      as many, ended or fetched before     describe, if not as then  the server's record wins
+      as many, fetched before, moved       fetch       touched       it went on elsewhere
+      as many, ended, never fetched        describe, if not as then  the server's record wins
     none of these
       seen differently when last described describe                  edited; changed
       marked as deleted, but listed        describe    back
@@ -116,7 +117,8 @@ class Wait:
     reason: str  # incomplete, failed
 
     def __str__(self) -> str:
-        return f"leave {self.ref} until {datetime.fromtimestamp(self.until, timezone.utc):%Y-%m-%d %H:%M:%SZ} ({self.reason})"
+        until = datetime.fromtimestamp(self.until, timezone.utc)
+        return f"leave {self.ref} until {until:%Y-%m-%d %H:%M:%SZ} ({self.reason})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +190,7 @@ def _plan_run(
         reason, whole = wanted
         yield Fetch(ref, now, _failure(known) if known.failures and again and not full else reason, whole)
         return
-    about = _describe(now, known, full and not rows)
+    about = _describe(now, known, full)
     if about is not None:
         yield Describe(ref, now, about)
     if wanted is not None and until is not None:
@@ -232,6 +234,8 @@ def _fetch_beside(now: Fingerprint, known: Cached, full: bool) -> tuple[str, boo
             return "rewound", True
         if full and now.ended and now.lines >= known.rows:
             return "again", True
+        if before is not None and now.lines == known.rows and _moved(before, now):
+            return "touched", False
     return ("elsewhere", False) if now.lines > known.rows else None
 
 
@@ -239,11 +243,8 @@ def _describe(now: Fingerprint, known: Cached, full: bool) -> str | None:
     """Why the record is to be taken from the server; None: it is as it was, or the log here knows better."""
     if known.deleted:
         return "back"
-    if known.local is not None and now.lines <= known.rows:
-        server_is_first = known.local == "ended" and (now.ended or known.fetched is not None)
-        if now.lines < known.rows or not server_is_first:
-            return None
-    if known.local == "open":
+    goes_on_there = now.lines > known.rows or now.ended or known.fetched is not None
+    if known.local == "open" or (known.local == "ended" and not (goes_on_there and now.lines >= known.rows)):
         return None
     before = known.described
     if before is None:
@@ -276,9 +277,7 @@ def _same_run(before: Fingerprint, now: Fingerprint) -> bool:
 
 def _restarted(before: Fingerprint | None, now: Fingerprint) -> bool:
     """Whether there is reason to think that what failed will work now: there are other rows. A heartbeat is none."""
-    return before is not None and (
-        before.state != now.state or before.lines != now.lines or not _same_run(before, now)
-    )
+    return before is not None and (before.state != now.state or before.lines != now.lines or not _same_run(before, now))
 
 
 def _moved(before: Fingerprint, now: Fingerprint) -> bool:

@@ -19,13 +19,17 @@ class Problem:
 class SyncReport:
     """What a pass found and did."""
 
-    logs: int = 0  # found
+    logs: int = 0  # found on this machine
+    listed: int = 0  # runs that a server has
     planned: list[Any] = field(default_factory=list)  # the actions; each prints as a sentence
     runs: int = 0  # that got new rows or changed
     new_runs: int = 0
     rows: int = 0  # history rows
     values: int = 0  # of all streams
-    bytes_read: int = 0
+    bytes_read: int = 0  # of logs, or received from a server
+    requests: int = 0  # sent to a server
+    waited: float = 0.0  # seconds, for a server's rate limit
+    deleted: int = 0  # runs found to be gone from the server
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what was done differently than one might expect
     seconds: float = 0.0
@@ -44,4 +48,6 @@ class Progress:
     bytes_done: int = 0
     runs_total: int = 0
     runs_done: int = 0
+    listed: int = 0
     rows: int = 0
+    waited: float = 0.0  # seconds, for a server's rate limit

@@ -1,0 +1,290 @@
+"""Parquet files with rows of a history, as the server exports them: steps, and the values of a column by key path.
+
+The same rows as JSON (rows.py), in another dress: a null was not logged; a struct is a dict without its nulls; whole
+numbers are INTs, as W&B keeps every number as a double in one file and as an integer in the next. What Arrow could not
+hold in one column (a key with numbers and texts, lists of both) a server spells as JSON texts; see `_spelled`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ...errors import BadExport
+from ...model import EXACT_INT, Kind
+from .rows import STEP, KeyPath, Values, classified, gathered, number_kinds
+
+SMALL = 8 << 20  # bytes in memory; a file below that is read at once
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A file that has been looked at. n is its number of rows."""
+
+    path: Path
+    steps: NDArray[np.int64]  # of length n, in the file's order
+    sizes: Mapping[str, int]  # the columns besides `_step`, and about how many bytes each takes in memory
+    nested: bool  # whether a dict is a struct here; else it may be a column for each of its paths, with dots
+    table: pa.Table | None  # all of it, if it was read at once
+    metadata: Any = field(repr=False)
+
+    def read(self, names: Collection[str]) -> Mapping[str, pa.ChunkedArray]:
+        """Some of the columns. Raises BadExport."""
+        table = self.table
+        if table is None:
+            with readable(self.path), pq.ParquetFile(self.path, metadata=self.metadata) as file:
+                # More than asked for comes along: a column "a.b" is also found as the field b of a column "a".
+                table = file.read(list(names))
+        places = {name: i for i, name in enumerate(table.column_names)}
+        return {name: table.column(places[name]) for name in names}
+
+
+def look(path: Path, *, hold: bool) -> Export:
+    """Read a file's steps; with `hold` the rest of it too, if it is small. Raises BadExport."""
+    with readable(path), pq.ParquetFile(path) as file:
+        metadata, schema = file.metadata, file.schema_arrow
+        fields = list(schema)
+        count = metadata.num_rows
+        sizes = _sizes(metadata, fields)
+        if not count:
+            return Export(path, np.empty(0, np.int64), {}, False, None, metadata)
+        if STEP not in sizes:
+            raise BadExport(f"the exported history {path.name} has no {STEP}")
+        total = sum(sizes.values())
+        table = file.read(use_threads=False) if hold and total <= SMALL else None
+        steps = _steps(file.read([STEP]).column(STEP) if table is None else table.column(STEP))
+        if len(steps) != count:
+            raise BadExport(f"the exported history {path.name} says {count} rows, and has {len(steps)}")
+    del sizes[STEP]
+    nested = any(pa.types.is_struct(one.type) and one.type.get_field_index("_type") < 0 for one in fields)
+    return Export(path, steps, sizes, nested, table, metadata)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Arrow's errors as ours."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError, KeyError) as error:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadExport(f"the exported history {path.name} cannot be read: {text}") from error
+
+
+def _sizes(metadata: Any, fields: Sequence[pa.Field]) -> dict[str, int]:
+    """About how many bytes each column takes in memory."""
+    leaves = metadata.num_columns
+    bytes_of = [8 * metadata.num_rows] * leaves
+    if leaves * metadata.num_rows * 8 > SMALL:
+        for number in range(metadata.num_row_groups):
+            group = metadata.row_group(number)
+            for i in range(leaves):
+                bytes_of[i] += group.column(i).total_uncompressed_size
+    sizes: dict[str, int] = {}
+    start = 0
+    for one in fields:
+        end = start + _leaves(one.type)
+        sizes[one.name] = sum(bytes_of[start:end])
+        start = end
+    return sizes
+
+
+def _leaves(kind: pa.DataType) -> int:
+    """How many columns of Parquet hold a column of this type."""
+    return sum(_leaves(kind.field(i).type) for i in range(kind.num_fields)) or 1
+
+
+def _steps(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """The steps, which may be integers or doubles; a row without one goes on from the row before it."""
+    kind = column.type
+    if pa.types.is_floating(kind):
+        value = column.to_numpy().astype(np.float64)  # null becomes NaN
+        given = np.abs(value) < 2.0**63
+    else:
+        column = column.cast(pa.int64())
+        given = column.is_valid().to_numpy()
+        value = column.fill_null(0).to_numpy()
+    if given.all():
+        return np.ascontiguousarray(value, np.int64)
+    steps = np.where(given, value, 0).astype(np.int64)
+    for i in np.flatnonzero(~given).tolist():
+        steps[i] = steps[i - 1] + 1 if i else 0
+    return steps
+
+
+# -- columns
+
+
+def column_values(
+    name: str, chunks: Sequence[tuple[int, pa.Array]], *, text: bool | None = None
+) -> dict[KeyPath, list[Values]]:
+    """The values of a column by key path, from all files that have it: number of a chunk's first row, and the chunk.
+
+    Chunks may be of different types. The rows of each Values ascend, and no row has two values of one path.
+    `text`: whether the server says that some of the values were logged as text; None if it does not say.
+    """
+    found: dict[KeyPath, list[Values]] = {}
+    texts: list[tuple[NDArray[np.int64], list[str]]] = []
+    for start, array in chunks:
+        at = np.arange(start, start + len(array), dtype=np.int64)
+        if pa.types.is_dictionary(array.type):
+            array = array.dictionary_decode()
+        if _is_text(array.type):
+            at, array = _given(at, array)
+            texts.append((at, _strings(array)))
+        else:
+            for path, values in _values((name,), at, array):
+                found.setdefault(path, []).append(values)
+    for at, some in _spelled(texts, text):
+        for path, values in _json_values((name,), at, some):
+            found.setdefault(path, []).append(values)
+    return found
+
+
+def _values(path: KeyPath, at: NDArray[np.int64], array: pa.Array) -> Iterator[tuple[KeyPath, Values]]:
+    """The values of an array of any type; `at` has the row of each element."""
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        array = array.dictionary_decode()
+        kind = array.type
+    if pa.types.is_struct(kind):
+        yield from _members(path, at, array)
+        return
+    at, array = _given(at, array)
+    if not len(at):
+        return
+    if pa.types.is_floating(kind):
+        value = array.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
+        yield path, Values(at, value, number_kinds(value))
+    elif pa.types.is_integer(kind):
+        yield path, _integers(at, array)
+    elif pa.types.is_boolean(kind):
+        value = array.to_numpy(zero_copy_only=False).astype(np.float64)
+        yield path, Values(at, value, np.full(len(at), Kind.BOOL, np.uint8))
+    elif _is_text(kind):
+        yield from _json_values(path, at, _strings(array))
+    else:
+        values = array.to_pylist()
+        if pa.types.is_map(kind):
+            values = [dict(value) for value in values]
+        yield from _json_values(path, at, [_logged(value) for value in values])
+
+
+def _members(path: KeyPath, at: NDArray[np.int64], array: pa.Array) -> Iterator[tuple[KeyPath, Values]]:
+    """The values of an array of structs: those with a `_type` are one value each, the others more paths."""
+    if array.type.get_field_index("_type") >= 0:
+        whole = array.is_valid().to_numpy(zero_copy_only=False)
+        whole &= array.field("_type").is_valid().to_numpy(zero_copy_only=False)
+        if whole.any():
+            media = array.filter(pa.array(whole)).to_pylist()
+            yield from _json_values(path, at[whole], [_logged(value) for value in media])
+            at, array = at[~whole], array.filter(pa.array(~whole))
+    for one, member in zip(array.type, array.flatten(), strict=True):
+        yield from _values((*path, one.name), at, member)
+
+
+def _given(at: NDArray[np.int64], array: pa.Array) -> tuple[NDArray[np.int64], pa.Array]:
+    """Without the nulls."""
+    if not array.null_count:
+        return at, array
+    return at[array.is_valid().to_numpy(zero_copy_only=False)], array.drop_null()
+
+
+def _integers(at: NDArray[np.int64], array: pa.Array) -> Values:
+    number = array.to_numpy()
+    big = (number > EXACT_INT) | (number < -EXACT_INT)
+    kind = np.where(big, np.uint8(Kind.BIGINT), np.uint8(Kind.INT))
+    text = None
+    if big.any():
+        text = pc.if_else(pa.array(big), array.cast(pa.large_string()), pa.scalar(None, pa.large_string()))
+    return Values(at, number.astype(np.float64), kind, text)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    types = pa.types
+    tests = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary, types.is_fixed_size_binary)
+    return any(test(kind) for test in tests)
+
+
+def _strings(array: pa.Array) -> list[str]:
+    try:
+        texts = array.to_pylist()
+    except UnicodeDecodeError:
+        texts = array.cast(pa.large_binary()).to_pylist()
+    return [text.decode("utf-8", "replace") if isinstance(text, bytes) else text for text in texts]
+
+
+def _json_values(path: KeyPath, at: NDArray[np.int64], values: Sequence[Any]) -> Iterator[tuple[KeyPath, Values]]:
+    """Values as JSON has them."""
+    cells = gathered([{path[-1]: value} for value in values])
+    for below, (numbers, some) in cells.items():
+        yield (*path[:-1], *below), classified(at[np.array(numbers, np.int64)], some)
+
+
+def _logged(value: Any) -> Any:
+    """A value that Arrow gave, as JSON has it: dicts without what is null."""
+    if isinstance(value, dict):
+        members = {name: _logged(member) for name, member in value.items()}
+        return {name: member for name, member in members.items() if member is not None and member != {}}
+    if isinstance(value, (list, tuple)):
+        return [_logged(one) for one in value]
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+# -- JSON in a column of texts
+
+
+def _spelled(
+    chunks: Sequence[tuple[NDArray[np.int64], list[str]]], text: bool | None
+) -> Iterator[tuple[NDArray[np.int64], list[Any]]]:
+    """Texts, and what they spell where they are JSON that a server wrote for want of a better type.
+
+    Which texts are such is a guess: all of a file's are JSON, and (unless we are told) Arrow has no type for what they
+    spell. A text that somebody logged stays a text: "0.50", "1.25" have one, and so have {"a": 1}, {"a": 2}.
+    """
+    parsed = [_parsed(texts) for _, texts in chunks]
+    known = [value for values in parsed if values is not None for value in values]
+    decode = bool(known) and (text is False or not _has_type(known))
+    for (at, texts), values in zip(chunks, parsed, strict=True):
+        yield at, values if decode and values is not None else texts
+
+
+def _parsed(texts: Sequence[str]) -> list[Any] | None:
+    """What the texts spell as JSON; None if one of them is not JSON, or is null, which no server would write down."""
+    values = []
+    for text in texts:
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            return None
+        if value is None:
+            return None
+        values.append(value)
+    return values
+
+
+def _has_type(values: Sequence[Any]) -> bool:
+    """Whether a column of Arrow that Parquet can hold could have these values, none of which is media."""
+    if any(isinstance(value, dict) and "_type" in value for value in values):
+        return False
+    try:
+        kind = pa.array(values).type
+    except (pa.ArrowException, OverflowError, ValueError):
+        return False
+    return not _has_empty_struct(kind)
+
+
+def _has_empty_struct(kind: pa.DataType) -> bool:
+    children = [kind.field(i).type for i in range(kind.num_fields)]
+    return (pa.types.is_struct(kind) and not children) or any(map(_has_empty_struct, children))

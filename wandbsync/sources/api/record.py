@@ -1,0 +1,122 @@
+"""A run as the server describes it -> Fingerprint and RunRecord."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+from urllib.parse import quote
+
+from ...model import FileRecord, Fingerprint, RunRecord, RunRef
+
+EDITED = ("displayName", "tags", "notes", "group", "jobType", "sweepName")
+SUMMARIES = {"1": "min", "2": "max", "3": "mean", "4": "best", "5": "last", "6": "none", "7": "copy", "8": "first"}
+
+
+def unix(text: str | None) -> float | None:
+    """The server's time as unix seconds; without a zone it is UTC."""
+    if not text:
+        return None
+    try:
+        time = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return None
+    return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def fingerprint(node: Mapping[str, Any]) -> Fingerprint:
+    """What tells whether a run has changed."""
+    edited = json.dumps([node.get(name) for name in EDITED], sort_keys=True)
+    return Fingerprint(
+        node.get("state") or "",
+        node.get("createdAt") or "",
+        node.get("heartbeatAt"),
+        int(node.get("historyLineCount") or 0),
+        node.get("eventsLineCount"),
+        node.get("logLineCount"),
+        hashlib.blake2b(edited.encode(), digest_size=8).hexdigest(),
+    )
+
+
+def record(node: Mapping[str, Any], ref: RunRef, app_url: str, *, incomplete: str | None) -> RunRecord:
+    """A run node with its config and summary. Times are unix seconds."""
+    config = _json(node.get("config"))
+    internal = _value(config.pop("_wandb", {}))
+    summary = _json(node.get("summaryMetrics"))
+    own = summary.pop("_wandb", None)
+    runtime = own.get("runtime") if isinstance(own, dict) else None
+    runtime = summary.get("_runtime") if runtime is None else runtime
+    branch = internal.get("branch_point")
+    metadata: dict[str, Any] = {}
+    if internal.get("python_version"):
+        metadata["python"] = internal["python_version"]
+    if definitions := defined(internal.get("m") or ()):
+        metadata["define_metric"] = definitions
+    return RunRecord(
+        state=node.get("state") or "finished",
+        source="api",
+        display_name=node.get("displayName"),
+        created_at=unix(node.get("createdAt")),
+        heartbeat_at=unix(node.get("heartbeatAt")),
+        config={key: _value(value) for key, value in config.items()},
+        summary=summary,
+        tags=tuple(node.get("tags") or ()),
+        notes=node.get("notes"),
+        group=node.get("group") or None,
+        job_type=node.get("jobType") or None,
+        sweep_id=node.get("sweepName"),
+        runtime=float(runtime) if isinstance(runtime, (int, float)) else None,
+        sdk_version=internal.get("cli_version"),
+        url="/".join([app_url, quote(ref.entity), quote(ref.project), "runs", quote(ref.run_id)]),
+        forked_from=f"{branch['run_id']}@{int(branch['step'])}" if isinstance(branch, dict) else None,
+        metadata=metadata,
+        incomplete=incomplete,
+    )
+
+
+def defined(metrics: Iterable[Any]) -> dict[str, dict[str, Any]]:
+    """What define_metric was told, from the config's `_wandb.m`: a list of records keyed by protobuf field numbers."""
+    known = [one for one in metrics if isinstance(one, dict)]
+    names = [one.get("1") or one.get("2") for one in known]
+    definitions: dict[str, dict[str, Any]] = {}
+    for one, name in zip(known, names, strict=True):
+        if not name:
+            continue
+        step = one.get("4")
+        if not step and isinstance(one.get("5"), int) and 0 < one["5"] <= len(names):
+            step = names[one["5"] - 1]
+        asked = [SUMMARIES[str(number)] for number in one.get("7") or () if str(number) in SUMMARIES]
+        if "best" in asked:
+            asked[asked.index("best")] = "best-max" if one.get("8") == 2 else "best-min"
+        definitions[name] = ({"summary": asked} if asked else {}) | ({"step_metric": step} if step else {})
+    return definitions
+
+
+def files(nodes: Iterable[Mapping[str, Any]]) -> dict[str, FileRecord]:
+    """File nodes by name."""
+    return {
+        node["name"]: FileRecord(
+            node["name"],
+            int(node.get("sizeBytes") or 0),
+            unix(node.get("updatedAt")),
+            node.get("mimetype"),
+            node.get("md5"),
+        )
+        for node in nodes
+    }
+
+
+def _value(item: Any) -> Any:
+    """A config item without its wrapping: {"desc": ..., "value": v} is v."""
+    return item["value"] if isinstance(item, dict) and "value" in item else item
+
+
+def _json(text: Any) -> dict[str, Any]:
+    if isinstance(text, str):
+        try:
+            text = json.loads(text, strict=False)
+        except ValueError:
+            return {}
+    return dict(text) if isinstance(text, dict) else {}

@@ -1,0 +1,249 @@
+"""Requests over HTTPS, tried again until they are answered: GraphQL with the API key, signed addresses without it.
+
+The key goes to the server of the Login and nowhere else: not to the storage that signed addresses lead to, not where a
+redirect leads, and not into a message or a log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+
+from ...errors import CacheError, ExpiredURL, RateLimited, ServerError
+from .answers import BETWEEN, STRANGE, data_of, is_page, named, passing
+from .budget import Budget, retry_after
+from .connections import Session
+from .credentials import Login
+from .failures import Failed, explain
+
+CHUNK = 1 << 20
+
+
+class Transport:
+    """One server and its storage, asked by any number of threads; close it in the end.
+
+    timeout: seconds to connect, and seconds between two pieces of an answer.
+    attempts: how often one thing is asked for at most; refusals for the rate limit do not count.
+    patience: seconds from the first failure or refusal after which no other attempt is begun.
+    """
+
+    def __init__(
+        self,
+        login: Login,
+        budget: Budget,
+        *,
+        timeout: tuple[float, float] = (10.0, 120.0),
+        attempts: int = 8,
+        patience: float = 600.0,
+    ) -> None:
+        self.login, self.budget = login, budget
+        self.timeout, self.attempts, self.patience = timeout, attempts, patience
+        self.requests = 0  # sent, with every attempt
+        self.bytes = 0  # received in bodies, as they came over the wire
+        self._counting = threading.Lock()
+        self._reached: set[str] = set()  # hosts that have answered
+        self._api = Session(("api", login.key), **{"Content-Type": "application/json", "Accept-Encoding": "gzip"})
+        self._storage = Session(None, **{"Accept-Encoding": "identity"})
+        budget.at_stop(self._api.hang_up)
+        budget.at_stop(self._storage.hang_up)
+
+    def ask(self, operation: str, query: str, variables: Mapping[str, Any], *, project: str = "") -> dict[str, Any]:
+        """The `data` of the answer to a GraphQL query.
+
+        Raises NotSignedIn, NotPermitted, Unreachable, RateLimited, Stopped; ServerError for what the server refuses
+        (`messages`, `status`, and `data` if there is some in spite of errors) and if it answers no JSON.
+        """
+        body = json.dumps({"operationName": operation, "query": query, "variables": dict(variables)}).encode()
+        trying = _Trying(self)
+        while True:
+            self._heed_quiet(trying)
+            try:
+                with self.budget.slot(project):
+                    return self._asked(body)
+            except Failed as failed:
+                problem = failed
+            trying.after(problem)  # not in the handler: the error would drag along what quotes addresses
+
+    def download(self, url: str, path: Path, *, size: int | None = None) -> int:
+        """Write what a signed address leads to into a file; the number of bytes, which has to be `size` if given.
+
+        A body that was cut short is fetched again, from where it broke off if the storage vouches for it being the
+        same. Raises ExpiredURL, ServerError, Unreachable, Stopped; CacheError if the file cannot be written. What is in
+        the file then may be a part.
+        """
+        part, trying = _Part(path, size), _Trying(self)
+        while True:
+            try:
+                with self.budget.download():
+                    return self._downloaded(url, part)
+            except Failed as failed:
+                problem = failed
+            trying.after(problem)
+
+    def close(self) -> None:
+        self._api.close()
+        self._storage.close()
+
+    def _asked(self, body: bytes) -> dict[str, Any]:
+        """One attempt; raises Failed."""
+        with self._sent(self._api, "POST", f"{self.login.base_url}/graphql", body, {}) as answer:
+            content = answer.content
+        headers = _lower(answer)
+        self.budget.saw(answer.status_code, headers)
+        return data_of(answer.status_code, headers, content, self.login)
+
+    def _downloaded(self, url: str, part: _Part) -> int:
+        """One attempt; raises Failed."""
+        host = _host(url)
+        with self._sent(self._storage, "GET", url, None, part.wanted()) as answer:
+            status, headers = answer.status_code, _lower(answer)
+            says = f"{host} answers {named(status)} for a file"
+            if status in (400, 401, 403, 404, 410):
+                raise Failed(
+                    ExpiredURL(f"{host} does not give the file any more ({status})", status=status), attempts=1
+                )
+            if passing(status):
+                raise Failed(ServerError(says, hint="try again later", status=status), pause=retry_after(headers))
+            if status == 416:  # there is no rest, although something was missing
+                part.forget()
+            if status not in (200, 206):
+                raise Failed(ServerError(says, hint="try again later", status=status), attempts=STRANGE)
+            if is_page(headers) and not urlsplit(url).path.lower().endswith((".html", ".htm")):
+                error = ServerError(f"{host} answered a web page instead of a file", hint=BETWEEN, status=status)
+                raise Failed(error, attempts=STRANGE)
+            part.write(answer)
+        if part.size is not None and part.written != part.size:
+            text = f"{host} gave {part.written} bytes of a file of {part.size}"
+            part.forget()
+            raise Failed(ServerError(text, hint="try again later"), attempts=STRANGE)
+        return part.written
+
+    @contextlib.contextmanager
+    def _sent(
+        self, session: Session, method: str, url: str, body: bytes | None, headers: Mapping[str, str]
+    ) -> Iterator[requests.Response]:
+        """An answer, to be read in the block; what goes wrong on the way, or there, raises Failed."""
+        host = _host(url)
+        with self._counting:
+            self.requests += 1
+        try:
+            with session.request(
+                method,
+                url,
+                data=body,
+                headers=headers,
+                timeout=self.timeout,
+                stream=True,
+                allow_redirects=body is None,  # or the key would go where a login page is
+            ) as answer:
+                self._reached.add(host)
+                try:
+                    yield answer
+                finally:
+                    received = answer.raw.tell()
+                    with self._counting:
+                        self.bytes += received
+                length = answer.headers.get("content-length", "")
+                if answer.status_code in (200, 206) and length.isdigit() and received != int(length):
+                    raise urllib3.exceptions.ProtocolError("cut short")  # urllib3 1.26 would not tell
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
+            failed = explain(error, host, self.timeout, reached=host in self._reached)
+        else:
+            return
+        raise failed
+
+    def _heed_quiet(self, trying: _Trying) -> None:
+        """Raise RateLimited if the server wants quiet for longer than we wait."""
+        quiet = self.budget.quiet_until - self.budget.clock()
+        if quiet > trying.left():
+            text = f"{self.login.host} wants no requests for another {quiet / 60:.0f} min"
+            raise RateLimited(text, hint="try again later; --offline answers from the cache")
+
+
+class _Trying:
+    """How often and how long one thing has been tried."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport, self._budget = transport, transport.budget
+        self._failures = 0
+        self._since: float | None = None
+
+    def left(self) -> float:
+        """Seconds in which another attempt may be begun."""
+        spent = 0.0 if self._since is None else self._budget.clock() - self._since
+        return self._transport.patience - spent
+
+    def after(self, failed: Failed) -> None:
+        """Pause before the next attempt, or raise the error if there is to be none."""
+        self._budget.check()
+        if self._since is None:
+            self._since = self._budget.clock()
+        pause = 0.0
+        if not failed.refusal:
+            self._failures += 1
+            pause = max(self._budget.back_off(self._failures), failed.pause)
+        if self._failures >= min(self._transport.attempts, failed.attempts or self._transport.attempts):
+            raise failed.error
+        if pause >= self.left():
+            raise failed.error
+        self._budget.pause(pause)
+
+
+class _Part:
+    """A file as far as it has come."""
+
+    def __init__(self, path: Path, size: int | None) -> None:
+        self.path, self.size = path, size
+        self.written = 0
+        self._tag = ""  # what the storage calls this content
+
+    def wanted(self) -> dict[str, str]:
+        """The headers that ask for the rest, if there is a way to be sure that it is the rest of the same."""
+        return {"Range": f"bytes={self.written}-", "If-Range": self._tag} if self.written and self._tag else {}
+
+    def forget(self) -> None:
+        self.written, self._tag = 0, ""
+
+    def write(self, answer: requests.Response) -> None:
+        """Add what comes. Raises CacheError, or what `requests` raises."""
+        tag = answer.headers.get("etag", "")
+        begins = answer.headers.get("content-range", "").removeprefix("bytes ").partition("-")[0]
+        rest = answer.status_code == 206
+        if rest and not (self.written and tag == self._tag and begins == str(self.written)):
+            self.forget()
+            raise urllib3.exceptions.ProtocolError("not the rest that was asked for")
+        if not rest:
+            self.forget()
+        # A weak tag does not vouch for every byte, and what is decoded here has other positions than what is sent.
+        self._tag = "" if tag.startswith("W/") or "content-encoding" in answer.headers else tag
+        try:
+            with self.path.open("r+b" if rest else "wb") as file:
+                file.seek(self.written)
+                for chunk in answer.iter_content(CHUNK):
+                    file.write(chunk)
+                    self.written += len(chunk)
+        except requests.RequestException:
+            raise
+        except OSError as error:
+            text = f"cannot write {self.path}: {error.strerror or error}"
+            raise CacheError(text, hint="make room there, or use another folder") from error
+
+
+def _lower(answer: requests.Response) -> dict[str, str]:
+    """The headers, with names in lower case."""
+    return {name.lower(): value for name, value in answer.headers.items()}
+
+
+def _host(url: str) -> str:
+    """Host and port of an address, for messages."""
+    with contextlib.suppress(ValueError):
+        return urlsplit(url).netloc.rpartition("@")[2] or "the server"
+    return "the server"

@@ -1,0 +1,30 @@
+"""The keys of a run: what the paths of its values are called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ..model import show_path, spell_path
+
+
+class Keys:
+    """The shown names of a run's key paths. Of two paths that look alike, the second is shown as its path."""
+
+    def __init__(self, known: Mapping[str, Sequence[str]] | None = None) -> None:
+        self.names = {tuple(path): name for name, path in (known or {}).items()}
+        self.taken = set(self.names.values())
+
+    def show(self, path: tuple[str, ...]) -> str:
+        name = self.names.get(path)
+        if name is None:
+            name = show_path(path).encode("utf-8", "replace").decode()  # JSON can spell half a character: "\\ud83d"
+            if name in self.taken:
+                name = spell_path(path).encode("utf-8", "backslashreplace").decode()
+            self.names[path] = name
+            self.taken.add(name)
+        return name
+
+    @property
+    def paths(self) -> dict[str, tuple[str, ...]]:
+        """The names that are not simply their path's only part."""
+        return {name: path for path, name in self.names.items() if path != (name,)}
