@@ -7,6 +7,7 @@ the cache has an answer, that is given, and how old it is is said.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -53,6 +54,7 @@ class Question:
     project: str | None = None
     runs: tuple[str, ...] = ()
     rows: bool = False  # whether their histories are needed; else what a listing tells
+    files: bool = False  # whether their files are
     entity: str | None = None  # whose projects are to be listed, where no project is named
 
 
@@ -167,6 +169,10 @@ class _Server:
         one = self.cache.mirrored(ref.entity, ref.project)[ref]
         return one.local is not None or (one.cursor is not None and one.cursor.fetched is not None)
 
+    def _has_files(self, ref: RunRef) -> bool:
+        one = self.cache.mirrored(ref.entity, ref.project)[ref]
+        return one.local is not None or (one.cursor is not None and bool(json.loads(one.cursor.state).get("files")))
+
     # -- what to ask
 
     def _ask(self) -> None:
@@ -207,7 +213,9 @@ class _Server:
 
         api = self._connect()
         try:
-            report = sync_server(self.cache, api, [Asked(*project, tuple(runs))], rows=self.question.rows)
+            report = sync_server(
+                self.cache, api, [Asked(*project, tuple(runs))], rows=self.question.rows, files=self.question.files
+            )
         except NotFound:
             if self.cache.exists() and not runs:
                 self._note("listed", where)  # a project of local runs only: not to be asked for at every command
@@ -256,7 +264,7 @@ class _Server:
             ref = query.find_run(self.cache, project, name)
         except (NotFound, UsageError):
             return True
-        if self.question.rows and not self._has_rows(ref):
+        if (self.question.rows and not self._has_rows(ref)) or (self.question.files and not self._has_files(ref)):
             return True
         return _old(self.cache.checked_at(ref), self.max_age, self.now)
 

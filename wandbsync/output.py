@@ -16,6 +16,7 @@ from .cache.catalog import plain
 
 if TYPE_CHECKING:
     from .config import Config
+    from .media import FileResult
     from .plot import PlotResult
     from .sync import Progress, SyncReport
 
@@ -118,7 +119,8 @@ def summary_line(summary: dict[str, Any]) -> str:
 def report_line(report: SyncReport) -> str:
     """What a sync did, on one line."""
     if not report.planned:
-        return f"up to date: {report.logs} logs, nothing new ({report.seconds:.2f} s)"
+        found = f"{report.listed:,} runs" if report.requests else f"{report.logs:,} logs"
+        return f"up to date: {found}, nothing new ({report.seconds:.2f} s)"
     return (
         f"synced {report.runs} runs ({report.new_runs} new), {report.rows:,} rows, {report.values:,} values from "
         f"{show_size(report.bytes_read)} in {report.seconds:.2f} s"
@@ -160,6 +162,20 @@ def plot_fields(result: PlotResult) -> dict[str, Any]:
     }
 
 
+def file_fields(result: FileResult) -> dict[str, Any]:
+    """What became of one file, as JSON."""
+    return {
+        "name": result.file.name,
+        "outcome": result.outcome,
+        "path": str(result.path) if result.path else None,
+        "size": result.file.size,
+        "md5": result.md5,
+        "bytes": result.bytes,
+        "note": result.note,
+        "error": result.error.line() if result.error else None,
+    }
+
+
 def config_fields(config: Config) -> dict[str, Any]:
     """The settings by their keys in the file."""
     from .config import KEYS
@@ -194,9 +210,19 @@ def count_progress(label: str, *, quiet: bool) -> Iterator[Any]:
         yield tell
 
 
+def progress_line(at: Progress | None) -> str:
+    """How far a pass is, in words."""
+    if at is None:
+        return ""
+    if not at.runs_total:
+        return f"{at.listed:,} runs listed"
+    waited = f", {at.waited:.0f} s waited for the rate limit" if at.waited >= 1 else ""
+    return f"{at.runs_done:,}/{at.runs_total:,} runs, {at.rows:,} rows, {show_size(at.bytes_done)}{waited}"
+
+
 @contextmanager
 def sync_progress(*, quiet: bool) -> Iterator[Any]:
-    """A bar of bytes on a terminal, nothing in a pipe; gives the callable that `sync` reports to."""
+    """A bar on a terminal, of bytes or runs, nothing in a pipe; gives the callable that `sync` reports to."""
     if quiet or not sys.stderr.isatty():
         yield lambda progress: None
         return
@@ -205,14 +231,11 @@ def sync_progress(*, quiet: bool) -> Iterator[Any]:
     def tell(progress: Progress) -> None:
         nonlocal bar
         if bar is None:
-            bar = click.progressbar(
-                length=max(1, progress.bytes_total),
-                label="sync",
-                file=sys.stderr,
-                item_show_func=lambda at: f"{at.runs_done}/{at.runs_total} runs, {at.rows:,} rows" if at else "",
-            )
+            bar = click.progressbar(length=1, label="sync", file=sys.stderr, item_show_func=progress_line)
             bar.__enter__()
-        bar.update(progress.bytes_done - bar.pos, progress)
+        by_bytes = progress.bytes_total > 0
+        bar.length = max(1, progress.bytes_total if by_bytes else progress.runs_total)
+        bar.update((progress.bytes_done if by_bytes else progress.runs_done) - bar.pos, progress)
 
     try:
         yield tell

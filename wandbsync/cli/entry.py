@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from .. import __version__, errors
-from ..errors import NothingCached, UsageError, WandbsyncError
+from ..errors import NothingCached, NotSignedIn, UsageError, WandbsyncError
 
 if TYPE_CHECKING:
     from ..cache import Cache
     from ..config import Config
+    from ..freshness import Question
+    from ..sources.api.client import Api
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -54,8 +58,35 @@ class Settings:
             raise NothingCached(f"nothing is cached in {cache.folder}")
         return cache
 
-    def ask(self, *, offline: bool, refresh: bool, max_age: str | None) -> Cache:
-        """The cache, fresh enough to answer from. Raises NothingCached if there is nothing in it."""
+    @contextmanager
+    def server(self) -> Iterator[Callable[[], Api]]:
+        """Gives a callable that gives the server, connected when first asked for. It raises NotSignedIn."""
+        import functools
+
+        from ..sources.api import connect, find_login
+
+        config = self.config
+        lock = threading.Lock()
+
+        @functools.cache
+        def connected() -> Api:
+            login = find_login(base_url=config.server_url)
+            if login is None:
+                raise NotSignedIn("there is no API key for a W&B server")
+            return connect(login, in_flight=config.in_flight, downloads=config.downloads)
+
+        def server() -> Api:
+            with lock:
+                return connected()
+
+        try:
+            yield server
+        finally:
+            if connected.cache_info().currsize:
+                connected().transport.close()
+
+    def ask(self, question: Question, *, offline: bool, refresh: bool, max_age: str | None) -> Cache:
+        """The cache, fresh enough to answer a question from. Raises NothingCached if there is nothing in it."""
         from .. import config as settings
         from .. import freshness
 
@@ -67,7 +98,7 @@ class Settings:
             raise UsageError(f"--max-age: {error}") from error
         config = self.config
         cache = self.cache()
-        freshness.refresh(cache, config, freshness.Wanted(offline, refresh, age), say=self.say)
+        freshness.refresh(cache, config, freshness.Wanted(offline, refresh, age), question, say=self.say)
         if self.verbose:
             self.say(f"answering from {cache.folder}")
         return self.filled()

@@ -18,8 +18,9 @@ from .entry import Settings, as_json, main_group, reading, settings
 def list_projects(on: Settings, /, entity: str | None, limit: int, as_json: bool, **fresh: Any) -> None:
     """List the projects in the cache."""
     from .. import output, query
+    from ..freshness import Question
 
-    projects = query.list_projects(on.ask(**fresh), entity=entity, limit=limit or None)
+    projects = query.list_projects(on.ask(Question(entity=entity), **fresh), entity=entity, limit=limit or None)
     if as_json:
         output.show_json(projects)
         return
@@ -46,8 +47,9 @@ def list_runs(on: Settings, /, project: str, state: str | None, limit: int, as_j
     Example: wandbsync list-runs me/demo --state running
     """
     from .. import output, query
+    from ..freshness import Question
 
-    cache = on.ask(**fresh)
+    cache = on.ask(Question(project), **fresh)
     found = query.find_project(cache, project, default_entity=on.config.default_entity)
     runs = query.list_runs(cache, found, state=state, limit=limit or None)
     if as_json:
@@ -59,9 +61,9 @@ def list_runs(on: Settings, /, project: str, state: str | None, limit: int, as_j
                 [
                     run["id"],
                     output.shorten(run["name"], 40),
-                    run["state"] if run["complete"] else f"{run['state']}, incomplete",
+                    _state(run),
                     (run["created_at"] or "")[:19].replace("T", " "),
-                    run["rows"],
+                    run["rows"] if run["complete"] or run["rows"] else None,
                     output.ago(run["synced_at"]),
                     output.summary_line(run["summary_metrics"]),
                 ]
@@ -82,8 +84,9 @@ def list_runs(on: Settings, /, project: str, state: str | None, limit: int, as_j
 def list_metrics(on: Settings, /, project: str, run: str, include_system: bool, as_json: bool, **fresh: Any) -> None:
     """List what a run logged, with counts and statistics over the whole history."""
     from .. import output, query
+    from ..freshness import Question
 
-    cache = on.ask(**fresh)
+    cache = on.ask(Question(project, (run,), rows=True), **fresh)
     ref = query.find_run(cache, query.find_project(cache, project, default_entity=on.config.default_entity), run)
     metrics = query.list_metrics(cache, ref, include_system=include_system)
     if as_json:
@@ -108,8 +111,9 @@ def list_metrics(on: Settings, /, project: str, run: str, include_system: bool, 
 def list_files(on: Settings, /, project: str, run: str, as_json: bool, **fresh: Any) -> None:
     """List the files of a run."""
     from .. import output, query
+    from ..freshness import Question
 
-    cache = on.ask(**fresh)
+    cache = on.ask(Question(project, (run,)), **fresh)
     ref = query.find_run(cache, query.find_project(cache, project, default_entity=on.config.default_entity), run)
     files = query.list_files(cache, ref)
     if as_json:
@@ -119,3 +123,11 @@ def list_files(on: Settings, /, project: str, run: str, as_json: bool, **fresh: 
         ["NAME", "SIZE", "TYPE", "UPDATED"],
         [[f["name"], output.show_size(f["size"]), f["mimetype"], (f["updated_at"] or "")[:19]] for f in files],
     )
+
+
+def _state(run: dict[str, Any]) -> str:
+    """The state of a run, and what else people have to know of it."""
+    also = ["incomplete"] * (not run["complete"] and bool(run["rows"] or run["last_step"])) + ["deleted"] * (
+        run["deleted_at"] is not None
+    )
+    return ", ".join([run["state"], *also])

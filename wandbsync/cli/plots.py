@@ -1,4 +1,4 @@
-"""`generate-plots`: metrics as PNG files."""
+"""`generate-plots`: metrics as PNG files; `download-plots`: the images that a run logged."""
 
 from __future__ import annotations
 
@@ -63,10 +63,12 @@ def generate_plots(
     from datetime import datetime
 
     from .. import output, query
+    from ..freshness import Question
     from ..plot import PlotOptions, PlotRun, generate
 
     chosen = PlotOptions(ema=not no_ema, all_metrics=all_metrics, include_system=include_system, **options)
-    cache = on.ask(offline=offline, refresh=refresh, max_age=max_age)
+    question = Question(project, tuple(_listed(runs)), rows=True)
+    cache = on.ask(question, offline=offline, refresh=refresh, max_age=max_age)
     found = query.find_project(cache, project, default_entity=on.config.default_entity)
     refs = list(dict.fromkeys(query.find_run(cache, found, name) for name in _listed(runs)))
     asked = _listed(metrics)
@@ -94,6 +96,84 @@ def generate_plots(
     # Of all metrics some may well have nothing to draw; of those asked for by name none may be missing.
     empty = {result.metric for result in failed if len(result.skipped) == len(drawn)} - set(asked)
     return errors.PARTIAL if len(failed) > len(empty) else 0
+
+
+@main_group.command("download-plots")
+@click.argument("project", metavar="ENTITY/PROJECT")
+@click.argument("run")
+@click.option(
+    "--pattern", "patterns", multiple=True, metavar="GLOB", help="Files to take; default: images, wherever they are."
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where to write; default wandb_plots/<entity>_<project>/<name>_<run_id>/.",
+)
+@click.option("--force", is_flag=True, help="Fetch also what is there already.")
+@as_json
+@reading
+@settings
+def download_plots(
+    on: Settings,
+    /,
+    project: str,
+    run: str,
+    patterns: tuple[str, ...],
+    output: Path | None,
+    force: bool,
+    as_json: bool,
+    **fresh: Any,
+) -> int:
+    """Download the images of a run, or whatever files a pattern chooses, each checked.
+
+    \b
+    Examples: wandbsync download-plots me/demo 3ti4gf13
+              wandbsync download-plots me/demo 3ti4gf13 --pattern 'media/images/val/**' --pattern '*.json'
+    """
+    from datetime import datetime
+
+    from .. import media, query
+    from .. import output as shown
+    from ..folder.names import NamedRun
+    from ..freshness import Question
+
+    cache = on.ask(Question(project, (run,)), **fresh)
+    ref = query.find_run(cache, query.find_project(cache, project, default_entity=on.config.default_entity), run)
+    named = NamedRun(ref.entity, ref.project, ref.run_id, query.get_run(cache, ref)["name"])
+    chosen = media.choose(query.files(cache, ref), patterns or media.IMAGES)
+    if not chosen:
+        on.say(
+            f"no plot files found in {ref}; `wandbsync list-files` lists its files, generate-plots draws its metrics"
+        )
+        if as_json:
+            shown.show_json([])
+        return 0
+    with on.server() as server:
+        results = media.download(
+            named,
+            chosen,
+            output,
+            urls=None if fresh["offline"] else lambda names: server().file_urls(ref, names),
+            fetch=lambda url, path: server().download(url, path),
+            media=cache.folder / "media",
+            now=datetime.now(),
+            force=force,
+            patterns=patterns,
+        )
+    if as_json:
+        shown.show_json([shown.file_fields(result) for result in results])
+    else:
+        for result in results:
+            if result.path:
+                click.echo(f"{result.path}  ({result.outcome})")
+    failed = [result for result in results if result.error]
+    for result in results:
+        if result.error or result.note:
+            on.say(f"{result.file.name}: {result.error.line() if result.error else result.note}")
+    if failed and len(failed) == len(results):
+        raise failed[0].error or WandbsyncError("nothing was downloaded")
+    return errors.PARTIAL if failed else 0
 
 
 def _listed(text: str) -> list[str]:

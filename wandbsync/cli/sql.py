@@ -36,6 +36,7 @@ def sql(
     """
     from .. import query as reader
     from .. import tables
+    from ..freshness import Question
 
     if schema:
         from ..cache.layout import describe
@@ -46,7 +47,7 @@ def sql(
         query = sys.stdin.read()
     if not query or not query.strip():
         raise UsageError("there is no query", hint="`wandbsync sql --schema` lists the tables")
-    cache = on.ask(**fresh)
+    cache = on.ask(Question(rows=True), **fresh)
     shown = tables.write(reader.sql(cache, query), form, file, limit=limit or None)
     if shown.more:
         on.say(f"the first {shown.rows} rows shown; --limit 0 shows all, --format csv exports them")

@@ -1,17 +1,26 @@
-"""`sync`: bring runs into the cache."""
+"""`sync`: bring runs into the cache, from local logs and from a server."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import errors
-from ..errors import UsageError, WandbsyncError
+from ..errors import CacheBusy, NotFound, NotPermitted, ServerError, UsageError, WandbsyncError
 from .entry import Settings, as_json, main_group, settings
+
+if TYPE_CHECKING:
+    from ..cache import Cache
+    from ..config import Config
+    from ..sync import SyncReport
+    from ..sync.server import Asked
 
 
 @main_group.command()
+@click.argument("targets", nargs=-1, metavar="[ENTITY/PROJECT[/RUN]]...")
 @click.option(
     "--local",
     "folders",
@@ -20,51 +29,171 @@ from .entry import Settings, as_json, main_group, settings
     metavar="DIR",
     help="Read the runs below DIR; may be given more than once.",
 )
+@click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out projects that ENTITY/* would include.")
+@click.option("--state", "states", multiple=True, help="Only runs in this state; may be given more than once.")
+@click.option("--tag", "tags", multiple=True, help="Only runs with this tag; may be given more than once.")
+@click.option("--newer-than", metavar="DURATION", help="Only runs made in this time (12h, 30d).")
 @click.option("--dry-run", is_flag=True, help="Print the plan, do nothing.")
 @click.option("--full", is_flag=True, help="Read everything again.")
 @as_json
 @settings
-def sync(on: Settings, /, folders: tuple[Path, ...], dry_run: bool, full: bool, as_json: bool) -> int:
-    """Bring runs into the cache. Without --local: all folders synced before or named in the config.
+def sync(
+    on: Settings,
+    /,
+    targets: tuple[str, ...],
+    folders: tuple[Path, ...],
+    dry_run: bool,
+    full: bool,
+    as_json: bool,
+    **only: Any,
+) -> int:
+    """Bring runs into the cache. Given nothing: the folders and projects synced before or named in the config.
 
     \b
-    Example: wandbsync sync --local ~/experiments
+    Examples: wandbsync sync --local ~/experiments
+              wandbsync sync my-team/vision my-team/audio/3ti4gf13
+              wandbsync sync 'my-team/*' --exclude '*/scratch' --newer-than 30d
     """
     from .. import output
-    from ..cache.upkeep import upkeep
-    from ..sync import sync_local
 
     config, cache = on.config, on.cache()
-    places = list(folders)
-    if not places:
-        remembered = cache.sources("local") if cache.exists() else {}
-        places = list(dict.fromkeys([*config.local_folders, *map(Path, remembered)]))
-        places = [place for place in places if place.exists()]
-    if not places:
-        raise UsageError("there is nothing to sync", hint="name a folder: `wandbsync sync --local DIR`")
-    with output.sync_progress(quiet=on.quiet) as progress:
-        report = sync_local(cache, places, entity=config.local_entity, dry_run=dry_run, full=full, progress=progress)
-    if on.verbose and not dry_run:
-        for action in report.planned:
-            on.say(str(action))
+    chosen = _only(config, **only)
+    reports: list[SyncReport] = []
+    places = list(folders) if targets or folders else _remembered_folders(config, cache)
+    if places:
+        reports.append(_local(on, config, cache, places, dry_run=dry_run, full=full))
+    if targets or not folders:
+        reports += _server(on, config, cache, targets, chosen, dry_run=dry_run, full=full)
+    if not reports:
+        raise UsageError(
+            "there is nothing to sync",
+            hint="name a folder: `wandbsync sync --local DIR`, or a project: `wandbsync sync ENTITY/PROJECT`",
+        )
     if as_json:
-        output.show_json(output.report_fields(report))
-    elif dry_run:
-        for action in report.planned:
-            click.echo(str(action))
-        if not report.planned:
-            click.echo("nothing to do")
-    else:
-        click.echo(output.report_line(report))
-    if report.runs:
+        shown = [output.report_fields(report) for report in reports]
+        output.show_json(shown[0] if len(shown) == 1 else shown)
+    for report in reports:
+        _tell(on, report, quiet=as_json)
+    if any(report.runs or report.deleted for report in reports):
+        from ..cache.upkeep import upkeep
+
         upkeep(cache)
-    for note in report.notes:
-        on.say(note)
-    for problem in report.problems:
-        on.say(f"skipped: {problem.reason}" if problem.harmless else f"not read: {problem.reason}")
-    if not report.logs and not report.problems:
+    if places and len(reports) == 1 and not reports[0].logs and not reports[0].problems:
         raise WandbsyncError(
             f"there is no W&B run below {', '.join(map(str, places))}",
             hint="name the folder that holds `wandb`, or one above it",
         )
-    return errors.PARTIAL if report.partial else 0
+    return errors.PARTIAL if any(report.partial for report in reports) else 0
+
+
+def _tell(on: Settings, report: SyncReport, *, quiet: bool) -> None:
+    from .. import output
+
+    if report.dry_run and not quiet:
+        for action in report.planned:
+            click.echo(str(action))
+        if not report.planned:
+            click.echo("nothing to do")
+    elif not quiet:
+        click.echo(output.report_line(report))
+    if on.verbose and not report.dry_run:
+        for action in report.planned:
+            on.say(str(action))
+    for note in report.notes:
+        on.say(note)
+    for problem in report.problems:
+        on.say(f"skipped: {problem.reason}" if problem.harmless else f"not read: {problem.reason}")
+
+
+# -- local logs
+
+
+def _remembered_folders(config: Config, cache: Cache) -> list[Path]:
+    remembered = cache.sources("local") if cache.exists() else {}
+    return list(dict.fromkeys([*config.local_folders, *map(Path, remembered)]))
+
+
+def _local(
+    on: Settings, config: Config, cache: Cache, places: Sequence[Path], *, dry_run: bool, full: bool
+) -> SyncReport:
+    from .. import output
+    from ..sync import sync_local
+
+    with output.sync_progress(quiet=on.quiet) as progress:
+        return sync_local(cache, places, entity=config.local_entity, dry_run=dry_run, full=full, progress=progress)
+
+
+# -- a server
+
+
+def _only(config: Config, *, states: Sequence[str], tags: Sequence[str], newer_than: str | None, **rest: Any) -> Any:
+    from ..config import parse_duration
+    from ..plan.discovery import RunFilter
+
+    try:
+        age = config.newer_than if newer_than is None else parse_duration(newer_than)
+    except ValueError as error:
+        raise UsageError(f"--newer-than: {error}") from error
+    chosen = RunFilter(tuple(states) or config.states, tuple(tags) or config.tags, age)
+    return chosen, (*rest["exclude"], *config.exclude)
+
+
+def _server(
+    on: Settings, config: Config, cache: Cache, targets: Sequence[str], only: Any, *, dry_run: bool, full: bool
+) -> list[SyncReport]:
+    from .. import output
+    from ..sync import Problem, SyncReport
+    from ..sync.server import sync_server
+
+    chosen, exclude = only
+    remembered = [] if targets else _remembered_projects(config, cache)
+    if not targets and not remembered:
+        return []
+    with on.server() as server:
+        asked = _asked(server(), config, targets or remembered, exclude)
+        reports = []
+        for one in asked:
+            try:
+                with output.sync_progress(quiet=on.quiet) as progress:
+                    report = sync_server(
+                        cache, server(), [one], dry_run=dry_run, full=full, only=chosen, progress=progress
+                    )
+            except (NotFound, NotPermitted, ServerError, CacheBusy) as error:
+                if len(asked) == 1:
+                    raise
+                report = SyncReport(problems=[Problem(str(one), error.line())], dry_run=dry_run)
+            reports.append(report)
+        return reports
+
+
+def _remembered_projects(config: Config, cache: Cache) -> list[str]:
+    synced = cache.sources("api") if cache.exists() else {}
+    return list(dict.fromkeys([*config.projects, *(where.split(" ", 1)[1] for where in synced)]))
+
+
+def _asked(api: Any, config: Config, names: Sequence[str], exclude: Sequence[str]) -> list[Asked]:
+    """The projects and runs that are meant; patterns are looked up on the server."""
+    from ..plan.discovery import wanted
+    from ..sync.server import Asked
+    from ..targets import parse
+
+    whole: dict[tuple[str, str], Asked] = {}
+    runs: dict[tuple[str, str], list[str]] = {}
+    viewer = None
+    for target in map(parse, names):
+        entity = target.entity or config.default_entity or api.login.entity
+        if entity is None:
+            viewer = viewer or api.viewer()
+            entity = viewer.entity or viewer.username
+        if target.run is not None:
+            runs.setdefault((entity, target.project), []).append(target.run)
+        elif target.is_pattern:
+            there = [f"{entity}/{node['name']}" for node in api.projects(entity)]
+            for name in wanted(there, [f"{entity}/{target.project}"], exclude):
+                project = name.split("/", 1)[1]
+                whole[entity, project] = Asked(entity, project)
+        else:
+            whole[entity, target.project] = Asked(entity, target.project)
+    if not whole and not runs:
+        raise UsageError(f"no project fits {', '.join(names)}", hint="`wandbsync list-projects --refresh` lists them")
+    return [*whole.values(), *(Asked(*key, tuple(some)) for key, some in runs.items() if key not in whole)]

@@ -2,21 +2,23 @@
 
     names    what people write -> a project, a run        rows     histories and series, as Arrow and numpy
     lists    projects, runs, files, the cache             sql      one read-only query
-    metrics  what a run logged, and its statistics
+    metrics  what a run logged, and its statistics        status   how fresh and complete all of it is
 
 Lists are answered from the catalog, without importing Arrow or DuckDB. Nothing here can reach the network.
 """
 
-from .lists import cache_info, count_runs, get_run, list_files, list_projects, list_runs, timestamp
+from .lists import cache_info, count_runs, files, get_run, list_files, list_projects, list_runs, timestamp
 from .metrics import is_system, list_metrics, metric_types, plot_metrics
 from .names import find_project, find_run
 from .rows import history, series
 from .sql import Answer, sql, sql_error
+from .status import status
 
 __all__ = [
     "Answer",
     "cache_info",
     "count_runs",
+    "files",
     "find_project",
     "find_run",
     "get_run",
@@ -31,5 +33,6 @@ __all__ = [
     "series",
     "sql",
     "sql_error",
+    "status",
     "timestamp",
 ]

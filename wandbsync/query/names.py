@@ -8,13 +8,15 @@ from collections.abc import Iterable
 from ..cache import Cache, catalog
 from ..errors import NotFound, UsageError
 from ..model import RunRef
+from ..targets import parse
 
 
 def find_project(cache: Cache, spec: str, *, default_entity: str | None = None) -> tuple[str, str]:
     """`entity/project`, or `project` alone, as (entity, project). Raises NotFound with near matches."""
-    parts = [part.strip() for part in spec.strip().strip("/").split("/")]
-    if len(parts) > 2 or not all(parts):
+    target = parse(spec)
+    if target.run is not None:
         raise UsageError(f"{spec!r} is not a project", hint="write entity/project, or project alone")
+    parts = [part for part in (target.entity, target.project) if part]
     with catalog.translated(cache.folder):
         known = [(row[0], row[1]) for row in cache.con.execute("SELECT entity, project FROM projects ORDER BY 1, 2")]
     if len(parts) == 2:

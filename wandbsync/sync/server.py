@@ -64,11 +64,14 @@ def sync_server(
     dry_run: bool = False,
     full: bool = False,
     rows: bool = True,
+    files: bool = True,
     only: RunFilter | None = None,
     progress: Callable[[Progress], None] = lambda _: None,
     now: Callable[[], float] = time.time,
 ) -> SyncReport:
     """Bring projects of a server into the cache; without `rows` only what a listing tells of their runs.
+
+    Of runs asked for by name their `files` are listed anew, changed or not.
 
     Of a project where nothing has changed only the listing is asked. A run that fails does not hold up the others: it
     is in the report. Raises NotFound, NotSignedIn, Unreachable, CacheBusy or CacheError; what was committed stays.
@@ -80,10 +83,10 @@ def sync_server(
     try:
         for one in asked:
             if dry_run:
-                _Pass(cache, api, one, report, progress, now, full, rows, only, folder).plan()
+                _Pass(cache, api, one, report, progress, now, full, rows, files, only, folder).plan()
             else:
                 with held(cache.folder, str(one)), _scratch(folder) as scratch:
-                    _Pass(cache, api, one, report, progress, now, full, rows, only, scratch).run()
+                    _Pass(cache, api, one, report, progress, now, full, rows, files, only, scratch).run()
     finally:
         report.requests = api.transport.requests - sent
         report.bytes_read = api.transport.bytes - received
@@ -129,11 +132,13 @@ class _Pass:
         now: Callable[[], float],
         full: bool,
         rows: bool,
+        files: bool,
         only: RunFilter | None,
         folder: Path,
     ) -> None:
         self.cache, self.api, self.asked, self.report, self.folder = cache, api, asked, report, folder
         self.full, self.rows, self.only = full, rows, only or RunFilter()
+        self.files = files and bool(asked.runs)
         self.tell, self.now, self.started = progress, now, now()
         self.at = Progress()
         self.commits = Commits(cache)
@@ -161,6 +166,9 @@ class _Pass:
             insist=bool(self.asked.runs) and self.rows,
             complete_listing=not self.asked.runs and not self.only,
         )
+        if self.files:
+            planned = {action.ref for action in actions if isinstance(action, (Fetch, Describe))}
+            actions += [Describe(ref, fingerprint(node), "files") for ref, node in listed.items() if ref not in planned]
         self.nodes = listed
         self.report.planned += actions
         self.report.listed += len(listed)
@@ -193,7 +201,8 @@ class _Pass:
         for name in self.asked.runs:
             ref = RunRef(self.asked.entity, self.asked.project, name)
             try:
-                found[ref] = self.api.run(ref, {"record"})
+                parts = {"record", "files"} if self.files else {"record"}
+                found[ref] = self.api.run(ref, parts, fileLimit=FILES_A_PAGE)
                 continue
             except NotFound:
                 pass
@@ -290,7 +299,7 @@ class _Pass:
         action = run.action
         if isinstance(action, Describe):
             node = self.nodes[action.ref]
-            if "config" not in node:
+            if "config" not in node or (self.files and "files" not in node):
                 return self.api.run(action.ref, {"record", "files"}, fileLimit=FILES_A_PAGE)
             return node
         scratch = Path(tempfile.mkdtemp(dir=self.folder))
@@ -325,7 +334,7 @@ class _Pass:
         known, cursor, now = run.known, run.cursor, fingerprint(node)
         local = known is not None and known.local is not None
         incomplete = known.incomplete if known is not None and (known.cursor or local) else NOT_FETCHED
-        page = node.get("files")
+        page, state = node.get("files"), State.load(cursor.state)
         nodes = [edge["node"] for edge in page["edges"]] if page else []
         if page and page["pageInfo"].get("hasNextPage"):
             nodes += self.api.more_files(run.action.ref, page["pageInfo"]["endCursor"])
@@ -335,7 +344,9 @@ class _Pass:
                 run.revision,
                 self._record(run, node, incomplete),
                 files=self._files(run, list(file_records(nodes).values())) if page else None,
-                mirror=replace(cursor, described=now),
+                mirror=replace(
+                    cursor, described=now, state=replace(state, files=True).dump() if page else cursor.state
+                ),
             ),
             0,
         )

@@ -44,6 +44,7 @@ class State:
     samples: int = 0  # rows of the stream `system`
     lines: int = 0  # console lines read
     after: str | None = None  # the cursor of the page that the last of them was on
+    files: bool = False  # whether its files were ever listed
 
     @classmethod
     def load(cls, text: str) -> State:
@@ -376,6 +377,7 @@ class _Fetch:
         if info.get("hasNextPage") and info.get("endCursor"):
             nodes += self.api.more_files(self.ref, info["endCursor"])
         got.files = list(file_records(nodes).values())
+        got.state.files = True
 
 
 def _rows(texts: Sequence[Any]) -> list[Node]:
