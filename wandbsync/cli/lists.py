@@ -113,7 +113,7 @@ def list_files(on: Settings, /, project: str, run: str, as_json: bool, **fresh: 
     from .. import output, query
     from ..freshness import Question
 
-    cache = on.ask(Question(project, (run,)), **fresh)
+    cache = on.ask(Question(project, (run,), files=True), **fresh)
     ref = query.find_run(cache, query.find_project(cache, project, default_entity=on.config.default_entity), run)
     files = query.list_files(cache, ref)
     if as_json:
@@ -127,7 +127,5 @@ def list_files(on: Settings, /, project: str, run: str, as_json: bool, **fresh: 
 
 def _state(run: dict[str, Any]) -> str:
     """The state of a run, and what else people have to know of it."""
-    also = ["incomplete"] * (not run["complete"] and bool(run["rows"] or run["last_step"])) + ["deleted"] * (
-        run["deleted_at"] is not None
-    )
-    return ", ".join([run["state"], *also])
+    incomplete = not run["complete"] and run["rows"] > 0  # without rows, that is shown for itself
+    return ", ".join([run["state"], *["incomplete"] * incomplete, *["deleted"] * (run["deleted_at"] is not None)])

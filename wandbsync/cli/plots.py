@@ -138,7 +138,7 @@ def download_plots(
     from ..folder.names import NamedRun
     from ..freshness import Question
 
-    cache = on.ask(Question(project, (run,)), **fresh)
+    cache = on.ask(Question(project, (run,), files=True), **fresh)
     ref = query.find_run(cache, query.find_project(cache, project, default_entity=on.config.default_entity), run)
     named = NamedRun(ref.entity, ref.project, ref.run_id, query.get_run(cache, ref)["name"])
     chosen = media.choose(query.files(cache, ref), patterns or media.IMAGES)
