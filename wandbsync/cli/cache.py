@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
+from ..errors import UsageError
 from .entry import Settings, as_json, main_group, settings
+
+if TYPE_CHECKING:
+    from ..cache import Cache
+    from ..model import RunRef
 
 
 @main_group.group("cache")
@@ -85,3 +93,35 @@ def cache_gc(on: Settings, /, dry_run: bool) -> None:
     for file in swept.files:
         click.echo(file)
     click.echo(f"{'would remove' if dry_run else 'removed'} {len(swept.files)} files, {output.show_size(swept.bytes)}")
+
+
+@cache_group.command("forget")
+@click.argument("target", metavar="ENTITY/PROJECT/RUN")
+@click.option("--force", is_flag=True, help="Even if its rows are nowhere else any more.")
+@settings
+def cache_forget(on: Settings, /, target: str, force: bool) -> None:
+    """Drop a run and its rows. A sync brings back what its source still has."""
+    from .. import query
+    from ..cache.upkeep import upkeep
+    from ..targets import parse
+
+    cache, asked = on.filled(), parse(target)
+    if asked.run is None:
+        raise UsageError(f"{target} is not a run", hint="write entity/project/run_id")
+    project = query.find_project(
+        cache, "/".join(part for part in (asked.entity, asked.project) if part), default_entity=on.config.default_entity
+    )
+    ref = query.find_run(cache, project, asked.run)
+    if not force and not _elsewhere(cache, ref):
+        raise UsageError(f"the rows of {ref} are nowhere else any more", hint="--force drops them all the same")
+    cache.forget(ref)
+    upkeep(cache)
+    click.echo(f"forgot {ref}")
+
+
+def _elsewhere(cache: Cache, ref: RunRef) -> bool:
+    """Whether a source still has a run: all of its logs, or its server."""
+    logs = cache.log_cursors(ref)
+    known = cache.mirrored(ref.entity, ref.project)[ref]
+    mirrored = known.cursor is not None and known.cursor.described is not None and not known.deleted
+    return mirrored or (bool(logs) and all(Path(path).exists() for path in logs))
