@@ -204,7 +204,9 @@ class _Server:
         assert self.login
         where = f"{self.login.base_url} {'/'.join(project)}"
         if runs:
-            runs = [name for name in runs if self.wanted.refresh or self._run_is_old(project, name)]
+            refs = {name: self._cached(project, name) for name in runs}
+            # By its run_id a run is one question; by a display name, it is looked for first.
+            runs = [ref.run_id if ref else name for name, ref in refs.items() if ref is None or self._run_is_old(ref)]
             if not runs:
                 return
         elif not self._is_old("api" if self.question.rows else "listed", where):
@@ -256,15 +258,22 @@ class _Server:
         self.cache.put_projects(projects)
         self._note("projects", f"{self.login.base_url} {entity}")
 
-    def _run_is_old(self, project: tuple[str, str], name: str) -> bool:
-        """Whether a run has to be asked for: not cached, without its rows, or not looked at for too long."""
+    def _cached(self, project: tuple[str, str], name: str) -> RunRef | None:
+        """The run that a name means in the cache."""
         if not self.cache.exists():
-            return True
+            return None
         try:
-            ref = query.find_run(self.cache, project, name)
+            return query.find_run(self.cache, project, name)
         except (NotFound, UsageError):
-            return True
-        if (self.question.rows and not self._has_rows(ref)) or (self.question.files and not self._has_files(ref)):
+            return None
+
+    def _run_is_old(self, ref: RunRef) -> bool:
+        """Whether a run has to be asked for: without its rows or files, or not looked at for too long."""
+        if (
+            self.wanted.refresh
+            or (self.question.rows and not self._has_rows(ref))
+            or (self.question.files and not self._has_files(ref))
+        ):
             return True
         return _old(self.cache.checked_at(ref), self.max_age, self.now)
 
