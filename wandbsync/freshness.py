@@ -216,7 +216,12 @@ class _Server:
         api = self._connect()
         try:
             report = sync_server(
-                self.cache, api, [Asked(*project, tuple(runs))], rows=self.question.rows, files=self.question.files
+                self.cache,
+                api,
+                [Asked(*project, tuple(runs))],
+                rows=self.question.rows,
+                files=self.question.files,
+                local_entity=self.config.local_entity,
             )
         except NotFound:
             if self.cache.exists() and not runs:

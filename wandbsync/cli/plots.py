@@ -141,7 +141,7 @@ def download_plots(
     cache = on.ask(Question(project, (run,), files=True), **fresh)
     ref = query.find_run(cache, query.find_project(cache, project, default_entity=on.config.default_entity), run)
     named = NamedRun(ref.entity, ref.project, ref.run_id, query.get_run(cache, ref)["name"])
-    chosen = media.choose(query.files(cache, ref), patterns or media.IMAGES)
+    chosen = media.choose(cache.files(ref), patterns or media.IMAGES)
     if not chosen:
         on.say(
             f"no plot files found in {ref}; `wandbsync list-files` lists its files, generate-plots draws its metrics"

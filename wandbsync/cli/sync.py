@@ -156,7 +156,14 @@ def _server(
             try:
                 with output.sync_progress(quiet=on.quiet) as progress:
                     report = sync_server(
-                        cache, server(), [one], dry_run=dry_run, full=full, only=chosen, progress=progress
+                        cache,
+                        server(),
+                        [one],
+                        dry_run=dry_run,
+                        full=full,
+                        only=chosen,
+                        local_entity=config.local_entity,
+                        progress=progress,
                     )
             except (NotFound, NotPermitted, ServerError, CacheBusy) as error:
                 if len(asked) == 1:

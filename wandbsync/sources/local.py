@@ -15,19 +15,23 @@ import socket
 import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EmptyLog, LogError, UsageError
-from ..model import CONSOLE, HISTORY, SYSTEM, Columns, FileRecord, Kind, RunRef, show_path, spell_path
+from ..model import CONSOLE, HISTORY, SYSTEM, Columns, FileRecord, Kind, RunRef, show_path
 from .console import Console
 from .facts import Facts
+from .keys import Keys
+from .overlap import Here
 
 if TYPE_CHECKING:
     from . import runlog
 
 QUIET = 300.0  # seconds without a write after which a log is given up, where its writer cannot be looked for
+COPIED = 3600.0  # seconds from the last thing that a log tells to the last write to its file: nobody logged that, it is
+# a copy, or an old disk put back
 SKIPPED = {".git", "node_modules", "__pycache__", "site-packages", ".venv", ".tox", ".mypy_cache"}
 OF_A_RUN = {"files", "logs", "tmp"}  # folders beside a log: no other logs there
 
@@ -48,7 +52,8 @@ class Found:
 def find(folders: Iterable[Path]) -> tuple[list[Found], dict[str, str]]:
     """All `.wandb` logs in and below the folders, each once however many links lead to it; and what was unreadable.
 
-    A folder may also be a run directory or a log itself. Raises UsageError if one does not exist.
+    A folder may also be a run directory or a log itself. What is no regular file is no log. Raises UsageError if a
+    folder does not exist.
     """
     found: dict[str, Found] = {}
     problems: dict[str, str] = {}
@@ -67,7 +72,7 @@ def find(folders: Iterable[Path]) -> tuple[list[Found], dict[str, str]]:
                 continue
             seen.add((status.st_dev, status.st_ino))
             if not stat.S_ISDIR(status.st_mode):
-                if place.endswith(".wandb"):
+                if place.endswith(".wandb") and stat.S_ISREG(status.st_mode):
                     found[place] = _found(place, status)
                 continue
             below: list[str] = []
@@ -154,6 +159,8 @@ def _told_entity(path: Path, run_id: str) -> tuple[str, str] | None:
     """(entity, project) as the SDK told its own debug log at the end of the run."""
     for log in (path.parent / "logs" / "debug.log", path.parent / "debug.log"):
         try:
+            if not log.is_file():
+                continue
             with log.open("rb") as file:
                 file.seek(max(0, log.stat().st_size - (256 << 10)))
                 text = file.read().decode("utf-8", "replace")
@@ -171,7 +178,8 @@ def _settings(folder: Path) -> dict[str, str]:
 
     parser = configparser.ConfigParser(interpolation=None)
     with contextlib.suppress(OSError, configparser.Error, UnicodeDecodeError):
-        parser.read(folder / "settings")
+        if (folder / "settings").is_file():
+            parser.read(folder / "settings")
     return dict(parser["default"]) if parser.has_section("default") else {}
 
 
@@ -196,8 +204,10 @@ def writers() -> set[tuple[int, int]] | None:
     return found
 
 
-def is_alive(path: str, host: str | None, opened: set[tuple[int, int]] | None) -> bool:
-    """Whether somebody may still write to a log that has no exit record."""
+def is_alive(
+    path: str, host: str | None, opened: set[tuple[int, int]] | None, last_time: float | None = None
+) -> bool:
+    """Whether somebody may still write to a log that has no exit record; `last_time` is the last that it tells of."""
     try:
         status = os.stat(path)
     except OSError:
@@ -206,6 +216,8 @@ def is_alive(path: str, host: str | None, opened: set[tuple[int, int]] | None) -
         return True
     if opened is not None and host == socket.gethostname() and status.st_uid == os.geteuid():
         return False  # written on this machine by this user: we would have seen it open
+    if last_time is not None and status.st_mtime - last_time > COPIED:
+        return False
     return time.time() - status.st_mtime < QUIET
 
 
@@ -219,7 +231,7 @@ class LogState:
     facts: Facts = field(default_factory=Facts)
     console: Console = field(default_factory=Console)
     shift: int | None = None  # added to every step; None until the first row
-    last_time: float | None = None  # unix seconds of the newest row
+    last_time: float | None = None  # unix seconds of the newest row or line
     gaps: list[list[Any]] = field(default_factory=list)  # [start, end, reason]
 
     @classmethod
@@ -233,29 +245,6 @@ class LogState:
         return json.dumps(plain | {"facts": self.facts.dump(), "console": self.console.dump()})
 
 
-class Keys:
-    """The shown names of a run's key paths. Of two paths that look alike, the second is shown as its path."""
-
-    def __init__(self, known: Mapping[str, Sequence[str]] | None = None) -> None:
-        self.names = {tuple(path): name for name, path in (known or {}).items()}
-        self.taken = set(self.names.values())
-
-    def show(self, path: tuple[str, ...]) -> str:
-        name = self.names.get(path)
-        if name is None:
-            name = show_path(path).encode("utf-8", "replace").decode()  # JSON can spell half a character: "\\ud83d"
-            if name in self.taken:
-                name = spell_path(path).encode("utf-8", "backslashreplace").decode()
-            self.names[path] = name
-            self.taken.add(name)
-        return name
-
-    @property
-    def paths(self) -> dict[str, tuple[str, ...]]:
-        """The names that are not simply their path's only part."""
-        return {name: path for path, name in self.names.items() if path != (name,)}
-
-
 @dataclass(slots=True)
 class RunSoFar:
     """What rows of a run there are already; reading a log moves it on."""
@@ -264,6 +253,7 @@ class RunSoFar:
     last_step: int | None = None
     samples: int = 0  # system rows
     lines: int = 0  # console lines
+    here: Here | None = None  # rows that came from the server, to be left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +320,8 @@ class LogReader:
         if not len(steps):
             return steps
         after = 0 if self.run.last_step is None else self.run.last_step + 1
+        if state.shift is None and self.run.here is not None:
+            state.shift = self.run.here.shift(int(steps[0]), float(_stamps(rows)[0]))
         if state.shift is None:
             offline = facts.offline or Path(self.path).parent.name.startswith("offline-")
             state.shift = after if offline and steps[0] == 0 else 0
@@ -353,13 +345,15 @@ class LogReader:
 
     def _history(self, rows: runlog.Rows, steps: Any, names: list[str]) -> Columns:
         count = len(steps)
-        row, keep = rows.row, None
+        row, keep, kept = rows.row, None, None
         if self.keep_until is not None and count and int(steps.max()) > self.keep_until:
             kept = steps <= self.keep_until
-            keep, count = kept[row], int(kept.sum())
-            steps_kept = steps[kept]
-        else:
-            steps_kept = steps
+        if self.run.here is not None:
+            new = ~self.run.here.has(steps, _stamps(rows))
+            kept = new if kept is None else kept & new
+        steps_kept = steps
+        if kept is not None:
+            keep, count, steps_kept = kept[row], int(kept.sum()), steps[kept]
         if len(steps_kept):
             top = int(steps_kept.max())
             self.run.last_step = top if self.run.last_step is None else max(top, self.run.last_step)
@@ -373,7 +367,18 @@ class LogReader:
         numbers = np.arange(self.run.samples, self.run.samples + count, dtype=np.int64)
         self.run.samples += count
         text = _texts(rows.text, len(rows.row))
-        return Columns(names, rows.key, numbers[rows.row], rows.value, rows.kind, text, count)
+        columns = Columns(names, rows.key, numbers[rows.row], rows.value, rows.kind, text, count)
+        return self._beyond(columns, 0 if self.run.here is None else self.run.here.samples)
+
+    def _beyond(self, columns: Columns, first: int) -> Columns:
+        """The rows that are not there yet, where rows are told by their number."""
+        import numpy as np
+
+        if not len(columns) or columns.step.min() >= first:
+            return columns
+        keep = columns.step >= first
+        rows = max(0, columns.rows - (first - int(columns.step.min())))
+        return replace(_chosen(columns, np.asarray(keep)), rows=rows)
 
     def _lines(self, printed: Sequence[runlog.Printed]) -> Columns:
         import numpy as np
@@ -386,7 +391,7 @@ class LogReader:
         count = len(lines)
         first = self.run.lines
         self.run.lines += count
-        return Columns(
+        columns = Columns(
             ("stderr", "stdout"),
             np.fromiter((stream == "stdout" for stream, _, _ in lines), np.int32, count),
             np.arange(first, first + count, dtype=np.int64),
@@ -395,6 +400,19 @@ class LogReader:
             pa.array([text for _, _, text in lines], pa.large_string()),
             count,
         )
+        return self._beyond(columns, 0 if self.run.here is None else self.run.here.lines)
+
+
+def _stamps(rows: runlog.Rows) -> Any:
+    """The `_timestamp` of each row, NaN where there is none."""
+    import numpy as np
+
+    stamps = np.full(len(rows.steps), np.nan)
+    for number, path in enumerate(rows.paths):
+        if path == ("_timestamp",):
+            mine = rows.key == number
+            stamps[rows.row[mine]] = rows.value[mine]
+    return stamps
 
 
 def _texts(texts: Mapping[int, str], count: int) -> Any:
@@ -427,7 +445,7 @@ def list_files(path: str) -> list[FileRecord]:
             file = os.path.join(folder, name)
             with contextlib.suppress(OSError):
                 status = os.stat(file)
-                if not _unspeakable(file):
+                if stat.S_ISREG(status.st_mode) and not _unspeakable(file):
                     kind = mimetypes.guess_type(name)[0]
                     records.append(FileRecord(file[len(top) :], status.st_size, status.st_mtime, kind, local_path=file))
     return sorted(records, key=lambda one: one.name)
@@ -435,8 +453,9 @@ def list_files(path: str) -> list[FileRecord]:
 
 def read_metadata(path: str) -> dict[str, Any]:
     """`wandb-metadata.json` of a run whose SDK did not write its environment to the log; {} if there is none."""
+    file = Path(path).parent / "files" / "wandb-metadata.json"
     with contextlib.suppress(OSError, ValueError):
-        metadata = json.loads((Path(path).parent / "files" / "wandb-metadata.json").read_text(encoding="utf-8"))
+        metadata = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
         if isinstance(metadata, dict):
             return metadata
     return {}

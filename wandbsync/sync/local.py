@@ -9,16 +9,18 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from .. import __version__
-from ..cache import Cache, LogCursor, Share
+from ..cache import Cache, LogCursor, MirrorCursor, Share
+from ..cache.rows import steps, tables
 from ..errors import CacheBusy, EmptyLog, LogError, NewerLog, NotALog, ReplacedLog, WandbsyncError
-from ..model import CONSOLE, HISTORY, SYSTEM, Columns, RunRef
+from ..model import CONSOLE, HISTORY, SYSTEM, Columns, FileRecord, RunRef
 from ..plan.local import Action, Copy, Cut, Forget, Known, Listed, Look, Read, Rename, plan
 from ..sources import facts, local
+from ..sources.overlap import Here
 from . import commits
 from .commits import Commits
 from .report import Problem, Progress, SyncReport
@@ -51,6 +53,9 @@ def sync_local(
         cache.checked({known[log.path][0] for log in listed if log.path in known} - planned, started)
         for folder in folders:
             cache.synced("local", str(folder.resolve()), started)
+        if cache.uploaded(entity):  # a log turned out to be a run that the server has: join them
+            joined = sync_local(cache, folders, entity=entity, now=now)
+            report.planned += joined.planned
     report.seconds = time.perf_counter() - began
     return report
 
@@ -89,7 +94,7 @@ def _list(
             problems[log.path] = (error.line(), _mark(error, log.signature))
         else:
             listed.append(_listed(log, who.ref, who.log_key, who.started_at, who.rewinds_to))
-    listed = _named(listed, known, entity)
+    listed = _named(listed, known, entity, cache.uploaded(entity) if cache.exists() else {})
     report.problems += [Problem(path, reason) for path, (reason, _) in sorted(problems.items())]
     if cache.exists() and not report.dry_run:
         here = {log.path for log in found}
@@ -100,11 +105,13 @@ def _list(
     return listed
 
 
-def _named(listed: list[Listed], known: dict[str, tuple[RunRef, LogCursor]], unknown: str) -> list[Listed]:
+def _named(
+    listed: list[Listed], known: dict[str, tuple[RunRef, LogCursor]], unknown: str, uploaded: Mapping[RunRef, RunRef]
+) -> list[Listed]:
     """The logs, with the entity of those that do not tell (`unknown`) from those that do.
 
     A copy belongs to whom the original belongs to, and of the logs of a run, side by side in one folder, often only
-    the one that came to an end tells.
+    the one that came to an end tells. Of runs that were `uploaded` the server tells.
     """
 
     def names(path: str, ref: RunRef, key: str) -> tuple[object, object]:
@@ -112,7 +119,8 @@ def _named(listed: list[Listed], known: dict[str, tuple[RunRef, LogCursor]], unk
 
     told: dict[object, RunRef] = {}
     cached = [(path, ref, cursor.log_key) for path, (ref, cursor) in known.items()]
-    for path, ref, key in [*cached, *((log.path, log.ref, log.log_key) for log in listed)]:
+    for path, found, key in [*cached, *((log.path, log.ref, log.log_key) for log in listed)]:
+        ref = uploaded.get(found, found)
         if ref.entity != unknown:
             told |= dict.fromkeys(names(path, ref, key), ref)
 
@@ -162,6 +170,8 @@ class _Open:
     before: dict[str, LogCursor]
     states: dict[str, local.LogState]
     generation: int | None = None
+    mirror: MirrorCursor | None = None  # how far it has been mirrored from a server
+    rows: int = 0  # of its history, with what is read
     streams: dict[str, list[Columns]] = field(default_factory=dict)
     cursors: dict[str, LogCursor] = field(default_factory=dict)  # to be stored with the next share
     moved: list[str] = field(default_factory=list)
@@ -265,15 +275,33 @@ class _Pass:
         revision = self.cache.revision(ref)
         before: dict[str, LogCursor] = {}
         so_far = local.RunSoFar()
+        mirror, count = None, 0
         if revision is not None:
+            mirror = self.cache.mirror(ref)
             before = {path: one for path, one in self.cache.log_cursors(ref).items() if one.status != "copy"}
             if not again:
                 rows, last_step = self.cache.stream_rows(ref)
                 keys = local.Keys(self.cache.key_paths(ref))
                 so_far = local.RunSoFar(keys, last_step, rows.get(SYSTEM, 0), rows.get(CONSOLE, 0))
+                count = rows.get(HISTORY, 0)
+                if mirror is not None and mirror.fetched is not None:
+                    so_far = self._after_server(ref, so_far, first=not before)
         states = {path: local.LogState.load(one.state) for path, one in before.items()}
         generation = self.cache.new_generation() if again and revision is not None else None
-        return _Open(ref, revision, so_far, before, states, generation)
+        return _Open(ref, revision, so_far, before, states, generation, mirror, count)
+
+    def _after_server(self, ref: RunRef, so_far: local.RunSoFar, *, first: bool) -> local.RunSoFar:
+        """Go on from rows that came from the server; if no log was read yet, these may be the same that it has."""
+        import numpy as np
+
+        here = steps(self.cache, ref)
+        stamps = np.full(len(here), np.nan)
+        for table in tables(self.cache, ref, HISTORY, ["_timestamp"], ["step", "value"]):
+            stamps[np.searchsorted(here, table.column("step").to_numpy())] = table.column("value").to_numpy()
+        if not first:
+            return replace(so_far, here=Here(here, stamps))
+        known = Here(here, stamps, so_far.samples, so_far.lines)
+        return local.RunSoFar(so_far.keys, here=known)
 
     def _read(self, run: _Open, action: Read) -> None:
         """Read what is new in one log; commit on the way if it is much."""
@@ -298,6 +326,7 @@ class _Pass:
                     run.values += len(columns)
                     if name == HISTORY:
                         self.at.rows += columns.rows
+                        run.rows += columns.rows
                 run.cursors[log.path] = self._cursor(log, reached, partial=True)
                 self.at.bytes_done += piece.position.offset - done
                 done = piece.position.offset
@@ -356,17 +385,26 @@ class _Pass:
             incomplete=f"{gaps} damaged places in its log" if gaps else None if last else "still being read",
         )
         files = {file.name: file for path, _ in states for file in local.list_files(path)} if last else None
+        mirror = run.mirror
+        if mirror is not None and files is not None:
+            files = _joined(files, self.cache.files(run.ref))
+        if mirror is not None and run.generation is not None:
+            mirror = replace(mirror, described=None, fetched=None, state="{}")  # what only the server has comes again
+        # The server's record stays once the run has ended there with all these rows.
+        stays = mirror is not None and mirror.described is not None and mirror.described.ended and not goes_on
+        keep = stays and mirror is not None and mirror.described is not None and run.rows <= mirror.described.lines
         due = self.commits.add(
             Share(
                 run.ref,
                 run.revision,
-                record,
+                None if keep and last else record,
                 streams=run.streams,
                 paths=run.so_far.keys.paths,
                 files=None if files is None else list(files.values()),
                 logs=list(run.cursors.values()) if run.generation is None or last else (),
                 forget_logs=[path for path in run.moved if path not in run.cursors],
                 generation=run.generation,
+                mirror=None if mirror is run.mirror else mirror,
                 publish=run.generation is None or last,
             ),
             run.values,
@@ -397,6 +435,15 @@ class _Pass:
         if share.files is not None:
             self.report.runs += 1
             self.up_to_date.append(share.ref)
+
+
+def _joined(here: dict[str, FileRecord], known: Iterable[FileRecord]) -> dict[str, FileRecord]:
+    """The files on this machine and those the server told of: where they are, and what it says of them."""
+    files = {file.name: file for file in known if file.md5 is not None or file.name in here}
+    for name, file in here.items():
+        told = files.get(name)
+        files[name] = replace(told, local_path=file.local_path) if told is not None and told.md5 else file
+    return files
 
 
 def _mark(error: LogError, signature: str) -> str | None:

@@ -66,6 +66,7 @@ def sync_server(
     rows: bool = True,
     files: bool = True,
     only: RunFilter | None = None,
+    local_entity: str = "local",
     progress: Callable[[Progress], None] = lambda _: None,
     now: Callable[[], float] = time.time,
 ) -> SyncReport:
@@ -83,10 +84,10 @@ def sync_server(
     try:
         for one in asked:
             if dry_run:
-                _Pass(cache, api, one, report, progress, now, full, rows, files, only, folder).plan()
+                _Pass(cache, api, one, report, progress, now, full, rows, files, only, folder, local_entity).plan()
             else:
                 with held(cache.folder, str(one)), _scratch(folder) as scratch:
-                    _Pass(cache, api, one, report, progress, now, full, rows, files, only, scratch).run()
+                    _Pass(cache, api, one, report, progress, now, full, rows, files, only, scratch, local_entity).run()
     finally:
         report.requests = api.transport.requests - sent
         report.bytes_read = api.transport.bytes - received
@@ -135,7 +136,9 @@ class _Pass:
         files: bool,
         only: RunFilter | None,
         folder: Path,
+        local_entity: str,
     ) -> None:
+        self.local_entity = local_entity
         self.cache, self.api, self.asked, self.report, self.folder = cache, api, asked, report, folder
         self.full, self.rows, self.only = full, rows, only or RunFilter()
         self.files = files and bool(asked.runs)
@@ -155,6 +158,9 @@ class _Pass:
             self.known = self.cache.mirrored(self.asked.entity, self.asked.project)
         cached = {ref: _cached(ref, one) for ref, one in self.known.items()}
         listed = self._named(cached) if self.asked.runs else self._listed(cached)
+        if self._adopt(listed):
+            self.known = self.cache.mirrored(self.asked.entity, self.asked.project)
+            cached = {ref: _cached(ref, one) for ref, one in self.known.items()}
         if self.asked.runs:
             cached = {ref: one for ref, one in cached.items() if ref in listed}
         actions = plan_server(
@@ -214,6 +220,25 @@ class _Pass:
                 )
             found |= named
         return found
+
+    def _adopt(self, listed: dict[RunRef, Node]) -> int:
+        """Give logs that did not say whose they are their entity, where these runs were uploaded meanwhile.
+
+        They are the same if project, run_id and the time of the last row are; returns how many.
+        """
+        if self.report.dry_run or not self.cache.exists():
+            return 0
+        adopted = 0
+        for ref in self.cache.mirrored(self.local_entity, self.asked.project):
+            to = RunRef(self.asked.entity, ref.project, ref.run_id)
+            if to in listed and to not in self.known:
+                if "summaryMetrics" not in listed[to]:
+                    listed[to] = self.api.run(to, {"record", "files"}, fileLimit=FILES_A_PAGE)
+                summary = record(listed[to], to, "", incomplete=None).summary or {}
+                if summary.get("_timestamp") is not None and summary["_timestamp"] == self.cache.last_time(ref):
+                    self.cache.rename(ref, to)
+                    adopted += 1
+        return adopted
 
     # -- do
 
@@ -460,9 +485,11 @@ class _Pass:
         """The server's files, with where they are on this machine."""
         if run.known is None or run.known.local is None:
             return found
-        here = self.cache.local_files(run.action.ref)
-        listed = {file.name: replace(file, local_path=here.get(file.name)) for file in found}
-        return list(listed.values())
+        here = {file.name: file for file in self.cache.files(run.action.ref) if file.local_path}
+        for file in found:
+            mine = here.get(file.name)
+            here[file.name] = replace(file, local_path=mine.local_path if mine else None)
+        return list(here.values())
 
     # -- commit
 
