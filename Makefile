@@ -3,14 +3,19 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin
 READY = $(VENV)/.ready
+OLDEST = $(VENV)/oldest
 
-.PHONY: demo test check format lint types bench clean
+.PHONY: demo test oldest check format lint types bench clean
 
 demo: $(READY)
 	$(RUN)/wandbsync demo
 
 test: $(READY)
 	$(RUN)/python -m pytest
+
+# The tests on the lowest versions that pyproject.toml allows; they need Python 3.10 to 3.12.
+oldest: $(OLDEST)/.ready
+	$(OLDEST)/bin/python -m pytest -W default
 
 check: $(READY)
 	$(RUN)/ruff format --check .
@@ -37,6 +42,13 @@ $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $(READY)
+
+$(OLDEST)/.ready: pyproject.toml
+	$(PYTHON) -m venv --clear $(OLDEST)
+	sed -n 's/.*"\([a-z][a-z-]*\)>=\([0-9.]*\).*/\1==\2/p' pyproject.toml > $(OLDEST)/lowest.txt
+	PIP_CONSTRAINT=$(abspath $(OLDEST)/lowest.txt) PIP_BUILD_CONSTRAINT=$(abspath $(OLDEST)/lowest.txt) \
+		$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
 
 clean:
 	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

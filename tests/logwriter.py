@@ -18,8 +18,9 @@ BLOCK = 32768
 MAGIC = b":W&B\xe1\xbe\x00"
 
 Path = tuple[str, ...]
-NEW = ("core", "typed")
-WRITERS = ("old", "python", "core", "typed")  # SDK 0.10 to 0.13.6, to 0.17, since 0.18, and 0.31 with json,typed
+TYPED = "number" in pb.HistoryItem.DESCRIPTOR.fields_by_name  # whether the installed SDK has typed values
+NEW = ("core", "typed") if TYPED else ("core",)
+WRITERS = ("old", "python", *NEW)  # SDK 0.10 to 0.13.6, to 0.17, since 0.18, and 0.31 with json,typed
 ANY = (*WRITERS, "backwards")  # as no SDK does it, but protobuf allows it
 
 

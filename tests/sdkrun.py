@@ -20,6 +20,8 @@ LOGGED: dict[str, Any] = {}
 
 def start(run_id: str, **options: Any) -> Any:
     settings = wandb.Settings(x_stats_sampling_interval=0.1, silent=True, console="wrap")
+    if not hasattr(settings, "x_sync_dir_suffix"):  # this SDK names the folder by the second, and writes over it
+        time.sleep(1)
     return wandb.init(project="demo", id=run_id, mode="offline", dir=FOLDER, settings=settings, **options)
 
 

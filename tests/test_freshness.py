@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,12 @@ from wandbsync.sync import SyncReport, sync_local
 
 
 @pytest.fixture
-def cache(tmp_path: Path) -> Cache:
+def cache(tmp_path: Path) -> Iterator[Cache]:
     """Synced from tmp_path/runs at second 1000."""
     small(tmp_path / "runs", "r1")
-    cache = Cache(tmp_path / "cache")
-    sync_local(cache, [tmp_path / "runs"], now=lambda: 1000.0)
-    return cache
+    with Cache(tmp_path / "cache") as one:
+        sync_local(one, [tmp_path / "runs"], now=lambda: 1000.0)
+        yield one
 
 
 @pytest.mark.parametrize(
@@ -46,10 +47,8 @@ def test_the_source_is_asked_when_the_answer_would_be_too_old(
 def test_folders_of_the_config_are_asked_though_never_synced(cache: Cache, tmp_path: Path) -> None:
     config = Config(cache.folder, local_folders=(tmp_path / "more", tmp_path / "runs"))
     assert stale_folders(cache, config, Wanted(), now=1001.0) == [tmp_path / "more"]
-    assert stale_folders(Cache(tmp_path / "none"), config, Wanted(), now=1001.0) == [
-        tmp_path / "more",
-        tmp_path / "runs",
-    ]
+    with Cache(tmp_path / "none") as empty:
+        assert stale_folders(empty, config, Wanted(), now=1001.0) == [tmp_path / "more", tmp_path / "runs"]
 
 
 def test_what_is_new_is_there_and_what_is_bad_is_said(cache: Cache, tmp_path: Path) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import logwriter as lw
 import pytest
 from conftest import sdk_process
 from local_runs import contents, end, header, history, put, ref, rows, small
@@ -18,7 +20,7 @@ from local_runs import contents, end, header, history, put, ref, rows, small
 from wandbsync import query
 from wandbsync.cache import Cache
 from wandbsync.errors import EmptyLog, LogError, UsageError
-from wandbsync.model import CONSOLE, SYSTEM
+from wandbsync.model import CONSOLE, SYSTEM, RunRef
 from wandbsync.sources import local
 from wandbsync.sync import sync_local
 
@@ -157,13 +159,13 @@ def test_what_the_log_does_not_say_the_settings_or_the_debug_log_do(tmp_path: Pa
 )
 def test_odd_names_stay_names(tmp_path: Path, name: str) -> None:
     path = put(tmp_path / "runs", "odd", [*header(name, project=name, entity=name), *rows(range(3)), end()])
-    cache = Cache(tmp_path / "cache")
     before = sorted(tmp_path.iterdir())
-    assert sync_local(cache, [tmp_path / "runs"]).problems == []
-    (one,) = [query.RunRef(*row) for row in cache.con.execute("SELECT entity, project, run_id FROM runs")]
-    assert one == local.identify(str(path), entity="local").ref
-    assert "/" not in one.entity + one.project + one.run_id and all([one.entity, one.project, one.run_id])
-    assert len(history(cache, one)) == 9
+    with Cache(tmp_path / "cache") as cache:
+        assert sync_local(cache, [tmp_path / "runs"]).problems == []
+        (one,) = [RunRef(*row) for row in cache.con.execute("SELECT entity, project, run_id FROM runs")]
+        assert one == local.identify(str(path), entity="local").ref
+        assert "/" not in one.entity + one.project + one.run_id and all([one.entity, one.project, one.run_id])
+        assert len(history(cache, one)) == 9
     assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "cache"])
     assert {path.name for path in (tmp_path / "cache").iterdir()} >= {"catalog.sqlite"}
 
@@ -208,22 +210,85 @@ def test_on_another_machine_a_log_is_alive_while_it_is_written_to(tmp_path: Path
         assert not local.is_alive(path, host, opened)
 
 
+def test_a_log_of_long_ago_is_not_alive_because_it_was_copied(tmp_path: Path) -> None:
+    path = str(small(tmp_path, "r1"))
+    now = Path(path).stat().st_mtime
+    for host, opened in (("elsewhere", set()), (None, set()), (socket.gethostname(), None)):
+        assert local.is_alive(path, host, opened, now - local.COPIED + 60)
+        assert local.is_alive(path, host, opened, now + 1e6), "another machine's clock"
+        assert not local.is_alive(path, host, opened, now - local.COPIED - 60)
+    with open(path, "ab"):
+        assert local.is_alive(path, "elsewhere", local.writers(), 0.0), "somebody has it open"
+
+
+@pytest.mark.parametrize("last", ["row", "line", "start"])
+def test_the_last_that_a_log_tells_of_says_whether_it_is_a_copy(tmp_path: Path, last: str) -> None:
+    now = time.time()
+    for run_id, age in (("live", 60), ("copied", 86_400)):
+        records = header(run_id, at=now - (age if last == "start" else 1e7), offline=False, host="elsewhere")
+        if last == "row":
+            cells = [(("x",), "1"), (("_timestamp",), str(now - age))]
+            records.append(lw.record("core", 3, history=lw.history("core", cells, 0)))
+        elif last == "line":
+            line = lw.pb.OutputRawRecord(line="hello\n")
+            line.timestamp.FromSeconds(int(now - age))
+            records.append(lw.record("core", 3, output_raw=line))
+        put(tmp_path / "runs", run_id, records)
+    with Cache(tmp_path / "cache") as cache:
+        sync_local(cache, [tmp_path / "runs"])
+        states = {run["id"]: run["state"] for run in query.list_runs(cache, ("local", "demo"))}
+    assert states == {"live": "running", "copied": "crashed"}
+
+
+# -- names
+
+
+def test_a_machine_metric_has_one_name_however_an_sdk_nests_it(tmp_path: Path) -> None:
+    def sample(*items: tuple[str, str]) -> bytes:
+        return lw.record(
+            "core", 5, stats=lw.pb.StatsRecord(item=[lw.pb.StatsItem(key=k, value_json=v) for k, v in items])
+        )
+
+    nested, plain = ("network", '{"recv": 1.5, "sent": 2}'), ("network.recv", "3.5")
+    user = lw.record("core", 3, history=lw.history("core", [(("system", "network", "recv"), "7")], 0))
+    logs = [[sample(nested)], [sample(plain), user], [sample(nested, ("network.recv", "5.5")), sample(plain)]]
+    for k, records in enumerate(logs):
+        put(tmp_path / "runs", "r1", [*header("r1", at=1.7e9 + k), *records, end()], stamp=str(k))
+        with Cache(tmp_path / "cache") as cache:
+            sync_local(cache, [tmp_path / "runs"])
+    with Cache(tmp_path / "cache") as cache:
+        assert set(query.history(cache, ref("r1"), stream=SYSTEM).column("key").to_pylist()) == {
+            "system.network.recv",
+            "system.network.sent",
+        }
+        assert history(cache, ref("r1")) == {("system.network.recv", 0): "7"}
+        before = contents_of_system(cache)
+        sync_local(cache, [tmp_path / "runs"], full=True)
+        assert contents_of_system(cache) == before
+
+
+def contents_of_system(cache: Cache) -> list[dict[str, Any]]:
+    return query.history(cache, ref("r1"), stream=SYSTEM).to_pylist()
+
+
 # -- real runs
 
 
 @pytest.fixture(scope="module")
-def synced(sdk_runs: SdkRuns, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Cache, Any]]:
+def synced(sdk_runs: SdkRuns, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], tuple[Cache, Any]]]:
     """The cache with one scenario in it, and what its script says it logged."""
+    opened = contextlib.ExitStack()
 
     def sync(scenario: str) -> tuple[Cache, Any]:
         folder = sdk_runs(scenario)
-        cache = Cache(tmp_path_factory.mktemp(scenario) / "cache")
+        cache = opened.enter_context(Cache(tmp_path_factory.mktemp(scenario) / "cache"))
         report = sync_local(cache, [folder])
         assert report.problems == [] and report.notes == []
         told = folder / "logged.json"
         return cache, json.loads(told.read_text()) if told.exists() else None
 
-    return sync
+    with opened:
+        yield sync
 
 
 def test_every_value_comes_back_as_it_was_logged(synced: Callable[[str], Any]) -> None:
@@ -337,28 +402,27 @@ def test_a_killed_run_has_crashed(synced: Callable[[str], Any], sdk_runs: SdkRun
 
 
 def test_a_run_is_followed_while_it_is_written(tmp_path: Path) -> None:
-    job = sdk_process("live", tmp_path / "job")
-    try:
-        cache, seen, deadline = Cache(tmp_path / "cache"), [], time.monotonic() + 40
-        while len(seen) < 20:
-            assert time.monotonic() < deadline and job.poll() is None, (tmp_path / "job" / "output.txt").read_text()
-            time.sleep(0.05)
-            report = sync_local(cache, [tmp_path / "job"])
-            assert not report.partial
-            if report.rows:
-                seen.append(query.get_run(cache, ref("live"))["rows"])
-                assert query.get_run(cache, ref("live"))["state"] == "running"
-        assert seen == sorted(set(seen))
-        (tmp_path / "job" / "stop").touch()
-        assert job.wait(30) == 0
-    finally:
-        job.kill()
-    sync_local(cache, [tmp_path / "job"])
-    run = query.get_run(cache, ref("live"))
-    assert (run["state"], run["rows"]) == (
-        "finished",
-        json.loads((tmp_path / "job" / "logged.json").read_text())["rows"],
-    )
-    once = Cache(tmp_path / "once")
-    sync_local(once, [tmp_path / "job"])
-    assert contents(cache) == contents(once)
+    with Cache(tmp_path / "cache") as cache, Cache(tmp_path / "once") as once:
+        job = sdk_process("live", tmp_path / "job")
+        try:
+            seen: list[int] = []
+            deadline = time.monotonic() + 40
+            while len(seen) < 20:
+                assert time.monotonic() < deadline and job.poll() is None, (tmp_path / "job" / "output.txt").read_text()
+                time.sleep(0.05)
+                report = sync_local(cache, [tmp_path / "job"])
+                assert not report.partial
+                if report.rows:
+                    seen.append(query.get_run(cache, ref("live"))["rows"])
+                    assert query.get_run(cache, ref("live"))["state"] == "running"
+            assert seen == sorted(set(seen))
+            (tmp_path / "job" / "stop").touch()
+            assert job.wait(30) == 0
+        finally:
+            job.kill()
+        sync_local(cache, [tmp_path / "job"])
+        run = query.get_run(cache, ref("live"))
+        told = json.loads((tmp_path / "job" / "logged.json").read_text())
+        assert (run["state"], run["rows"]) == ("finished", told["rows"])
+        sync_local(once, [tmp_path / "job"])
+        assert contents(cache) == contents(once)

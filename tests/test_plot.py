@@ -16,21 +16,29 @@ from pathlib import Path, PurePosixPath
 import matplotlib as mpl
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from matplotlib import font_manager
 from PIL import Image
+from rows import number, share
+from rows import text as logged_text
 
 import wandbsync
+from wandbsync.cache import Cache as StoredRuns
 from wandbsync.errors import NotFound, UsageError, WandbsyncError
+from wandbsync.model import HISTORY, SYSTEM, Kind, RunRef
 from wandbsync.plot import PlotOptions, PlotRun, figure, generate, names, record, style
+from wandbsync.plot import text as plot_text
 from wandbsync.plot.figure import Series, draw, png
 from wandbsync.plot.frame import apart
 from wandbsync.plot.plan import Plan, labels, plan
 from wandbsync.plot.smoothing import rolling_mean, time_weighted_ema
-from wandbsync.plot.text import drawable, shorten
+from wandbsync.plot.text import differing, drawable, shorten, told_apart
 from wandbsync.plot.ticks import linear_ticks, log_ticks, tick_texts, value_text
+from wandbsync.query import metrics
+from wandbsync.query.metrics import split_names
 
-NAN, INF = math.nan, math.inf
+NAN, INF, M = math.nan, math.inf, sys.float_info.max
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 RUN = PlotRun("me", "demo", "3ti4gf13", "brave-sun-7")
 OTHER = PlotRun("me", "demo", "x9", "calm-sea-8")
@@ -122,11 +130,12 @@ def test_the_limits_hold_what_is_drawn_and_little_more():
 
 
 def test_the_smoothing_is_drawn_over_the_faint_values():
-    drawn = lines(draw([one([1.0, 5.0, 3.0], smooth=[1.0, 2.0, 3.0])], title="m"))
+    y, smooth = np.tile([1.0, 5.0, 3.0], 40), np.tile([1.0, 2.0, 3.0], 40)
+    drawn = lines(draw([one(y, smooth=smooth)], title="m"))
     assert set(drawn) == {"raw-0", "line-0"}
-    assert drawn["raw-0"].get_ydata().tolist() == [1.0, 5.0, 3.0]
-    assert drawn["line-0"].get_ydata().tolist() == [1.0, 2.0, 3.0]
-    assert drawn["line-0"].get_xdata().tolist() == [0, 1, 2]
+    assert drawn["raw-0"].get_ydata().tolist() == y.tolist()
+    assert drawn["line-0"].get_ydata().tolist() == smooth.tolist()
+    assert drawn["line-0"].get_xdata().tolist() == list(range(120))
     assert drawn["raw-0"].get_alpha() < 0.3 and drawn["line-0"].get_alpha() == 1.0
     assert drawn["raw-0"].get_zorder() < drawn["line-0"].get_zorder()
     assert drawn["raw-0"].get_linewidth() < drawn["line-0"].get_linewidth()
@@ -140,12 +149,41 @@ def test_without_smoothing_there_is_one_full_line():
 
 
 def test_more_than_three_runs_hide_the_faint_values_and_say_so():
-    series = [one([1.0, 9.0], smooth=[1.0, 2.0], label=f"r{i}") for i in range(4)]
+    series = [one([1.0, 9.0] * 51, smooth=[1.0, 2.0] * 51, label=f"r{i}") for i in range(4)]
     three, four = draw(series[:3], title="m"), draw(series, title="m", subtitle="4 runs")
     assert sum(gid.startswith("raw") for gid in lines(three)) == 3
     assert set(lines(four)) == {f"line-{i}" for i in range(4)}
     assert words(four, "subtitle") == ["4 runs · raw values not shown"]
     assert four.axes[0].get_ylim()[1] < 3 < three.axes[0].get_ylim()[1]
+
+
+@pytest.mark.parametrize(("runs", "raw"), [(1, True), (3, True), (4, False), (30, False)])
+def test_few_values_are_dots_beside_their_smoothing_even_of_many_runs(runs, raw):
+    y = np.where(np.arange(105) % 21, np.linspace(1, 9, 105), NAN)
+    series = [one(y, smooth=y / 2, label=f"r{i}") for i in range(runs)]
+    assert np.isfinite(y).sum() == 100
+    fig = draw(series, title="m", subtitle="r")
+    kinds = {"dots", "line", "raw"} if raw else {"dots", "line"}
+    assert {gid for gid in lines(fig) if gid} == {f"{kind}-{i}" for kind in kinds for i in range(runs)}
+    dots = lines(fig)["dots-0"]
+    assert dots.get_ydata()[1:21].tolist() == y[1:21].tolist()
+    assert (dots.get_marker(), dots.get_linestyle()) == ("o", "None") and dots.get_alpha() < 0.5
+    assert fig.axes[0].get_ylim()[1] > 9, "dots have their room"
+    assert "not shown" not in words(fig, "subtitle")[0]
+
+
+def test_the_dots_of_too_many_runs_are_hidden_as_well():
+    series = [one([1.0, 9.0], smooth=[1.0, 2.0])] * 31
+    fig = draw(series, title="m")
+    assert set(lines(fig)) == {f"line-{i}" for i in range(31)}
+    assert words(fig, "subtitle") == ["raw values not shown"]
+
+
+def test_of_runs_with_few_and_with_many_values_only_these_are_hidden():
+    few, many = one([1.0, 3.0], smooth=[1.0, 2.0]), one([1.0, 3.0] * 51, smooth=[1.0, 2.0] * 51)
+    fig = draw([few, many, few, many, many], title="m")
+    assert {gid for gid in lines(fig) if gid.startswith("dots")} == {"dots-0", "dots-2"}
+    assert words(fig, "subtitle") == ["raw values of 3 lines not shown"]
 
 
 def test_gaps_where_a_value_is_not_finite():
@@ -186,13 +224,21 @@ def test_each_run_has_its_colour_whoever_else_has_values():
         assert lines(draw(series, title="m"))[f"line-{sum(s is full for s in series) - 1}"].get_color() == "#009E73"
 
 
-@pytest.mark.parametrize("count", [1, 7, 8, 36])
+@pytest.mark.parametrize("count", [1, 7, 8, 36, 60, 72])
 def test_lines_can_be_told_apart(count):
     assert len(set(style.strokes(count))) == count
+    fig = draw([one([1, 2], label=str(i)) for i in range(count)], title="m")
+    looks = {(line.get_color(), line._unscaled_dash_pattern, line.get_linewidth()) for line in fig.axes[0].get_lines()}
+    assert len(looks) == count and words(fig, "subtitle") == [""]
 
 
-def test_many_strokes_are_no_error():
+def test_lines_that_look_alike_are_counted():
     assert len(style.strokes(500)) == 500
+    series = [one([1, 2], label=str(i)) for i in range(75)]
+    assert words(draw(series, title="m"), "subtitle") == ["6 lines look like another one"]
+    assert words(draw([*series[:72], one([]), *series[73:]], title="m"), "subtitle") == [
+        "4 lines look like another one"
+    ]
 
 
 # --- the words
@@ -231,6 +277,55 @@ def test_many_runs_are_listed_beside_the_axes(count, width):
     assert box.x0 > fig.axes[0].get_window_extent().x1 and box.x1 <= width and box.y0 >= 0 and box.y1 <= 720
 
 
+def listed(fig):
+    (key,) = [artist for artist in fig.get_children() if isinstance(artist, mpl.legend.Legend)]
+    return [text.get_text() for text in key.get_texts()]
+
+
+def test_long_names_in_the_list_keep_what_differs():
+    names = [f"imagenet-resnet50-lr=1e-{i}-cosine-seed={i % 3}-augmented-with-everything-there-is" for i in range(9)]
+    fig = draw([one([1, i], label=name) for i, name in enumerate(names)], title="m")
+    assert listed(fig) == [f"…lr=1e-{i}…seed={i % 3}…  {i}" for i in reversed(range(9))]
+    at_lines = draw([one([1, i], label=name) for i, name in enumerate(names[:3])], title="m")
+    assert words(at_lines, "name") == [f"…lr=1e-{i}…seed={i}…  {i}" for i in range(3)]
+
+
+@pytest.mark.parametrize("count", [2, 12, 60])
+def test_names_that_cannot_be_kept_apart_get_their_ids(count):
+    series = [
+        Series(f"{'a' * 60}{i:02}{'b' * 60}", np.arange(2), np.array([1.0, i]), run_id=f"id{i}") for i in range(count)
+    ]
+    fig = draw(series, title="m")
+    said = words(fig, "name") if count == 2 else listed(fig)
+    assert all(any(f" (id{i})  {i}" in text and "a…b" in text for text in said) for i in range(count))
+    assert fig.axes[0].get_position().width > 0.4
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["a-b-c", "a-x-c"], ["…b…", "…x…"]),
+        (["lr=0.1_seed=1", "lr=0.2_seed=1"], ["lr=0.1…", "lr=0.2…"]),
+        (["p/1e-5/x", "p/1e-6/x"], ["…1e-5…", "…1e-6…"]),
+        (["base", "base-2"], ["base", "base-2"]),
+        (["sweep one of two", "sweep two of two"], ["…one…", "…two…"]),
+        (["k-a-m-b", "k-c-m-d"], ["…a…b", "…c…d"]),
+        (["k-a-b", "k-c-m-d"], ["…a-b", "…c-m-d"]),
+        (["same", "same"], ["same", "same"]),
+        (["", "a"], ["", "a"]),
+    ],
+)
+def test_what_differs(names, shown):
+    assert differing(names) == shown
+
+
+def test_names_that_fit_are_left_whole():
+    assert told_apart(["a-b-c", "a-x-c"], ["1", "2"], 5, len) == ["a-b-c", "a-x-c"]
+    assert told_apart(["a-b-c", "a-x-c"], ["1", "2"], 4, len) == ["…b…", "…x…"]
+    assert told_apart(["abcdefghij"], ["1"], 5, len) == ["ab…ij"]
+    assert told_apart(["abcdefghij", "abcdxfghij"], ["1", "2"], 9, len) == ["ab…ij (1)", "ab…ij (2)"]
+
+
 def test_everything_stays_on_the_page():
     long = "an extremely long name that goes on " * 9
     fig = draw(
@@ -244,7 +339,7 @@ def test_everything_stays_on_the_page():
         box = text.get_window_extent(renderer)
         assert box.x0 >= 0 and box.x1 <= 1200 and box.y0 >= 0 and box.y1 <= 720, text
     assert "…" in words(fig, "title")[0]
-    assert words(fig, "name")[3].endswith(" 1.00B") and "3  " in words(fig, "name")[3]
+    assert words(fig, "name")[3] == "…3  1000000007"
 
 
 @pytest.mark.parametrize(
@@ -259,6 +354,49 @@ def test_what_can_be_drawn_is_left_alone():
     assert drawable("Loss μ π Потеря απ $x$") == "Loss μ π Потеря απ $x$"
     assert drawable("a\nb\0") == "a b "
     assert drawable("\U000f0000x") == "□x"  # private use: no font has it
+
+
+def test_what_no_usual_font_has_is_looked_for_in_those_that_are_there(tmp_path, monkeypatch, caplog):
+    fonts = pytest.importorskip("fontTools.fontBuilder")
+    pens = pytest.importorskip("fontTools.pens.ttGlyphPen")
+
+    def box():
+        pen = pens.TTGlyphPen(None)
+        pen.moveTo((100, 0))
+        for corner in ((100, 700), (900, 700), (900, 0)):
+            pen.lineTo(corner)
+        pen.closePath()
+        return pen.glyph()
+
+    builder = fonts.FontBuilder(1000)
+    builder.setupGlyphOrder([".notdef", "loss"])
+    builder.setupCharacterMap({ord("损"): "loss"})
+    builder.setupGlyf({".notdef": box(), "loss": box()})
+    builder.setupHorizontalMetrics({".notdef": (1000, 100), "loss": (1000, 100)})
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "SimHei", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(tmp_path / "SimHei.ttf")
+    manager = font_manager.fontManager
+    monkeypatch.setattr(manager, "ttflist", [font for font in manager.ttflist if font.name == "DejaVu Sans"])
+
+    def forget():
+        plot_text.families.cache_clear()
+        plot_text._characters.cache_clear()
+
+    forget()
+    try:
+        assert drawable("损") == "□"
+        manager.addfont(tmp_path / "SimHei.ttf")
+        forget()
+        assert drawable("损 loss") == "损 loss"
+        fig = draw([one([1, 2], label="损"), one([2, 3])], title="损")
+        dark = np.asarray(picture(png(fig)).convert("L"))[25:60]
+        assert (dark < 50).sum() > 150, "a filled box"
+        assert not caplog.records, "a face that is not bold is no news"
+    finally:
+        forget()
 
 
 def test_dollars_are_dollars():
@@ -286,6 +424,14 @@ def test_names_are_shortened_in_the_middle():
         [1.7e308, 1.0, -1.7e308],
         [1e-300, 2e-300],
         [5e-324, 0.0],
+        [5e-324] * 3,
+        [5e-324, 1e-323],
+        [1e-323, 3e-323, 2e-322],
+        [M, -M] * 3,
+        [M] * 3,
+        [-M, -M / 2],
+        [5e-324, M] * 3,
+        [M, M / 30, 1e300],
         [1e9, 1e9 + 1e-3],
         [1e-320, 1e300, 1e-5],
         [-1e-12, 1e-12],
@@ -302,8 +448,58 @@ def test_hard_numbers_make_a_figure(y, metric):
     assert picture(png(fig)).size == (1200, 720)
 
 
-def test_values_that_no_axis_can_hold_are_counted():
-    assert words(draw([one([1, 1e301, 2])], title="m"), "subtitle") == ["1 non-finite value not drawn"]
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.floats(allow_subnormal=True), min_size=1, max_size=30),
+    st.sampled_from(["loss", "acc", "m"]),
+    st.sampled_from([1, 4]),
+)
+@example([1e-323, 4e-323, 3e-322, NAN], "loss", 4)
+@example([5e-324] * 2 + [5e-323] * 2, "loss", 4)
+def test_any_finite_number_is_drawn(y, metric, runs):
+    y = np.array(y * (101 // len(y) + 1 if runs > 1 else 1))
+    x = np.arange(len(y))
+    for smooth in (None, rolling_mean(y, 2), time_weighted_ema(x, y, weight=0.99)):
+        if not np.isfinite(y).any():
+            with pytest.raises(UsageError):
+                draw([one(y, smooth=smooth)] * runs, title=metric)
+            continue
+        fig = draw([one(y, smooth=smooth)] * runs, title=metric)
+        png(fig)
+        axes = fig.axes[0]
+        low, high = axes.get_ylim()
+        assert -INF < low < high < INF and len(set(ticks(axes.yaxis))) == len(ticks(axes.yaxis)) >= 1
+        shown = lines(fig)["line-0"].get_ydata()
+        log = axes.get_yscale() == "log"
+        values = y if smooth is None else smooth
+        assert np.isfinite(shown).sum() == (np.isfinite(values) & ((values > 0) | (not log))).sum()
+        pixels = axes.transData.transform(np.column_stack([x, shown]))[:, 1]
+        inside = pixels[np.isfinite(pixels)]
+        box = axes.get_window_extent()
+        assert (inside >= box.y0 - 1).all() and (inside <= box.y1 + 1).all()
+
+
+@pytest.mark.parametrize("value", [5e-324, 1e-323, M])
+def test_a_logarithmic_axis_around_an_extreme_constant(value):
+    fig = draw([one([5e-324, 1e-322] * 51, smooth=[value] * 102)] * 4, title="loss")
+    low, high = fig.axes[0].get_ylim()
+    assert fig.axes[0].get_yscale() == "log" and 0 < low <= value <= high < INF and low < high
+    assert ticks(fig.axes[0].yaxis)
+    png(fig)
+
+
+@pytest.mark.parametrize(
+    ("y", "labels", "last"),
+    [
+        ([M, -M] * 3, ["−1e308", "0", "1e308"], "−1.80e308"),
+        ([5e-324] * 3, ["4.7e-324", "4.8e-324", "4.9e-324", "5e-324", "5.1e-324"], "4.941e-324"),
+        ([0.0, 1e-310], ["0", "2e-311", "4e-311", "6e-311", "8e-311", "1e-310"], "1e-310"),
+    ],
+)
+def test_the_ends_of_the_number_line_have_their_ticks(y, labels, last):
+    fig = draw([one(y)], title="m")
+    assert ticks(fig.axes[0].yaxis) == labels
+    assert words(fig, "name") == [last.replace("1.80", "1.8")]
 
 
 @pytest.mark.parametrize(
@@ -409,10 +605,43 @@ def test_tick_texts(values, texts):
         (1.234e-9, "1.23e-9"),
         (1e300, "1e300"),
         (0.00012, "0.000120"),
+        (5e-324, "4.94e-324"),
+        (-M, "−1.8e308"),
     ],
 )
 def test_value_text(value, text):
     assert value_text(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "span", "text"),
+    [
+        (1.8e9 + 42, 300.0, "1800000042"),
+        (1.8e9 + 42.25, 30.0, "1800000042.2"),
+        (1.8e9 + 42.25, 1e7, "1800000042"),
+        (1.8e9, 1e8, "1.800B"),
+        (123456.0, 50_000.0, "123.5k"),
+        (0.4231, 2.0, "0.423"),
+        (0.4231, 0.001, "0.42310"),
+        (0.0, 1.0, "0"),
+    ],
+)
+def test_value_text_shows_a_hundredth_of_the_axis(value, span, text):
+    assert value_text(value, span=span) == text
+
+
+def test_values_at_lines_can_be_told_apart():
+    fig = draw([one(1.8e9 + np.arange(300) + k * 20, label=f"r{k}") for k in range(3)], title="_timestamp")
+    assert words(fig, "name") == ["r0  1800000299", "r1  1800000319", "r2  1800000339"]
+    fig = draw([one([1e9 + 1e-3 * i for i in range(100)])], title="m")
+    assert words(fig, "name") == ["1000000000.099"]
+
+
+def test_values_at_a_percent_axis_are_percentages():
+    fig = draw([one([0.2, y], label=str(y)) for y in (0.964, 1.0, 0.0512, 0.0)], title="acc")
+    assert words(fig, "name") == ["0.964  96.4%", "1.0  100%", "0.0512  5.12%", "0.0  0%"]
+    fig = draw([one([0.2, i / 10], label=str(i)) for i in range(9)], title="acc")
+    assert listed(fig)[0] == "8  80.0%"
 
 
 @given(st.floats(1e-300, 1e300), st.floats(1.1, 1e12))
@@ -575,6 +804,124 @@ def test_runs_of_one_name_are_told_apart():
         "□ (1)",
         "□ (2)",
     ]
+    assert labels([PlotRun("a", "p", "1", "实验"), RUN], shown=drawable_without_fonts) == ["□□ (1)", "brave-sun-7"]
+
+
+def drawable_without_fonts(name):
+    return "".join(char if char.isascii() else "□" for char in name)
+
+
+# --- which metrics
+
+
+@pytest.mark.parametrize(
+    ("text", "known", "found"),
+    [
+        ("loss,acc", "loss|acc", ["loss", "acc"]),
+        (" loss , acc ,", "loss|acc", ["loss", "acc"]),
+        ("we/ird key, with comma", "we/ird key, with comma|loss", ["we/ird key, with comma"]),
+        (
+            "loss,we/ird key, with comma,acc",
+            "we/ird key, with comma|loss|acc",
+            ["loss", "we/ird key, with comma", "acc"],
+        ),
+        ("a,b", "a|b|a,b", ["a,b"]),  # the whole text comes first
+        ("a,b,c", "a|b|c|a,b", ["a", "b", "c"]),  # each is known by itself
+        ("a,b,c", "a|c|a,b", ["a,b", "c"]),  # b is not
+        ("a,b,c", "b|a,b|b,c", ["a,b", "c"]),  # c stays unknown either way
+        ("a,b,c,d", "a,b,c|b|d", ["a,b,c", "d"]),
+        ("a,,b", "a,,b|a", ["a,,b"]),
+        ("a,,b,x", "a,,b|a", ["a,,b", "x"]),
+        (" a, b ,x", " a, b |x", [" a, b ", "x"]),  # a name with spaces around it
+        ("a,b", "", ["a", "b"]),
+        ("los,we/ird", "loss|we/ird, x", ["los", "we/ird"]),
+        ("", "loss", []),
+        (" , ", "loss", []),
+        (",", ",", [","]),
+    ],
+)
+def test_names_in_a_list_may_have_commas(text, known, found):
+    assert split_names(text, set(known.split("|")) - {""}) == found
+
+
+@given(st.lists(st.text("ab, ", min_size=1, max_size=5).filter(str.strip), min_size=1, max_size=6))
+def test_known_names_are_found_in_their_list(names):
+    found = split_names(",".join(names), set(names))
+    assert set(found) <= set(names) | {name.strip() for name in names}
+    if not any("," in name for name in names):
+        assert [name.strip() for name in found] == [name.strip() for name in names]
+
+
+def test_a_long_list_is_split_at_once():
+    start = time.perf_counter()
+    assert len(split_names(",".join(f"m{i}" for i in range(5000)), {f"m{i}" for i in range(5000)} | {"a,b,c"})) == 5000
+    assert time.perf_counter() - start < 3
+
+
+@pytest.fixture
+def store(tmp_path):
+    with StoredRuns(tmp_path / "cache") as one:
+        yield one
+
+
+def add(store, ref, rows, stream=HISTORY):
+    assert store.commit([share(ref, store.revision(ref), rows, stream)]) != [None]
+
+
+A, B = RunRef("me", "demo", "3ti4gf13"), RunRef("me", "demo", "x9")
+MEDIA = logged_text("image", 0, '{"_type":"image-file","path":"p"}')
+
+
+def test_why_a_metric_is_not_drawn(store, tmp_path):
+    bins = '{"_type":"histogram","values":[1],"bins":[0,1]}'
+    words = [logged_text("note", 0, '"x"'), MEDIA, logged_text("h", 0, bins), ("none", 0, Kind.NULL, NAN, None)]
+    add(store, A, [number("loss", 0, 1.0), *words])
+    add(store, B, [number("only", 0, 1.0)])
+    results = generate(
+        [RUN, OTHER],
+        ["note", "image", "h", "none", "only", "loss"],
+        PlotOptions(output=tmp_path),
+        load=lambda run, key: metrics.numbers(store, RunRef(run.entity, run.project, run.run_id), key),
+        now=NOW,
+    )
+    assert [result.skipped[0] for result in results] == [
+        "note of me/demo/3ti4gf13: not numeric, its type is string",
+        "image of me/demo/3ti4gf13: not numeric, its type is image-file",
+        "h of me/demo/3ti4gf13: not numeric, its type is histogram",
+        "none of me/demo/3ti4gf13: nothing but None was logged",
+        "only of me/demo/3ti4gf13: not logged",
+        "loss of me/demo/x9: not logged",
+    ]
+    assert results[0].error == "note of me/demo/3ti4gf13: not numeric, its type is string (and 1 more)"
+    assert [result.path is None for result in results] == [True] * 4 + [False] * 2
+    assert metrics.numbers(store, A, "loss")[1].tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "samples", "refs", "message", "hint"),
+    [
+        ([MEDIA], [], [A], "no numeric metric in me/demo/3ti4gf13", "there is image (image-file)"),
+        ([], [], [A, B], "no numeric metric in any of the 2 runs", "nothing was logged"),
+        ([], [number("system.cpu", 0, 1.0)], [A], "no numeric metric", "see --include-system"),
+    ],
+)
+def test_all_metrics_of_runs_without_any(store, rows, samples, refs, message, hint):
+    add(store, A, rows)
+    add(store, A, samples, SYSTEM)
+    add(store, B, [])
+    with pytest.raises(NotFound, match=message) as caught:
+        metrics.plot_metrics(store, refs, [], all_metrics=True, include_system=False)
+    assert hint in caught.value.hint
+
+
+def test_what_counts_samples(store):
+    samples = [number("system.cpu", 0, 1.0), number("system.gpu", 0, 1.0), number("_timestamp", 0, 1.0)]
+    add(store, A, [number("loss", 0, 1.0), number("_timestamp", 0, 1.0)])
+    add(store, A, samples, SYSTEM)
+    add(store, B, [number("system.gpu", 0, 1.0), number("system/x", 0, 1.0)])
+    found = {key: metrics.is_sampled(store, [A, B], key) for key in metrics.known_metrics(store, [A, B])}
+    assert [key for key, sampled in found.items() if sampled] == ["system.cpu"]
+    assert metrics.is_sampled(store, [A], "system.gpu"), "the other run logged it by itself"
 
 
 # --- files
@@ -605,7 +952,7 @@ def spy(monkeypatch):
 
 CACHE = Cache(
     **{
-        "3ti4gf13": {"loss": [3, 1, NAN, 0.2], "a/b": [1, 2], "bad": [NAN, INF], "huge": [1e301]},
+        "3ti4gf13": {"loss": [3, 1, NAN, 0.2], "a/b": [1, 2], "bad": [NAN, INF], "huge": [M, -M]},
         "x9": {"loss": [4, 2], "only": [5]},
     }
 )
@@ -676,7 +1023,7 @@ def test_generate_for_several_runs(tmp_path, monkeypatch):
     seen = spy(monkeypatch)
     results = generate([RUN, OTHER, RUN], ["loss", "only"], PlotOptions(output=tmp_path), load=CACHE, now=NOW)
     assert [result.runs for result in results] == [(RUN, OTHER), (OTHER,)]
-    assert results[1].skipped == ("me/demo/3ti4gf13: no value",)
+    assert results[1].skipped == ("only of me/demo/3ti4gf13: no value",)
     (series, said), (partly, partly_said) = seen
     assert [one.label for one in series] == ["brave-sun-7", "calm-sea-8"]
     assert series[1].x.tolist() == [0, 10] and series[1].y.tolist() == [4, 2]
@@ -685,7 +1032,7 @@ def test_generate_for_several_runs(tmp_path, monkeypatch):
     found = json.loads((tmp_path / "metadata.json").read_text())
     assert found["run_id"] is None and found["run_ids"] == ["3ti4gf13", "x9"]
     assert found["data_points"] == [4, 2]
-    assert found["plots"]["only.png"]["skipped"] == ["me/demo/3ti4gf13: no value"]
+    assert found["plots"]["only.png"]["skipped"] == ["only of me/demo/3ti4gf13: no value"]
 
 
 @pytest.mark.parametrize(
@@ -716,12 +1063,58 @@ def test_one_metric_that_cannot_be_drawn_stops_no_other(tmp_path):
     results = generate(
         [RUN], ["bad", "none", "huge", "loss"], PlotOptions(output=tmp_path / "new" / "folder"), load=CACHE, now=NOW
     )
-    assert [result.path and result.path.name for result in results] == [None, None, None, "loss.png"]
-    assert results[0].error == "bad has nothing to draw: me/demo/3ti4gf13: no value that can be drawn"
-    assert results[1].error == "none has nothing to draw: me/demo/3ti4gf13: no value"
-    assert results[2].error == "huge has nothing to draw: me/demo/3ti4gf13: no value that can be drawn"
+    assert [result.path and result.path.name for result in results] == [None, None, "huge.png", "loss.png"]
+    assert results[0].error == "bad of me/demo/3ti4gf13: no finite value"
+    assert results[1].error == "none of me/demo/3ti4gf13: no value"
     found = json.loads((tmp_path / "new" / "folder" / "metadata.json").read_text())
-    assert found["metrics_plotted"] == ["loss"] and found["plot_count"] == 1
+    assert found["metrics_plotted"] == ["huge", "loss"] and found["plot_count"] == 2
+
+
+@pytest.mark.parametrize("where", ["load", "draw", "sampled"])
+def test_a_metric_with_a_bug_stops_no_other(tmp_path, monkeypatch, where):
+    real = figure.draw
+
+    def draw(series, title, **more):
+        return wrong(title) or real(series, title=title, **more)
+
+    def wrong(metric, at="draw"):
+        if metric == "a/b" and where == at:
+            raise ValueError("math domain error")
+
+    monkeypatch.setattr(figure, "draw", draw)
+    first, second = generate(
+        [RUN],
+        ["a/b", "loss"],
+        PlotOptions(output=tmp_path),
+        load=lambda run, metric: wrong(metric, "load") or CACHE(run, metric),
+        sampled=lambda metric: bool(wrong(metric, "sampled")),
+        now=NOW,
+    )
+    assert (first.path, first.error) == (None, "a/b cannot be drawn: ValueError: math domain error")
+    assert second.path == tmp_path / "loss.png"
+    assert json.loads((tmp_path / "metadata.json").read_text())["metrics_plotted"] == ["loss"]
+
+
+def test_metrics_of_the_machine_count_samples(tmp_path, monkeypatch):
+    seen = spy(monkeypatch)
+    cache = Cache(**{"3ti4gf13": {"system.cpu": [1, 2], "system/x": [1, 2], "loss": [1, 2]}})
+    metrics = ["system.cpu", "system/x", "loss"]
+    options = PlotOptions(output=tmp_path)
+    generate([RUN], metrics, options, load=cache, now=NOW)
+    assert [series[0].x_label for series, _ in seen] == ["Sample", "Step", "Step"]
+    generate([RUN], metrics, options, load=cache, now=NOW, sampled=lambda metric: metric == "loss")
+    assert [series[0].x_label for series, _ in seen[3:]] == ["Step", "Step", "Sample"]
+    assert draw(seen[0][0], title="m").axes[0].get_xlabel() == "Sample"
+
+
+def test_a_name_no_font_can_show_stands_beside_its_id(tmp_path, monkeypatch):
+    seen = spy(monkeypatch)
+    strange = PlotRun("me", "demo", "3ti4gf13", "\U000f0000-7")
+    generate([strange], ["loss"], PlotOptions(output=tmp_path), load=CACHE, now=NOW)
+    generate([strange, OTHER], ["loss"], PlotOptions(output=tmp_path), load=CACHE, now=NOW)
+    assert seen[0][1]["subtitle"].startswith("□-7 (3ti4gf13) · ")
+    assert [one.label for one in seen[1][0]] == ["□-7 (3ti4gf13)", "calm-sea-8"]
+    assert [one.run_id for one in seen[1][0]] == ["3ti4gf13", "x9"]
 
 
 def test_if_nothing_can_be_drawn_nothing_is_written(tmp_path):
@@ -736,9 +1129,11 @@ def test_a_run_that_cannot_be_read_is_a_reason(tmp_path):
         return CACHE(run, metric)
 
     (result,) = generate([OTHER, RUN], ["loss"], PlotOptions(output=tmp_path), load=load, now=NOW)
-    assert result.runs == (RUN,) and result.skipped == ("me/demo/x9: no loss (see list-metrics)",)
+    assert result.runs == (RUN,) and result.skipped == ("loss of me/demo/x9: no loss (see list-metrics)",)
     (result,) = generate([OTHER], ["loss"], PlotOptions(output=tmp_path), load=load, now=NOW)
-    assert result.error == "loss has nothing to draw: me/demo/x9: no loss (see list-metrics)"
+    assert result.error == "loss of me/demo/x9: no loss (see list-metrics)"
+    (result,) = generate([OTHER, RUN], ["none"], PlotOptions(output=tmp_path), load=CACHE, now=NOW)
+    assert result.error == "none of me/demo/x9: no value (and 1 more)"
 
 
 def test_group_by_prefix_makes_folders(tmp_path):

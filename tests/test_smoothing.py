@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from fractions import Fraction
 
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from wandbsync.plot.smoothing import rolling_mean, time_weighted_ema
 
 WEIGHTS = (0.0, 1e-300, 1e-30, 0.1, 0.5, 0.9, 0.99, 0.999, 0.999999, 1.0)
+LARGEST = sys.float_info.max
 VALUES = st.floats(-1e300, 1e300) | st.floats(-10, 10) | st.sampled_from([math.nan, math.inf, -math.inf, 0.0, 1e300])
 
 
@@ -141,6 +143,16 @@ def test_ema_at_the_ends_of_the_number_line():
     assert time_weighted_ema([0, 1, 2], [5e-324] * 3, weight=0.99).tolist() == [5e-324] * 3
 
 
+@pytest.mark.parametrize("weight", WEIGHTS)
+def test_the_largest_numbers_are_smoothed_like_small_ones(weight):
+    y = np.where(np.arange(2000) % 3, 1.0, -1.0)
+    x = np.arange(2000)
+    for smooth in (lambda y: time_weighted_ema(x, y, weight=weight), lambda y: rolling_mean(y, 7)):
+        assert smooth(y * LARGEST).tolist() == pytest.approx((smooth(y) * LARGEST).tolist(), rel=1e-9, abs=1e294)
+        for constant in (LARGEST, -LARGEST, 5e-324):
+            assert set(smooth(np.full(2000, constant)).tolist()) == {constant}
+
+
 def test_a_constant_stays_exactly_constant():
     y = np.full(50_000, 0.1)
     assert set(time_weighted_ema(np.arange(50_000), y, weight=0.99).tolist()) == {0.1}
@@ -185,7 +197,7 @@ def loop_mean(y, window):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(VALUES, max_size=60), st.integers(1, 70))
+@given(st.lists(VALUES | st.sampled_from([LARGEST, -LARGEST]), max_size=60), st.integers(1, 70))
 def test_rolling_mean_is_the_exact_mean(y, window):
     agree(rolling_mean(y, window), *loop_mean(y, window), tolerance=1e-13)
 

@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import math
-import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from subprocess import run as run_process
@@ -20,7 +22,7 @@ from rows import NAN, Row, bits, exact, number, share, text
 
 from wandbsync import query, tables
 from wandbsync.cache import Cache, compaction, layout, publish
-from wandbsync.errors import UsageError, WandbsyncError
+from wandbsync.errors import CacheBusy, CacheError, UsageError, WandbsyncError
 from wandbsync.model import CONSOLE, SYSTEM, FileRecord, Kind, RunRecord, RunRef
 
 A, B = RunRef("me", "demo", "a"), RunRef("me", "demo", "b's")
@@ -374,11 +376,70 @@ def test_a_folder_that_moved_is_published_anew(cache: Cache, tmp_path: Path) -> 
 
 
 def test_a_folder_that_cannot_be_written_is_read(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "access", lambda *_: False)
+    def write(*_: object, **how: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(publish, "_write", write)
     assert ask(cache, "SELECT count(*) FROM history") == [(9,)]
     with pytest.raises(UsageError):
         ask(cache, "SELECT * FROM '/etc/passwd'")
     assert not (cache.folder / publish.FILE).exists()
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_a_segment_that_is_gone_is_told(cache: Cache, published: bool) -> None:
+    add(cache, B, [number("loss", 1, 6.0)])
+    if published:
+        publish.publish(cache)
+    gone = max((cache.folder / "history").rglob("*.parquet"))
+    whole = gone.read_bytes()
+    gone.unlink()
+    with pytest.raises(CacheError, match=f"a segment of the cache is gone: .*{gone.name}") as caught:
+        ask(cache, "SELECT max(value) FROM history")
+    assert caught.value.exit_code == 1 and "verify" in caught.value.hint and "sync --full" in caught.value.hint
+    if published:
+        assert len(ask(cache, "FROM runs")) == 2, "what needs no rows is answered"
+        gone.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(CacheError, match="a segment of the cache cannot be read") as caught:
+            ask(cache, "SELECT max(value) FROM history")
+        assert "sync --full" in caught.value.hint
+    gone.write_bytes(whole)
+    assert ask(cache, "SELECT count(*) FROM history") == [(10,)]
+
+
+def test_segments_that_are_swept_while_a_query_runs_are_told(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = query.sql(cache, "SELECT count(*) FROM history")
+    for k in range(2):
+        add(cache, A, [number("loss", 3 + k, k)])
+    compaction.compact(cache, everything=True)
+    compaction.gc(cache, grace=-5)
+    with pytest.raises(CacheBusy, match="compacted"):
+        answer.fetchall()
+    assert ask(cache, "SELECT count(*) FROM history") == [(11,)]
+
+
+def test_segments_that_are_swept_while_it_is_published_are_listed_again(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really, listed = publish._files, []
+
+    def files(cache: Cache) -> list[Path]:
+        found = really(cache)
+        if not listed:
+            with Cache(cache.folder) as other:
+                compaction.compact(other, everything=True)
+            for path in found:
+                path.unlink()
+        listed.append(found)
+        return found
+
+    add(cache, A, [number("loss", 3, 0.0)])
+    monkeypatch.setattr(publish, "_files", files)
+    publish.publish(cache)
+    assert len(listed) == 3 and listed[0] != listed[1] == listed[2]
+    monkeypatch.undo()
+    with duckdb.connect(str(cache.folder / publish.FILE), read_only=True) as con:
+        assert con.execute("SELECT count(*) FROM history").fetchall() == [(10,)]
 
 
 # -- how results are written
@@ -455,11 +516,109 @@ def test_a_table_stops_at_its_limit(cache: Cache, capsys: pytest.CaptureFixture[
 def test_a_query_that_fails_on_the_way_leaves_the_old_file(cache: Cache, tmp_path: Path, form: str) -> None:
     path = tmp_path / "x"
     path.write_text("before")
-    with pytest.raises(UsageError, match="failed"):
-        tables.write(query.sql(cache, "SELECT (key || 'x')::INTEGER FROM history"), form, path)
+    late = "SELECT CASE i WHEN 900000 THEN error('boom') ELSE i::VARCHAR END FROM range(1000000) r(i)"
+    for failing in ("SELECT (key || 'x')::INTEGER FROM history", late):
+        with pytest.raises(UsageError, match="the query failed"):
+            tables.write(query.sql(cache, failing), form, path)
     assert path.read_text() == "before" and [one.name for one in tmp_path.iterdir() if "x" in one.name] == ["x"]
     with pytest.raises(WandbsyncError, match="cannot write"):
         tables.write(query.sql(cache, "SELECT 1"), form, tmp_path / "no" / "such" / "folder")
+
+
+def test_columns_of_one_name_are_told_apart(cache: Cache, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    question = 'SELECT 1 AS a, 2 AS a, 3 AS "A", 4 AS a_1'
+    names = ["a", "a_1", "A_2", "a_1_1"]
+    assert json.loads(written(cache, question, "json", tmp_path / "x")) == [dict(zip(names, range(1, 5), strict=True))]
+    assert written(cache, question, "csv", tmp_path / "x") == "a,a_1,A_2,a_1_1\n1,2,3,4\n"
+    tables.write(query.sql(cache, question), "parquet", tmp_path / "x")
+    assert pq.read_table(tmp_path / "x").to_pylist() == [dict(zip(names, range(1, 5), strict=True))]
+    tables.write(query.sql(cache, question), "table", None)
+    assert capsys.readouterr().out.split()[:4] == names
+
+
+def test_an_explained_plan_is_printed_as_it_is_drawn(cache: Cache, capsys: pytest.CaptureFixture[str]) -> None:
+    question = "EXPLAIN SELECT key, count(*) FROM history GROUP BY key"
+    ((_, plan),) = ask(cache, question)
+    assert plan.count("\n") > 5
+    tables.write(query.sql(cache, question), "table", None)
+    assert capsys.readouterr().out == plan.rstrip() + "\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("rows", [1, 300_000])
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_output_that_cannot_be_written_is_told(cache: Cache, form: str, rows: int) -> None:
+    """And not once more by Python, when it ends."""
+    script = (
+        "import sys; from pathlib import Path; from wandbsync import query, tables; from wandbsync.cache import Cache\n"
+        "from wandbsync.errors import WandbsyncError\n"
+        "try:\n    tables.write(query.sql(Cache(Path(sys.argv[1])), sys.argv[2]), sys.argv[3], None)\n"
+        "except WandbsyncError as error:\n    print(error, file=sys.stderr)\n"
+    )
+    words = [sys.executable, "-c", script, str(cache.folder), f"SELECT i FROM range({rows}) r(i)", form]
+    with open("/dev/full", "w") as full:
+        done = run_process(words, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.stderr == "cannot write the output: No space left on device\n" and done.returncode == 0
+
+
+# For seconds it has no row to give, and DuckDB's own thread for it no moment to look for signals.
+ENDLESS = "SELECT sum(a.range * b.range) FROM range(1000000) a, range(1000000) b WHERE a.range % 7 < b.range % 11"
+
+
+@pytest.mark.parametrize("form", ["table", "parquet"])
+def test_ctrl_c_stops_a_query_at_once(cache: Cache, tmp_path: Path, form: str) -> None:
+    script = (
+        "import signal, sys; from wandbsync.cli import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler); sys.argv = ['wandbsync', *sys.argv[1:]]; main()"
+    )
+    words = [sys.executable, "-c", script, "--cache-dir", str(cache.folder), "sql", "--offline", ENDLESS]
+    output = [] if form != "parquet" else ["-o", str(tmp_path / "x")]
+    publish.publish(cache)
+    job = subprocess.Popen(
+        [*words, "--format", form, *output], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        time.sleep(2.5)
+        assert job.poll() is None
+        job.send_signal(signal.SIGINT)
+        _, said = job.communicate(timeout=10)
+    finally:
+        job.kill()
+    assert job.returncode == 130 and said.strip().startswith("interrupted"), said
+    assert not [path for path in tmp_path.iterdir() if "x" in path.name]
+
+
+@pytest.mark.parametrize("call", [lambda answer: answer.fetchall(), lambda answer: list(answer.batches(100)[1])])
+def test_what_interrupts_the_wait_ends_the_query(cache: Cache, monkeypatch: pytest.MonkeyPatch, call: Any) -> None:
+    """An error raised by a handler of a signal, SIGTERM too, comes through as it is; the connection stays usable."""
+
+    def stop(*_: object) -> None:
+        raise WandbsyncError("stopped")
+
+    answer = query.sql(cache, ENDLESS)
+    before = signal.signal(signal.SIGALRM, stop)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        began = time.monotonic()
+        with pytest.raises(WandbsyncError, match="stopped"):
+            call(answer)
+        assert time.monotonic() - began < 10
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert answer.beside.con.sql("SELECT 7").fetchall() == [(7,)]
+
+
+def test_ctrl_c_while_duckdb_publishes_is_ctrl_c(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise RuntimeError("Query interrupted")  # DuckDB's way to tell
+
+    monkeypatch.setattr(publish, "fill", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        publish.publish(cache)
+    with pytest.raises(KeyboardInterrupt):
+        query.sql(cache, "SELECT 1")
+    assert not list((cache.folder / "tmp").iterdir())
 
 
 def test_a_long_result_is_streamed(cache: Cache, tmp_path: Path) -> None:

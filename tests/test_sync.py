@@ -23,7 +23,7 @@ from local_runs import contents, end, header, history, put, ref, rows, said, sma
 
 from wandbsync import query
 from wandbsync.cache import Cache
-from wandbsync.errors import CacheError, LogError
+from wandbsync.errors import CacheError, LogError, UsageError
 from wandbsync.model import RunRef
 from wandbsync.sources import local, runlog
 from wandbsync.sync import SyncReport, commits, sync_local
@@ -378,7 +378,7 @@ def test_damage_in_the_middle_is_told_and_what_follows_is_read(top: Path, cache:
     data[70_000:70_050] = bytes(50)
     path.write_bytes(data)
     report = sync_local(cache, [top])
-    assert report.partial and "cannot be read" in report.problems[0].reason
+    assert report.partial and f"of {path} cannot be read: " in report.problems[0].reason
     run = query.get_run(cache, ref("r1"))
     assert not run["complete"] and "damaged" in run["incomplete"]
     assert 2000 < run["rows"] < 3000 and steps(cache, "r1")[-1] == 2999
@@ -394,8 +394,140 @@ def test_a_log_that_was_replaced_keeps_its_rows_until_it_is_read_in_full(top: Pa
     report = sync_local(cache, [top])
     assert "is not the file that was read before" in report.problems[0].reason
     assert steps(cache, "r1", entity="me") == list(range(50))
-    sync_local(cache, [top], full=True)
-    assert steps(cache, "r1", entity="me") == list(range(70))
+    assert sync_local(cache, [top]).partial
+    for _ in range(2):
+        report = sync_local(cache, [top], full=True)
+        assert report.problems == [] and report.notes == []
+        assert steps(cache, "r1", entity="me") == list(range(70))
+    report = sync_local(cache, [top])
+    assert report.problems == [] and report.planned == [] and cache.problems() == {}
+
+
+def test_a_log_that_was_cut_off_is_read_in_full_and_that_is_all(top: Path, cache: Cache) -> None:
+    path = small(top, "r1", 3000)
+    data = path.read_bytes()
+    sync_local(cache, [top])
+    path.write_bytes(data[: len(data) // 2])
+    assert sync_local(cache, [top]).partial
+    assert len(steps(cache, "r1")) == 3000
+    assert not sync_local(cache, [top], full=True).partial
+    assert 1000 < len(steps(cache, "r1")) < 2000
+    assert not sync_local(cache, [top]).partial
+    damaged = bytearray(data)
+    damaged[70_000:70_050] = bytes(50)
+    path.write_bytes(damaged)  # what is wrong with it now is told, what was wrong before is not
+    (problem,) = sync_local(cache, [top], full=True).problems
+    assert "cannot be read" in problem.reason and cache.problems() == {}
+
+
+# -- the same run again
+
+
+def again(top: Path, at: float = 1.8e9, *, offline: bool = True, count: int = 3) -> Path:
+    """The job is run again under the same id, and its first log is gone from the disk."""
+    shutil.rmtree(top)
+    records = [*header("r1", at=at, offline=offline), *rows(range(count)), end()]
+    return put(top, "r1", records, stamp="2", offline=offline)
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_a_run_that_goes_on_after_a_log_that_is_gone_says_so(top: Path, cache: Cache, offline: bool) -> None:
+    small(top, "r1", 5), small(top / "other", "r2")
+    assert sync_local(cache, [top]).notes == []
+    again(top, offline=offline)
+    report = sync_local(cache, [top])
+    assert report.notes == [
+        "local/demo/r1 goes on after 5 rows whose log is gone; "
+        "`wandbsync cache forget local/demo/r1` and a sync start it anew"
+    ]
+    assert query.get_run(cache, ref("r1"))["rows"] == 8 and not report.partial
+    assert sync_local(cache, [top]).notes == []
+    cache.forget(ref("r1"))
+    assert sync_local(cache, [top]).notes == [] and steps(cache, "r1") == [0, 1, 2]
+
+
+def test_a_log_in_the_place_of_another_says_so(top: Path, cache: Cache) -> None:
+    path = small(top, "r1", 5)
+    sync_local(cache, [top])
+    other = small(top / "new", "r1", 3, at=1.8e9)
+    other.replace(path)
+    assert ["goes on after 5 rows" in note for note in sync_local(cache, [top]).notes] == [True]
+
+
+def test_a_run_that_is_resumed_or_moved_needs_no_note(top: Path, cache: Cache) -> None:
+    first = small(top / "a", "r1", 5)
+    sync_local(cache, [top])
+    put(top / "b", "r1", [*header("r1", at=1.8e9), *rows(range(3)), end()], stamp="2")
+    assert sync_local(cache, [top / "b"]).notes == [], "the first log is there, if not in this folder"
+    put(top / "c", "r1", [*header("r1", at=1.9e9), *rows(range(3)), end()], stamp="3")
+    moved = top / "moved" / first.name
+    moved.parent.mkdir()
+    first.rename(moved)
+    shutil.rmtree(top / "b")
+    assert sync_local(cache, [top]).notes == []
+    assert query.get_run(cache, ref("r1"))["rows"] == 11
+    moved.unlink()
+    assert sync_local(cache, [top]).notes == [], "nothing is new"
+
+
+def test_a_full_sync_says_what_it_cannot_read_again(top: Path, cache: Cache) -> None:
+    small(top, "r1", 5), small(top, "r2", 5)
+    sync_local(cache, [top])
+    path = again(top)
+    sync_local(cache, [top])
+    report = sync_local(cache, [top], full=True)
+    assert report.notes == ["local/demo/r1 is not read again: a log of it is not here, and the rows are kept"]
+    assert len(contents(cache)) == 2 and query.get_run(cache, ref("r1"))["rows"] == 8
+    path.unlink()
+    small(top, "r3")
+    assert sync_local(cache, [top], full=True).notes == []
+
+
+# -- folders that are not there
+
+
+def test_a_folder_that_is_not_there_does_not_stop_the_others(top: Path, cache: Cache, tmp_path: Path) -> None:
+    small(top, "r1")
+    typo = tmp_path / "typo"
+    report = sync_local(cache, [typo, top])
+    assert [(p.subject, p.reason, p.harmless) for p in report.problems] == [
+        (str(typo), f"there is no folder {typo}", False)
+    ]
+    assert report.partial and list(contents(cache)) == ["local/demo/r1"]
+    assert list(cache.sources("local")) == [str(top)], "a mistake is not remembered"
+    with pytest.raises(UsageError, match="no folder"):
+        sync_local(cache, [typo])
+
+
+def test_a_folder_that_is_not_there_any_more_is_told(top: Path, cache: Cache, tmp_path: Path) -> None:
+    small(top, "r1"), small(tmp_path / "more", "r2")
+    sync_local(cache, [top, tmp_path / "more"])
+    shutil.rmtree(tmp_path / "more")
+    for folders in ([top, tmp_path / "more"], [tmp_path / "more"]):
+        (problem,) = sync_local(cache, folders).problems
+        assert (
+            problem.harmless
+            and problem.reason == f"there is no folder {problem.subject} any more; what was read " + ("there is kept")
+        )
+    assert len(contents(cache)) == 2 and len(cache.sources("local")) == 2
+    with Cache(tmp_path / "new") as new, pytest.raises(UsageError):
+        sync_local(new, [tmp_path / "more"], dry_run=True)
+
+
+def test_what_is_no_file_is_no_log(top: Path, cache: Cache) -> None:
+    """Nobody writes to the pipes: to open one would be to wait for ever."""
+    path = small(top, "r1", project="")
+    os.mkfifo(top / "wandb" / "run-x.wandb")
+    os.mkfifo(top / "wandb" / "settings")
+    os.mkfifo(path.parent / "debug.log")
+    (path.parent / "files").mkdir()
+    for name in ("wandb-metadata.json", "output.log"):
+        os.mkfifo(path.parent / "files" / name)
+    (top / "linked.wandb").symlink_to(top / "wandb" / "run-x.wandb")
+    report = sync_local(cache, [top])
+    assert report.logs == 1 and report.problems == []
+    assert query.list_files(cache, ref("r1", "uncategorized")) == []
+    assert sync_local(cache, [top / "wandb" / "run-x.wandb"]).logs == 0
 
 
 # -- in parts

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +73,17 @@ def _train_all(folder: Path) -> None:
                 raise WandbsyncError(
                     f"the demo run {name} ended with {job.returncode}", hint=f"{folder / 'training.log'} tells more"
                 )
+    _wait_for_logs(folder)
+
+
+def _wait_for_logs(folder: Path, seconds: float = 20.0) -> None:
+    """Until nobody writes to them: a second process of the SDK outlives the killed job, and has its log in memory."""
+    from .sources import local
+
+    deadline = time.monotonic() + seconds
+    logs = {(status.st_dev, status.st_ino) for status in map(Path.stat, folder.glob("wandb/*run-*/*.wandb"))}
+    while logs & (local.writers() or set()) and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 def train(name: str, lr: float, steps: int) -> None:

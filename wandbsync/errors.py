@@ -14,6 +14,7 @@
       CacheBusy             6  another process holds what this command needs
       CacheError            1  the cache cannot be read or written
         NewerCache          1  a newer wandbsync wrote it
+        NoRoom              1  the disk is full; what is in the cache can still be read
       LogError              1  one `.wandb` log cannot be read; the other runs are not touched
         EmptyLog            1  nothing has been written to it yet
         NotALog             1  the file does not start as a `.wandb` log does
@@ -115,6 +116,10 @@ class CacheError(WandbsyncError):
 
 class NewerCache(CacheError):
     hint = "upgrade wandbsync, or use another --cache-dir"
+
+
+class NoRoom(CacheError):
+    hint = "free some disk space, or try `wandbsync cache gc`; nothing is lost"
 
 
 class LogError(WandbsyncError):

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from .cache.catalog import plain
 from .errors import UsageError, WandbsyncError
+
+if TYPE_CHECKING:
+    from .query import Answer
 
 BATCH = 65_536  # rows
 
@@ -26,52 +29,57 @@ class Shown:
     more: bool = False
 
 
-def write(relation: Any, form: str, file: Path | None, *, limit: int | None = None) -> Shown:
-    """Write what a query returns; `limit` is for the table alone. Raises UsageError if the query fails."""
+def write(answer: Answer, form: str, file: Path | None, *, limit: int | None = None) -> Shown:
+    """Write what a query returns; `limit` is for the table alone.
+
+    Raises UsageError if the query fails, CacheError if that is the cache's fault, WandbsyncError if it cannot be
+    written.
+    """
     if form == "parquet":
-        return _parquet(relation, file)
+        return _parquet(answer, file)
     with _sink(file) as out:
-        return {"table": _table, "json": _json, "csv": _csv}[form](relation, out, limit)
+        return {"table": _table, "json": _json, "csv": _csv}[form](answer, out, limit)
 
 
-def _batches(relation: Any) -> Iterator[Any]:
-    import duckdb
-
-    from .query import sql_error
-
-    try:
-        yield from (
-            relation.fetch_arrow_reader(BATCH)
-            if not hasattr(relation, "to_arrow_reader")
-            else (relation.to_arrow_reader(BATCH))
-        )
-    except duckdb.Error as error:
-        raise sql_error(error) from error
-
-
-def _rows(relation: Any) -> Iterator[tuple[Any, ...]]:
-    for batch in _batches(relation):
+def _rows(answer: Answer) -> Iterator[tuple[Any, ...]]:
+    for batch in answer.batches(BATCH)[1]:
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
-def _table(relation: Any, out: TextIO, limit: int | None) -> Shown:
+def _names(columns: Sequence[str]) -> list[str]:
+    """The names of columns, of which no two are alike: a, a_1, a_2, as DuckDB has it."""
+    names: dict[str, str] = {}  # in lower case -> as written
+    for column in columns:
+        name, number = column, 0
+        while name.lower() in names:
+            number += 1
+            name = f"{column}_{number}"
+        names[name.lower()] = name
+    return list(names.values())
+
+
+def _table(answer: Answer, out: TextIO, limit: int | None) -> Shown:
     from . import output
 
     rows: list[tuple[Any, ...]] = []
-    for row in _rows(relation):
-        if limit is not None and len(rows) == limit:
-            output.show_table(relation.columns, rows, out)
-            return Shown(len(rows), more=True)
+    more = False
+    for row in _rows(answer):
+        more = limit is not None and len(rows) == limit
+        if more:
+            break
         rows.append(row)
-    output.show_table(relation.columns, rows, out)
-    return Shown(len(rows))
+    if answer.columns == ["explain_key", "explain_value"]:  # a drawing of many lines
+        out.writelines(f"{text.rstrip()}\n" for _, text in rows)
+    else:
+        output.show_table(_names(answer.columns), rows, out)
+    return Shown(len(rows), more)
 
 
-def _json(relation: Any, out: TextIO, limit: int | None) -> Shown:
+def _json(answer: Answer, out: TextIO, limit: int | None) -> Shown:
     count = 0
-    names, parse = relation.columns, [str(kind) == "JSON" for kind in relation.types]
+    names, parse = _names(answer.columns), [str(kind) == "JSON" for kind in answer.types]
     out.write("[")
-    for row in _rows(relation):
+    for row in _rows(answer):
         cells = [json.loads(v) if js and isinstance(v, str) else v for v, js in zip(row, parse, strict=True)]
         out.write(",\n " if count else "\n ")
         out.write(json.dumps(plain(dict(zip(names, cells, strict=True))), ensure_ascii=False, default=_plain))
@@ -80,36 +88,32 @@ def _json(relation: Any, out: TextIO, limit: int | None) -> Shown:
     return Shown(count)
 
 
-def _csv(relation: Any, out: TextIO, limit: int | None) -> Shown:
+def _csv(answer: Answer, out: TextIO, limit: int | None) -> Shown:
     import csv
 
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(relation.columns)
+    writer.writerow(_names(answer.columns))
     count = 0
-    for row in _rows(relation):
+    for row in _rows(answer):
         writer.writerow([json.dumps(plain(v), default=_plain) if isinstance(v, (list, dict)) else v for v in row])
         count += 1
     return Shown(count)
 
 
-def _parquet(relation: Any, file: Path | None) -> Shown:
+def _parquet(answer: Answer, file: Path | None) -> Shown:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     if file is None:
         raise UsageError("Parquet is not for the terminal", hint="name a file with -o")
     count = 0
     with _beside(file) as beside:
-        writer = None
-        for batch in _batches(relation):
-            writer = writer or pq.ParquetWriter(beside, batch.schema, compression="zstd")
-            writer.write_batch(batch)
-            count += batch.num_rows
-        if writer is None:
-            pq.write_table(
-                relation.to_arrow_table() if hasattr(relation, "to_arrow_table") else relation.arrow(), beside
-            )
-        else:
-            writer.close()
+        schema, batches = answer.batches(BATCH)
+        schema = pa.schema([one.with_name(name) for one, name in zip(schema, _names(schema.names), strict=True)])
+        with pq.ParquetWriter(beside, schema, compression="zstd") as writer:
+            for batch in batches:
+                writer.write_batch(pa.RecordBatch.from_arrays(batch.columns, schema=schema))
+                count += batch.num_rows
     return Shown(count)
 
 
@@ -123,10 +127,25 @@ def _plain(value: Any) -> Any:
 @contextmanager
 def _sink(file: Path | None) -> Iterator[TextIO]:
     if file is None:
-        yield sys.stdout
+        try:
+            yield sys.stdout
+            sys.stdout.flush()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            _drop_stdout()
+            raise WandbsyncError(f"cannot write the output: {error.strerror or error}") from error
         return
     with _beside(file) as beside, beside.open("w", encoding="utf-8", newline="") as out:
         yield out
+
+
+def _drop_stdout() -> None:
+    """Let what could not be written go: at its end Python would try again, and say so its own way."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 @contextmanager

@@ -41,7 +41,7 @@ class Server:
     """A server at `url` for the user `me` with `key`; ends with the `with` block.
 
     Switches: `latency` of every request, `gzip` of answers, `key` (change it and the old one is void),
-    `history_serves_exported`, `features`; `root.empty_pages`.
+    `history_serves_exported`, `features`; `root.empty_pages`, `root.lacks`.
     """
 
     def __init__(

@@ -13,17 +13,35 @@ from .history import Row
 from .root import Root
 from .views import Refused, snake
 
-SCHEMA = graphql.build_schema(Path(__file__).with_name("schema.graphql").read_text())
+TEXT = Path(__file__).with_name("schema.graphql").read_text()
+
+
+@functools.cache
+def schema(lacks: frozenset[str]) -> graphql.GraphQLSchema:
+    """What can be asked, without what an older server lacks: fields of runs and files, and arguments, by name."""
+
+    class Older(graphql.Visitor):
+        def enter_object_type_definition(self, node: graphql.ObjectTypeDefinitionNode, *_: Any) -> Any:
+            return None if node.name.value in ("Run", "ParquetHistory", "File") else False
+
+        def enter_field_definition(self, node: graphql.FieldDefinitionNode, *_: Any) -> Any:
+            return graphql.REMOVE if node.name.value in lacks else None
+
+        enter_input_value_definition = enter_field_definition
+
+    return graphql.build_ast_schema(graphql.visit(graphql.parse(TEXT), Older()))
 
 
 @functools.lru_cache(maxsize=512)
-def document(query: str) -> tuple[graphql.DocumentNode | None, list[graphql.GraphQLError]]:
+def document(
+    query: str, lacks: frozenset[str] = frozenset()
+) -> tuple[graphql.DocumentNode | None, list[graphql.GraphQLError]]:
     """A parsed query, or what the schema has against it."""
     try:
         parsed = graphql.parse(query)
     except graphql.GraphQLError as error:
         return None, [error]
-    return parsed, graphql.validate(SCHEMA, parsed)
+    return parsed, graphql.validate(schema(lacks), parsed)
 
 
 def operation_name(payload: Row) -> str:
@@ -40,12 +58,13 @@ def operation_name(payload: Row) -> str:
 
 def execute(root: Root, payload: Row) -> tuple[int, Row]:
     """Run one GraphQL request; what comes back is a status and the body."""
-    parsed, errors = document(payload.get("query") or "")
+    lacks = frozenset(root.lacks)
+    parsed, errors = document(payload.get("query") or "", lacks)
     if parsed is None or errors:
         return 400, {"errors": [error.formatted for error in errors]}
     with root.store.lock:
         result = graphql.execute_sync(
-            SCHEMA,
+            schema(lacks),
             parsed,
             root_value=root,
             variable_values=payload.get("variables") or {},

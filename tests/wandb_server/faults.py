@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 HTML = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
 
@@ -16,7 +16,7 @@ HTML = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body><
 class Fault:
     """What happens to the requests of an operation: to `times` of them (None: to all), after `skip` good ones.
 
-    Without a status the request is served, but late (`latency`), cut short (`truncate`: bytes of the body let through)
+    With `where` only to those that have these GraphQL variables, as {"run": "abc123"}. Without a status the request is served, but late (`latency`), cut short (`truncate`: bytes of the body let through)
     or with its connection reset before or after the work was done.
     """
 
@@ -29,11 +29,14 @@ class Fault:
     body: bytes = b'{"error":"scripted fault"}'
     reset: Literal["before", "after"] | None = None
     truncate: int | None = None
+    where: Mapping[str, Any] = field(default_factory=dict)
     hits: int = 0
 
-    def strikes(self, operation: str) -> bool:
+    def strikes(self, operation: str, variables: Mapping[str, Any]) -> bool:
         """Whether this request is one of them; counts it."""
         if not fnmatch.fnmatchcase(operation, self.operation) or self.times == self.hits:
+            return False
+        if any(variables.get(name) != value for name, value in self.where.items()):
             return False
         if self.skip:
             self.skip -= 1
@@ -58,9 +61,9 @@ class Faults:
         with self._lock:
             self._faults.clear()
 
-    def take(self, operation: str) -> Fault | None:
+    def take(self, operation: str, variables: Mapping[str, Any]) -> Fault | None:
         with self._lock:
-            return next((fault for fault in self._faults if fault.strikes(operation)), None)
+            return next((fault for fault in self._faults if fault.strikes(operation, variables)), None)
 
 
 class RateLimit:

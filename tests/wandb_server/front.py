@@ -86,7 +86,7 @@ class Handler(BaseHTTPRequestHandler):
         body = gzip.decompress(raw) if self.headers.get("Content-Encoding") == "gzip" else raw
         path = urlsplit(self.path).path
         operation, payload = self._operation(path, body)
-        fault = self.server.wandb.faults.take(operation) or Fault(operation)
+        fault = self.server.wandb.faults.take(operation, payload.get("variables") or {}) or Fault(operation)
         time.sleep(self.server.wandb.latency + fault.latency)
         if fault.reset == "before":
             answer = Answer(0)

@@ -21,7 +21,8 @@ class Root:
     """Query and Mutation.
 
     `history_serves_exported` says whether pages of `history` also hold exported rows. A listing that goes on from a
-    cursor in `empty_pages` gets, once, a page without runs that is not the last one.
+    cursor in `empty_pages` gets, once, a page without runs that is not the last one. Fields and arguments whose names
+    are in `lacks` are not in the schema, as those that came later are not in that of an older server.
     """
 
     def __init__(self, store: Store, signer: Signer, base: str) -> None:
@@ -29,6 +30,7 @@ class Root:
         self.history_serves_exported = False
         self.empty_pages: set[str] = set()
         self.features = set(FEATURES)
+        self.lacks: set[str] = set()
 
     # Query
 

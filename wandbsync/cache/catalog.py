@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import CacheBusy, CacheError, NewerCache
+from ..errors import CacheBusy, CacheError, NewerCache, NoRoom
+from .frozen import freeze, obstacle
 
 VERSION = 1  # PRAGMA user_version; a change to SCHEMA adds a migration and counts this up
 BUSY_SECONDS = 10.0
@@ -82,7 +83,7 @@ CREATE INDEX logs_by_run ON logs (run);
 -- fetched; `state` is the server source's own.
 CREATE TABLE mirrors (
   run INTEGER PRIMARY KEY, described TEXT, fetched TEXT, state TEXT NOT NULL, failures INTEGER NOT NULL, retry_at REAL,
-  reason TEXT, tried TEXT
+  reason TEXT, tried TEXT, owed INTEGER NOT NULL
 );
 -- What could not be read, and why; gone as soon as it can.
 CREATE TABLE problems (
@@ -104,9 +105,10 @@ def translated(what: Path) -> Iterator[None]:
         text = str(error)
         if "locked" in text or "busy" in text:
             raise CacheBusy(f"another process keeps the catalog {what} locked") from error
-        if "full" in text:
-            raise CacheError(f"no room left to write {what}", hint="free some disk space; nothing is lost") from error
-        if "readonly" in text or "unable to open" in text:
+        why = obstacle(what) if _cannot_write(error) else None
+        if "full" in text or why == "full":
+            raise NoRoom(f"no room left to write {what}") from error
+        if "readonly" in text or "unable to open" in text or why:
             raise CacheError(
                 f"cannot write {what}: {text}", hint="check the permissions, or choose another --cache-dir"
             ) from error
@@ -117,13 +119,31 @@ def translated(what: Path) -> Iterator[None]:
         ) from error
 
 
+def _cannot_write(error: sqlite3.OperationalError) -> bool:
+    """Whether an error may come of a full disk, or of a folder that must not be written."""
+    return any(word in str(error) for word in ("full", "readonly", "unable to open", "disk I/O error"))
+
+
 def connect(path: Path) -> sqlite3.Connection:
-    """Open the catalog, making it if there is none. Raises NewerCache, CacheBusy or CacheError."""
+    """Open the catalog, making it if there is none. Raises NewerCache, CacheBusy or CacheError.
+
+    Where nothing can be written it is a Frozen one, as the catalog stands now, of which can only be read.
+    """
     with translated(path):
         con = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
+            try:
+                version = _version(con)
+            except sqlite3.OperationalError as error:
+                if not _cannot_write(error) or not path.exists():
+                    raise
+                con.close()
+                try:
+                    con = freeze(path)
+                except OSError:
+                    raise error from None
+                version = _version(con)
             con.row_factory = sqlite3.Row
-            version = con.execute("PRAGMA user_version").fetchone()[0]
             if version > VERSION:
                 raise NewerCache(f"the cache {path.parent} has schema {version}, this wandbsync knows {VERSION}")
             if version < VERSION:
@@ -131,10 +151,15 @@ def connect(path: Path) -> sqlite3.Connection:
             # NORMAL: a power cut may lose the last commits, as if they had never been; they are read again.
             con.execute("PRAGMA synchronous = NORMAL")
             con.execute("PRAGMA cache_size = -16000")
+            con.execute("PRAGMA temp_store = MEMORY")  # a full disk has no room to sort in
         except BaseException:
             con.close()
             raise
     return con
+
+
+def _version(con: sqlite3.Connection) -> int:
+    return int(con.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _create(con: sqlite3.Connection, path: Path) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import catalog
-from .disk import NewSegment, os_errors, write_segment
+from .disk import NewSegment, os_errors, sync, write_segment
 from .metrics import forget_streams
 from .store import Cache
 
@@ -215,40 +215,59 @@ def _outputs(held: list[tuple[int, int, int]]) -> list[list[int]]:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """What gc removed, or would remove."""
+    """What gc removed, or would remove; `young` files are not needed either, but not old enough yet."""
 
     files: list[str]
     bytes: int
+    young: int = 0
+
+    def __add__(self, other: Swept) -> Swept:
+        return Swept(self.files + other.files, self.bytes + other.bytes, other.young)
 
 
 def gc(cache: Cache, *, grace: float = GRACE, dry_run: bool = False, now: float | None = None) -> Swept:
-    """Remove segments replaced more than `grace` seconds ago, and files that nothing names and nobody is writing."""
+    """Remove segments replaced more than `grace` seconds ago, and files that nothing names and nobody is writing.
+
+    On a full disk, where the catalog cannot be written, it will name the removed segments until the next time.
+    """
     now = time.time() if now is None else now
     swept: dict[str, int] = {}
+    young = 0
     with catalog.translated(cache.folder), os_errors(cache.folder):
-        con = cache.con
-        if not dry_run:
+        con, reads = cache.con, dry_run or cache.frozen
+        if not reads:
             _give_up(cache, now - ABANDONED)
         # The commits that replaced these files must be on the disk before the files go.
-        durable = dry_run or con.execute("PRAGMA wal_checkpoint(FULL)").fetchone()[0] == 0
+        if cache.frozen and (log := cache.folder / "catalog.sqlite-wal").exists():
+            sync(log)
+        durable = reads or con.execute("PRAGMA wal_checkpoint(FULL)").fetchone()[0] == 0
         # Inside, so that no process names a file while it is taken for an orphan.
-        with catalog.snapshot(con) if dry_run else catalog.transaction(con):
-            old = con.execute("SELECT segment, file, bytes FROM segments WHERE removed_at <= ?", (now - grace,))
-            for segment, file, size in old.fetchall() if durable else ():
-                swept[f"history/{file}"] = size
+        with catalog.snapshot(con) if reads else catalog.transaction(con):
+            old = con.execute("SELECT segment, file, bytes, removed_at FROM segments WHERE removed_at IS NOT NULL")
+            for segment, file, size, removed_at in old.fetchall() if durable else ():
+                if removed_at > now - grace:
+                    young += 1
+                    continue
+                if cache.segment_path(file).exists():
+                    swept[f"history/{file}"] = size
                 if not dry_run:
                     cache.segment_path(file).unlink(missing_ok=True)
+                if not reads:
                     con.execute("DELETE FROM segments WHERE segment = ?", (segment,))
             for file in orphans(cache):
                 try:
                     status = (cache.folder / file).stat()
                 except FileNotFoundError:
                     continue
-                if file not in swept and status.st_mtime <= now - grace:
-                    swept[file] = status.st_size
-                    if not dry_run:
-                        (cache.folder / file).unlink(missing_ok=True)
-    return Swept(list(swept), sum(swept.values()))
+                if file in swept:
+                    continue
+                if status.st_mtime > now - grace:
+                    young += 1
+                    continue
+                swept[file] = status.st_size
+                if not dry_run:
+                    (cache.folder / file).unlink(missing_ok=True)
+    return Swept(list(swept), sum(swept.values()), young)
 
 
 def _give_up(cache: Cache, before: float) -> None:

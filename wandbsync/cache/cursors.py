@@ -37,6 +37,7 @@ class MirrorCursor:
     retry_at: float | None = None  # unix seconds: leave it alone until then
     reason: str | None = None  # of the last failure
     tried: Fingerprint | None = None  # noted before the last attempt, if it failed
+    owed: bool = False  # an attempt to fetch all rows anew failed, and none has worked since
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,24 @@ def cells(cursor: MirrorCursor) -> tuple[Any, ...]:
         None if one is None else catalog.dump(dataclasses.astuple(one))
         for one in (cursor.described, cursor.fetched, cursor.tried)
     )
-    return described, fetched, cursor.state, cursor.failures, cursor.retry_at, cursor.reason, tried
+    return described, fetched, cursor.state, cursor.failures, cursor.retry_at, cursor.reason, tried, cursor.owed
 
 
 def mirror_cursor(row: sqlite3.Row) -> MirrorCursor:
     """The cursor in a row of the catalog."""
-    described, fetched, tried = (
-        None if row[name] is None else Fingerprint(*json.loads(row[name])) for name in ("described", "fetched", "tried")
+    described, fetched = row["described"], row["fetched"]
+    known = _fingerprint(described)
+    return MirrorCursor(
+        known,
+        known if fetched == described else _fingerprint(fetched),
+        row["state"],
+        row["failures"],
+        row["retry_at"],
+        row["reason"],
+        _fingerprint(row["tried"]),
+        bool(row["owed"]),
     )
-    return MirrorCursor(described, fetched, row["state"], row["failures"], row["retry_at"], row["reason"], tried)
+
+
+def _fingerprint(text: str | None) -> Fingerprint | None:
+    return None if text is None else Fingerprint(*json.loads(text))

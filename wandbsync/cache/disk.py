@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import CacheError, WandbsyncError
+from ..errors import CacheError, NoRoom, WandbsyncError
 from . import catalog
 
 if TYPE_CHECKING:
     from . import segments
     from .store import Cache
+
+GONE = "`wandbsync cache verify` tells more; `wandbsync sync --full` reads what it held anew"
 
 
 @contextmanager
@@ -30,11 +32,9 @@ def os_errors(folder: Path) -> Iterator[None]:
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise CacheError(f"no room left in the cache {folder}", hint="free some space; nothing is lost") from error
+            raise NoRoom(f"no room left in the cache {folder}") from error
         if isinstance(error, FileNotFoundError):
-            raise CacheError(
-                f"a file of the cache is gone: {error}", hint="`wandbsync cache verify` tells more"
-            ) from error
+            raise CacheError(f"a file of the cache is gone: {error}", hint=GONE) from error
         raise CacheError(
             f"cannot use the cache {folder}: {error.strerror or error}",
             hint="check the permissions, or choose another --cache-dir",
@@ -81,8 +81,8 @@ def write_segment(cache: Cache, level: int, blocks: Iterable[segments.Block]) ->
     for folder in (path.parent, beside.parent):
         if not folder.is_dir():
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _sync_folder(folder.parent)
-            _sync_folder(cache.folder)
+            sync(folder.parent)
+            sync(cache.folder)
     try:
         if not segments.write(beside, blocks):
             beside.unlink()
@@ -92,13 +92,13 @@ def write_segment(cache: Cache, level: int, blocks: Iterable[segments.Block]) ->
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync(path.parent)
     return NewSegment(number, path, file, level, size, digest)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Make a file durable, or the names in a folder."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

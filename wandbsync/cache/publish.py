@@ -7,17 +7,19 @@ the tables and views of `describe()`; what these are made of is in the schema `i
 
 from __future__ import annotations
 
-import os
+import contextlib
 import secrets
 import shutil
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CacheError
+from ..errors import CacheError, NoRoom
 from ..model import CONSOLE
 from . import catalog
-from .disk import os_errors
+from .disk import GONE, os_errors
+from .frozen import obstacle
 from .layout import KEPT, LAYOUT, SOURCES, TABLE_VIEWS, TABLES, VIEWS, metric_type
 from .stats import sample_std
 from .store import Cache
@@ -31,23 +33,28 @@ FILE = "wandb.duckdb"
 def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> None:
     """Make the tables and views as the catalog stands now, in an empty database or a copy of what was published before.
 
-    Of the copy, what has not changed since is kept. Raises duckdb.Error if it is of another layout.
+    Of the copy, what has not changed since is kept. Raises duckdb.Error if it is of another layout, and CacheError if a
+    segment is gone.
     """
     con.execute("CREATE SCHEMA IF NOT EXISTS inside")
     since = _published_at(con)
-    with catalog.snapshot(cache.con):
-        commits, checks = catalog.version(cache.con)
-        for name, (columns, select) in SOURCES.items():
-            if name in KEPT and since >= 0:
-                owner, owners = KEPT[name]
-                con.execute(
-                    f"DELETE FROM {name} WHERE {owner} NOT IN (SELECT {owner} FROM {owners} WHERE revision <= {since})"
-                )
-            else:
-                con.execute(f"CREATE OR REPLACE TABLE {name} ({columns})")
-            _load(con, name, columns, _fetch(cache, select, since))
-        named = cache.con.execute(f"SELECT file FROM segments WHERE removed_at IS NULL ORDER BY {catalog.OLDEST_FIRST}")
-        files = [cache.segment_path(row[0]) for row in named]
+    while True:
+        with catalog.snapshot(cache.con):
+            commits, checks = catalog.version(cache.con)
+            for name, (columns, select) in SOURCES.items():
+                if name in KEPT and since >= 0:
+                    owner, owners = KEPT[name]
+                    con.execute(
+                        f"DELETE FROM {name} WHERE {owner} NOT IN (SELECT {owner} FROM {owners} "
+                        f"WHERE revision <= {since})"
+                    )
+                else:
+                    con.execute(f"CREATE OR REPLACE TABLE {name} ({columns})")
+                _load(con, name, columns, _fetch(cache, select, since))
+            files = _files(cache)
+        if not (gone := {path for path in files if not path.exists()}):
+            break
+        check_segments(cache, gone)  # else they were compacted and swept since they were listed: list again
     con.execute(
         "CREATE OR REPLACE TABLE inside.published AS "
         "SELECT ?::BIGINT AS commits, ?::BIGINT AS checks, ? AS folder, ? AS layout",
@@ -58,6 +65,20 @@ def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> None:
         con.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {shown} FROM {tables}")
     for name in VIEWS:
         con.execute(f"CREATE OR REPLACE VIEW {name} AS {_rows_of(name, files)}")
+
+
+def check_segments(cache: Cache, wanted: Collection[Path] | None = None) -> None:
+    """Raise CacheError if a segment that the catalog names is gone; `wanted` are those that are looked for."""
+    gone = [path for path in _files(cache) if (wanted is None or path in wanted) and not path.exists()]
+    if gone:
+        more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
+        raise CacheError(f"a segment of the cache is gone: {gone[0]}{more}", hint=GONE)
+
+
+def _files(cache: Cache) -> list[Path]:
+    """The segments that the catalog names."""
+    named = cache.con.execute(f"SELECT file FROM segments WHERE removed_at IS NULL ORDER BY {catalog.OLDEST_FIRST}")
+    return [cache.segment_path(row[0]) for row in named]
 
 
 def _published_at(con: duckdb.DuckDBPyConnection) -> int:
@@ -138,7 +159,7 @@ def publish(cache: Cache) -> Path:
     import duckdb
 
     path = cache.folder / FILE
-    with catalog.translated(cache.folder), os_errors(cache.folder):
+    with catalog.translated(cache.folder), os_errors(cache.folder), interruptible():
         (cache.folder / "tmp").mkdir(mode=0o700, exist_ok=True)
         if path.exists():
             try:
@@ -148,7 +169,9 @@ def publish(cache: Cache) -> Path:
         try:
             return _write(cache, path, again=False)
         except duckdb.Error as error:
-            raise CacheError(f"cannot write {path}: {error}", hint="free some disk space, or try again") from error
+            if "No space left" in str(error) or obstacle(cache.folder) == "full":
+                raise NoRoom(f"no room left to write {path}") from error
+            raise CacheError(f"cannot write {path}: {error}", hint="check the permissions, or try again") from error
 
 
 def _write(cache: Cache, path: Path, *, again: bool) -> Path:
@@ -160,6 +183,7 @@ def _write(cache: Cache, path: Path, *, again: bool) -> Path:
             shutil.copyfile(path, beside)
         with duckdb.connect(str(beside)) as con:
             fill(con, cache)
+            con.execute("CHECKPOINT")  # or else a full disk would be told to nobody
         beside.chmod(0o600)
         return beside.replace(path)
     finally:
@@ -167,21 +191,41 @@ def _write(cache: Cache, path: Path, *, again: bool) -> Path:
         beside.with_suffix(".duckdb.wal").unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as Python has it: where it comes while DuckDB works, that raises a RuntimeError of its own."""
+    try:
+        yield
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":
+            raise KeyboardInterrupt from error
+        raise
+
+
 def connect(cache: Cache) -> duckdb.DuckDBPyConnection:
-    """A connection that can only read, and only this cache: tables and views as the catalog stands now."""
+    """A connection that can only read, and only this cache: tables and views as the catalog stands now.
+
+    They are those of `wandb.duckdb`, or made in memory where that cannot be written. Raises CacheError or CacheBusy.
+    """
     import duckdb
 
     con = duckdb.connect()
-    with catalog.translated(cache.folder), os_errors(cache.folder):
+    spill = cache.folder / "tmp"  # where DuckDB puts what does not fit in memory
+    with catalog.translated(cache.folder), os_errors(cache.folder), interruptible():
         if not _attach(con, cache):
-            if os.access(cache.folder, os.W_OK):
+            try:
                 publish(cache)
-                _attach(con, cache)
-            else:
-                fill(con, cache)
+                current = _attach(con, cache)
+            except CacheError:
+                current, spill = False, Path(tempfile.gettempdir())
+            if not current:
+                try:
+                    fill(con, cache)
+                except duckdb.Error as error:
+                    raise CacheError(f"the cache {cache.folder} cannot be read: {error}") from error
     history = (cache.folder / "history").resolve()
     con.execute(f"SET allowed_directories = [{_quoted(history)[:-1]}/']")
-    con.execute(f"SET temp_directory = {_quoted(cache.folder / 'tmp')}")
+    con.execute(f"SET temp_directory = {_quoted(spill)}")
     for setting in ("enable_external_access", "autoinstall_known_extensions", "autoload_known_extensions"):
         con.execute(f"SET {setting} = false")
     con.execute("SET python_enable_replacements = false")

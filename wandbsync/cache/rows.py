@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..errors import CacheError
 from ..model import HISTORY, RunRef
 from . import catalog
+from .disk import GONE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,9 +38,7 @@ def tables(
             ]
         except FileNotFoundError as error:  # compacted and swept since they were listed: list again
             if attempt == 4:
-                raise CacheError(
-                    f"a segment of {ref} is gone: {error}", hint="`wandbsync cache verify` tells more"
-                ) from error
+                raise CacheError(f"a segment of {ref} is gone: {error}", hint=GONE) from error
     raise AssertionError
 
 

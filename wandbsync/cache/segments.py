@@ -10,6 +10,7 @@ statistics. `stream` is a number of the catalog's: it stands for one stream of o
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -88,14 +89,25 @@ def sort(blocks: Iterable[Block]) -> Block:
         none = np.empty(0, np.int32)
         return Block(names, none, none, np.empty(0, np.int64), np.empty(0), np.empty(0, np.uint8), None)
     rank = {name: i for i, name in enumerate(names)}
-    key = np.concatenate([np.array([rank[name] for name in part.names], np.int32)[part.key] for part in parts])
+    ranks = [np.array([rank[name] for name in part.names], np.int32) for part in parts]
+    text = any(part.text is not None for part in parts)
+    texts = [pa.nulls(len(part), pa.large_string()) if part.text is None else part.text for part in parts if text]
+    pieces = _in_order(parts, ranks)
+    if pieces is not None:
+        size = [end - start for _, start, end in pieces]
+        return Block(
+            names,
+            np.repeat(np.array([ranks[i][parts[i].key[start]] for i, start, _ in pieces], np.int32), size),
+            np.repeat(np.array([parts[i].stream[start] for i, start, _ in pieces], np.int32), size),
+            np.concatenate([parts[i].step[start:end] for i, start, end in pieces]),
+            np.concatenate([parts[i].value[start:end] for i, start, end in pieces]),
+            np.concatenate([parts[i].kind[start:end] for i, start, end in pieces]),
+            pa.concat_arrays([texts[i][start:end] for i, start, end in pieces]) if text else None,
+        )
+    key = np.concatenate([rank[part.key] for part, rank in zip(parts, ranks, strict=True)])
     stream = np.concatenate([part.stream for part in parts])
     step = np.concatenate([part.step for part in parts])
     order = np.lexsort((step, stream, key))
-    text = None
-    if any(part.text is not None for part in parts):
-        nothing = [pa.nulls(len(part), pa.large_string()) if part.text is None else part.text for part in parts]
-        text = pa.concat_arrays(nothing).take(pa.array(order))
     return Block(
         names,
         key[order],
@@ -103,8 +115,34 @@ def sort(blocks: Iterable[Block]) -> Block:
         step[order],
         np.concatenate([part.value for part in parts])[order],
         np.concatenate([part.kind for part in parts])[order],
-        text,
+        pa.concat_arrays(texts).take(pa.array(order)) if text else None,
     )
+
+
+def _in_order(parts: Sequence[Block], ranks: Sequence[NDArray[np.int32]]) -> list[tuple[int, int, int]] | None:
+    """Which part, first row and end of the pieces that, end to end, are in the order of a segment.
+
+    None if there is no such order, or none of pieces that are worth it: most rows come key after key.
+    """
+    import numpy as np
+
+    starts = [part.starts() for part in parts]
+    if 16 * sum(map(len, starts)) > sum(map(len, parts)):
+        return None
+    pieces: list[tuple[int, int, int, int, int, int]] = []  # rank, stream, first step, part, start, end
+    for i, (part, start) in enumerate(zip(parts, starts, strict=True)):
+        later = part.step[1:] >= part.step[:-1]
+        later[start[1:] - 1] = True
+        if not later.all():
+            return None
+        end = [*start[1:].tolist(), len(part)]
+        some = ranks[i][part.key[start]].tolist(), part.stream[start].tolist(), part.step[start].tolist()
+        pieces += zip(*some, itertools.repeat(i), start.tolist(), end, strict=False)
+    pieces.sort(key=lambda piece: piece[:2])  # those of one key and stream stay in the order they were logged
+    for a, b in itertools.pairwise(pieces):
+        if a[:2] == b[:2] and b[2] < parts[a[3]].step[a[5] - 1]:
+            return None
+    return [piece[3:] for piece in pieces]
 
 
 def cuts(key: NDArray[np.int32]) -> list[int]:

@@ -11,9 +11,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,12 +22,16 @@ from ..model import HISTORY, Columns, FileRecord, RunRecord, RunRef
 from . import catalog
 from .cursors import LogCursor, MirrorCursor, Mirrored, cells, mirror_cursor
 from .disk import os_errors, write_segment
+from .frozen import Frozen
 from .metrics import forget_streams, measured, put_stats, stream_stats
 from .stats import Stat, merge
 from .summary import summarize
 
 if TYPE_CHECKING:
     from . import segments
+
+LARGE = 200_000  # values that are measured while they are being written
+FROZEN = 5.0  # seconds after which a catalog that could only be copied is opened again
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +56,31 @@ class Cache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder.expanduser().absolute()  # the views in wandb.duckdb name files
+        self._con: sqlite3.Connection | None = None
 
-    @cached_property
+    @property
     def con(self) -> sqlite3.Connection:
-        with os_errors(self.folder):
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return catalog.connect(self.folder / "catalog.sqlite")
+        con = self._con
+        if isinstance(con, Frozen) and not con.in_transaction and time.monotonic() - con.taken_at > FROZEN:
+            self._con = None  # there may be room by now; not closed, for somebody may hold it
+        if self._con is None:
+            with os_errors(self.folder):
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._con = catalog.connect(self.folder / "catalog.sqlite")
+        return self._con
+
+    @property
+    def frozen(self) -> bool:
+        """Whether nothing can be written, for a full disk or for want of permission: what can be read is a copy."""
+        return isinstance(self.con, Frozen)
 
     def exists(self) -> bool:
         return (self.folder / "catalog.sqlite").exists()
 
     def close(self) -> None:
-        if "con" in self.__dict__:
-            self.con.close()
-            del self.__dict__["con"]
+        if self._con is not None:
+            self._con.close()
+            self._con = None
 
     def __enter__(self) -> Cache:
         return self
@@ -133,26 +148,36 @@ class Cache:
             ).fetchall()
         return {row[0]: row[1] for row in rows}, rows[0][2] if rows else None
 
-    def last_value(self, ref: RunRef, key: str) -> float | None:
-        """The last number of a metric of a run's history."""
+    def last_value(self, ref: RunRef, key: str, step: int) -> float | None:
+        """The number that a metric of a run's history has at a step, if that is its last one."""
         with catalog.translated(self.folder):
             row = self.con.execute(
                 "SELECT m.last_value FROM runs r JOIN streams s ON s.run = r.run AND s.generation = r.generation JOIN "
                 "metrics m ON m.stream = s.stream WHERE r.entity = ? AND r.project = ? AND r.run_id = ? "
-                "AND s.name = ? AND m.key = ?",
-                (*_name(ref), HISTORY, key),
+                "AND s.name = ? AND m.key = ? AND m.last_step = ?",
+                (*_name(ref), HISTORY, key, step),
             ).fetchone()
         return row[0] if row else None
 
-    def local_files(self, ref: RunRef) -> dict[str, str]:
-        """Where the files of a run are on this machine, by name."""
+    def files(self, ref: RunRef) -> list[FileRecord]:
+        """The files of a run, by name."""
         with catalog.translated(self.folder):
             rows = self.con.execute(
-                "SELECT f.name, f.local_path FROM files f JOIN runs r USING (run) WHERE r.entity = ? AND r.project = ? "
-                "AND r.run_id = ? AND f.local_path IS NOT NULL",
+                "SELECT f.name, f.size, f.updated_at, f.mimetype, f.md5, f.local_path FROM files f JOIN runs r "
+                "USING (run) WHERE r.entity = ? AND r.project = ? AND r.run_id = ? ORDER BY f.name",
                 _name(ref),
             ).fetchall()
-        return dict(map(tuple, rows))
+        return [FileRecord(*row) for row in rows]
+
+    def mirror(self, ref: RunRef) -> MirrorCursor | None:
+        """How far a run has been mirrored from a server."""
+        with catalog.translated(self.folder):
+            row = self.con.execute(
+                "SELECT m.* FROM mirrors m JOIN runs r USING (run) WHERE r.entity = ? AND r.project = ? "
+                "AND r.run_id = ?",
+                _name(ref),
+            ).fetchone()
+        return None if row is None else mirror_cursor(row)
 
     def problems(self) -> dict[str, tuple[str, str | None]]:
         """What could not be read last time: subject -> reason, signature."""
@@ -180,13 +205,38 @@ class Cache:
             for row in rows
         }
 
-    def key_paths(self, ref: RunRef) -> dict[str, tuple[str, ...]]:
-        """The shown keys of a run's present rows, with their paths."""
+    def uploaded(self, unknown: str) -> dict[RunRef, RunRef]:
+        """Runs of logs that do not say whose they are (entity `unknown`) -> the same runs as a server has them.
+
+        The same: project, run_id, and the time of the last row.
+        """
+        with catalog.translated(self.folder):
+            rows = self.con.execute(
+                "SELECT l.project, l.run_id, s.entity FROM runs l JOIN runs s ON s.project = l.project AND "
+                "s.run_id = l.run_id AND s.entity <> l.entity JOIN mirrors m ON m.run = s.run WHERE l.entity = ? AND "
+                "json_extract(l.summary, '$._timestamp') = json_extract(s.summary, '$._timestamp')",
+                (unknown,),
+            ).fetchall()
+        return {RunRef(unknown, row[0], row[1]): RunRef(row[2], row[0], row[1]) for row in rows}
+
+    def last_time(self, ref: RunRef) -> float | None:
+        """The time of a run's last row, as its summary has it (unix seconds)."""
+        with catalog.translated(self.folder):
+            row = self.con.execute(
+                "SELECT json_extract(summary, '$._timestamp') FROM runs "
+                "WHERE entity = ? AND project = ? AND run_id = ?",
+                _name(ref),
+            ).fetchone()
+        return row[0] if row else None
+
+    def key_paths(self, ref: RunRef, stream: str | None = None) -> dict[str, tuple[str, ...]]:
+        """The shown keys of a run's present rows, with their paths; of one stream or of all."""
         with catalog.translated(self.folder):
             rows = self.con.execute(
                 "SELECT m.key, m.path FROM runs r JOIN streams s ON s.run = r.run AND s.generation = r.generation "
-                "JOIN metrics m ON m.stream = s.stream WHERE r.entity = ? AND r.project = ? AND r.run_id = ?",
-                _name(ref),
+                "JOIN metrics m ON m.stream = s.stream WHERE r.entity = ? AND r.project = ? AND r.run_id = ? "
+                "AND s.name = coalesce(?, s.name)",
+                (*_name(ref), stream),
             ).fetchall()
         return {key: tuple(json.loads(path)) if path else (key,) for key, path in rows}
 
@@ -228,9 +278,17 @@ class Cache:
         rows = [(numbers[i, name], c) for i, s in enumerate(shares) for name in s.streams for c in s.streams[name]]
         if any(len(columns) for _, columns in rows):
             block = segments.sort(segments.block(number, columns) for number, columns in rows)
-            stats = measured(block)
+            if len(block) < LARGE:
+                stats = measured(block)
+                segment = write_segment(self, 0, [block])
+            else:
+                from concurrent.futures import ThreadPoolExecutor
+
+                with ThreadPoolExecutor(1, thread_name_prefix="measure") as pool:
+                    measuring = pool.submit(measured, block)
+                    segment = write_segment(self, 0, [block])
+                stats = measuring.result()
             counts = {stream: sum(stat.count for stat in known.values()) for stream, known in stats.items()}
-            segment = write_segment(self, 0, [block])
         try:
             with catalog.transaction(self.con):
                 if any(self._revision(share.ref) != share.revision for share in shares):
@@ -292,7 +350,7 @@ class Cache:
             forget_streams(con, run, keep=generation)
         self._describe(run, generation, version, share.record)
         if share.mirror is not None:
-            con.execute("INSERT OR REPLACE INTO mirrors VALUES (?,?,?,?,?,?,?,?)", (run, *cells(share.mirror)))
+            con.execute("INSERT OR REPLACE INTO mirrors VALUES (?,?,?,?,?,?,?,?,?)", (run, *cells(share.mirror)))
         if share.files is not None:
             con.execute("DELETE FROM files WHERE run = ?", (run,))
             con.executemany(
@@ -464,7 +522,7 @@ class Cache:
         """Note how the mirroring of runs stands where nothing of the runs themselves has changed."""
         with catalog.translated(self.folder), catalog.transaction(self.con):
             self.con.executemany(
-                "INSERT OR REPLACE INTO mirrors SELECT run, ?, ?, ?, ?, ?, ?, ? FROM runs "
+                "INSERT OR REPLACE INTO mirrors SELECT run, ?, ?, ?, ?, ?, ?, ?, ? FROM runs "
                 "WHERE entity = ? AND project = ? AND run_id = ?",
                 [(*cells(cursor), *_name(ref)) for ref, cursor in cursors.items()],
             )

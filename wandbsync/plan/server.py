@@ -12,7 +12,8 @@ edit is not as it was when its rows were fetched. *Anew*: all rows are replaced,
       --full                               fetch anew  again
       rows never fetched                   fetch       new
       fewer on the server than before      fetch anew  rewound
-      moved, ended, fewer than cached      fetch anew  rewound       rows came after the listing, and were cut then
+      moved, fewer than cached, and ended or another count than before
+                                           fetch anew  rewound       rows came after the listing, and were cut then
       more than cached, more than before   fetch       grown
       more than cached, or incomplete      fetch       incomplete    anew if less cannot help
       moved                                fetch       touched       the history is all here: do not ask for it
@@ -35,16 +36,19 @@ edit is not as it was when its rows were fetched. *Anew*: all rows are replaced,
 
 While a run waits after a failure the fetch becomes a Wait, and what can be said without rows is said (Describe). The
 wait is over at its time, when the run is asked for by name (`insist`, `full`), or when its rows or state moved since
-the last attempt; only the time counts for a run that failed POISONED times. Without `rows` every Fetch is left out.
+the last attempt; only the time counts for a run that failed POISONED times. A fetch that tries again what failed says
+so (failed, incomplete) and is anew if that was to be. Without `rows` every Fetch and Wait is left out.
 
 For this to come to rest, a sync notes after each attempt on a run, in the commit of what it got:
 
-    it worked      fetched = described = now, failures = 0; incomplete, retry_at, tried = None
+    it worked      fetched = described = now, failures = 0; incomplete, retry_at, tried = None; not owed
     rows missing   the same, but incomplete = why, failures + 1, retry_at = its time + retry_after(failures)
-    it failed      tried = now, failures + 1, retry_at likewise; the rest as it was
+    it failed      tried = now, failures + 1, retry_at likewise; owed, if it was to be whole; the rest as it was
     described      described = now; the rest as it was
 
 A failure is the run's own: when the server cannot be reached at all, or wants quiet, nothing is noted.
+
+Counts cannot tell a run that was rewound and has grown back to its former count between two looks; --full helps.
 """
 
 from __future__ import annotations
@@ -81,6 +85,7 @@ class Cached:
     retry_at: float | None = None  # unix seconds
     deleted: bool = False  # marked as gone from the server
     tried: Fingerprint | None = None  # noted before the last attempt, if that failed; None: as `fetched`
+    owed: bool = False  # an attempt to fetch all rows anew failed, and none has worked since
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,9 +156,10 @@ def plan_server(
 ) -> list[Action]:
     """The actions, those for the newest runs first, what may be gone last. For one run: one, or Describe and Wait.
 
-    `at` is now (unix seconds), `cached` has the runs of the listed projects, no others. `full`: fetch everything anew.
-    Not `rows`: bring records up to date only. `insist`: do not wait. Not `complete_listing`: a filter, a limit or one
-    run, so a run that is not listed may well be there. Of a run listed twice the last sight counts.
+    `at` is now (unix seconds). `cached` has the runs of the listed projects, no others, and was read before the listing
+    was begun: a listing older than what is cached looks like a rewind. Of a run listed twice the last sight counts.
+    `full`: fetch everything anew. Not `rows`: bring records up to date only. `insist`: do not wait. Not
+    `complete_listing`: a filter, a limit or one run, so a run that is not listed may well be there.
     """
     here = {run.ref: run.now for run in listed}
     actions: list[Action] = []
@@ -188,7 +194,10 @@ def _plan_run(
     until = None if insist else _wait(known, at, again)
     if wanted is not None and until is None:
         reason, whole = wanted
-        yield Fetch(ref, now, _failure(known) if known.failures and again and not full else reason, whole)
+        owed = known.owed and known.failures > 0 and known.local != "open"
+        if reason != "again" and known.failures and (again or owed):
+            reason = _failure(known)
+        yield Fetch(ref, now, reason, whole or owed)
         return
     about = _describe(now, known, full)
     if about is not None:
@@ -210,7 +219,9 @@ def _fetch(now: Fingerprint, known: Cached, full: bool) -> tuple[str, bool] | No
     if before is None:
         return "new", False
     moved = _moved(before, now)
-    if now.lines < before.lines or (moved and now.ended and now.lines < known.rows):
+    # Rows that came after the listing are cut again, unless the count stands still while it runs: then it is behind.
+    cut = now.lines < known.rows and moved and (now.ended or now.lines != before.lines)
+    if now.lines < before.lines or cut:
         return "rewound", True
     if now.lines > max(before.lines, known.rows):
         return "grown", False

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +20,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
-from matplotlib.typing import LineStyleType
 
 from ..errors import UsageError
 from . import frame, scale, style
@@ -28,6 +28,8 @@ from .text import drawable
 FloatArray = npt.NDArray[np.float64]
 
 RAW_UP_TO = 3  # series; above, their faint raw lines would turn into grey mud
+SPARSE = 100  # points; up to so many are shown as dots: a smoothing of so few may be far from all of them
+DOTS_UP_TO = 30  # series; of more, not even the dots can be told apart
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,17 +41,25 @@ class Series:
     y: FloatArray
     smooth: FloatArray | None = None
     x_label: str = "Step"
+    run_id: str = ""  # stands beside the label if that has to be shortened and then looks like another's
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Line:
-    """A series as it is drawn: gaps are NaN, `raw` is None where only the smoothing is drawn."""
+    """A series as it is drawn: gaps are NaN, `raw` and `dots` are None where only the smoothing is drawn."""
 
     label: str
-    stroke: tuple[str, LineStyleType]
+    run_id: str
+    stroke: style.Stroke
     x: FloatArray
     raw: FloatArray | None
+    dots: FloatArray | None
     main: FloatArray
+
+    def each(self, change: Callable[[FloatArray], FloatArray]) -> _Line:
+        """The line with all its values changed."""
+        raw, dots = (None if values is None else change(values) for values in (self.raw, self.dots))
+        return replace(self, raw=raw, dots=dots, main=change(self.main))
 
     @property
     def last(self) -> float:
@@ -64,7 +74,7 @@ def draw(
 
     Values that are not finite are gaps, as are values <= 0 on a logarithmic axis, and the subtitle counts them.
     A series without a value is left out, but keeps its colour: a run has the same one in every figure of a comparison.
-    The raw values stand faint behind their smoothing, but only for up to `raw_up_to` series.
+    The raw values stand faint behind their smoothing, but only for up to `raw_up_to` series, or where they are few.
     Raises UsageError if no series has a finite value.
     """
     metric = title if metric is None else metric
@@ -72,30 +82,36 @@ def draw(
     lines, bad, below = [], 0, 0
     for one, stroke in zip(series, strokes, strict=True):
         x = one.x.astype(np.float64)
-        wrong = ~(np.abs(one.y) <= scale.LIMIT) | ~np.isfinite(x)
+        wrong = ~(np.isfinite(one.y) & np.isfinite(x))
         bad += int(wrong.sum())
         below += int((one.y[~wrong] <= 0.0).sum())
         raw = np.where(wrong, np.nan, one.y)
-        if one.smooth is None:
-            lines.append(_Line(one.label, stroke, x, None, raw))
-        else:
-            lines.append(_Line(one.label, stroke, x, raw, np.where(wrong, np.nan, one.smooth)))
+        line = _Line(one.label, one.run_id, stroke, x, None, None, raw)
+        if one.smooth is not None:
+            few = np.count_nonzero(~wrong) <= SPARSE
+            line = replace(line, raw=raw, dots=raw if few else None, main=np.where(wrong, np.nan, one.smooth))
+        lines.append(line)
     lines = [line for line in lines if np.isfinite(line.main).any()]
     if not lines:
         raise UsageError(f"{metric} has no value that can be drawn")
     logged = scale.Extent.of(line.main if line.raw is None else line.raw for line in lines)
-    hidden = len(lines) > raw_up_to and any(line.raw is not None for line in lines)
-    if hidden:
-        lines = [replace(line, raw=None) for line in lines]
-    drawn = scale.Extent.of(values for line in lines for values in (line.main, line.raw) if values is not None)
+    lines, hidden = _without_mud(lines, raw_up_to)
+    drawn = scale.Extent.of(
+        values for line in lines for values in (line.main, line.raw, line.dots) if values is not None
+    )
     axis = scale.choose(metric, logged, drawn)
     if axis.log:
-        lines = [replace(line, raw=_positive(line.raw), main=_positive(line.main)) for line in lines]
+        lines = [line.each(lambda values: np.where(values > 0.0, values, np.nan)) for line in lines]
         lines = [line for line in lines if np.isfinite(line.main).any()]
+    elif axis.power:
+        lines = [line.each(lambda values: scale.in_units(values, axis.power)) for line in lines]
+    alike = Counter(line.stroke for line in lines)
+    doubles = sum(count for count in alike.values() if count > 1)
 
     notes = [
         subtitle,
-        "raw values not shown" if hidden else "",
+        f"raw values{f' of {hidden} lines' if hidden < len(lines) else ''} not shown" if hidden else "",
+        f"{doubles} lines look like another one" if doubles else "",
         f"{bad} non-finite value{'s'[: bad > 1]} not drawn" if bad else "",
         f"{below} value{'s'[: below > 1]} ≤ 0 not drawn" if below and axis.log else "",
     ]
@@ -114,13 +130,13 @@ def draw(
         frame.fit(
             figure,
             axes,
-            ends=[frame.End(drawable(line.label), line.last, *line.stroke) for line in lines],
+            ends=[frame.End(drawable(line.label), line.run_id, line.last, line.stroke) for line in lines],
             title=drawable(title),
             subtitle=drawable(" · ".join(note for note in notes if note)),
             x_label=drawable(series[0].x_label),
             y_label=drawable(metric),
             whole_x=all(one.x.dtype.kind in "iu" for one in series if len(one.x)),
-            percent=axis.percent,
+            axis=axis,
         )
     return figure
 
@@ -138,46 +154,68 @@ def png(figure: Figure) -> bytes:
     return out.getvalue()
 
 
+def _without_mud(lines: Sequence[_Line], raw_up_to: int) -> tuple[list[_Line], int]:
+    """The lines without the raw values that are too many to be shown, and from how many lines these were taken."""
+    if len(lines) > raw_up_to:
+        few = len(lines) <= DOTS_UP_TO
+        thinned = [replace(line, raw=None, dots=line.dots if few else None) for line in lines]
+        return thinned, sum(a.raw is not None and b.dots is None for a, b in zip(lines, thinned, strict=True))
+    return list(lines), 0
+
+
 def _draw_line(axes: Axes, line: _Line, *, index: int) -> None:
-    colour, dashes = line.stroke
+    faint = style.Stroke(line.stroke.colour, "-", 0.8)
     if line.raw is not None:
-        _stroke(axes, line.x, line.raw, f"raw-{index}", colour, "-", width=0.8, alpha=0.22, zorder=2.0)
-    _stroke(axes, line.x, line.main, f"line-{index}", colour, dashes, width=1.8, alpha=1.0, zorder=3.0)
+        _stroke(axes, line.x, line.raw, f"raw-{index}", faint, alpha=0.22, zorder=2.0)
+    if line.dots is not None:
+        _dots(axes, line.x, line.dots, f"dots-{index}", faint, size=3.5, alpha=0.4, zorder=2.0)
+    _stroke(axes, line.x, line.main, f"line-{index}", line.stroke, alpha=1.0, zorder=3.0)
 
 
 def _stroke(
+    axes: Axes, x: FloatArray, y: FloatArray, gid: str, stroke: style.Stroke, *, alpha: float, zorder: float
+) -> None:
+    """A line, and a dot for each point that has no neighbour to be joined with, for it would leave no trace."""
+    axes.plot(
+        x,
+        y,
+        color=stroke.colour,
+        linestyle=stroke.dashes,
+        linewidth=stroke.width,
+        alpha=alpha,
+        zorder=zorder,
+        gid=gid,
+    )
+    gap = np.isnan(np.concatenate(([np.nan], y, [np.nan])))
+    alone = gap[:-2] & gap[2:] & ~gap[1:-1]
+    if alone.any():
+        size = 5.0 if alone.sum() == (~gap).sum() == 1 else 2.0 * stroke.width
+        _dots(axes, x[alone], y[alone], f"{gid}-dots", stroke, size=size, alpha=alpha, zorder=zorder)
+
+
+def _dots(
     axes: Axes,
     x: FloatArray,
     y: FloatArray,
     gid: str,
-    colour: str,
-    dashes: LineStyleType,
+    stroke: style.Stroke,
     *,
-    width: float,
+    size: float,
     alpha: float,
     zorder: float,
 ) -> None:
-    """A line, and a dot for each point that has no neighbour to be joined with, for it would leave no trace."""
-    axes.plot(x, y, color=colour, linestyle=dashes, linewidth=width, alpha=alpha, zorder=zorder, gid=gid)
-    gap = np.isnan(np.concatenate(([np.nan], y, [np.nan])))
-    alone = gap[:-2] & gap[2:] & ~gap[1:-1]
-    if alone.any():
-        axes.plot(
-            x[alone],
-            y[alone],
-            color=colour,
-            linestyle="none",
-            marker="o",
-            markersize=5.0 if alone.sum() == (~gap).sum() == 1 else 2.0 * width,
-            markeredgewidth=0.0,
-            alpha=alpha,
-            zorder=zorder,
-            gid=f"{gid}-dots",
-        )
-
-
-def _positive(values: FloatArray | None) -> Any:
-    return None if values is None else np.where(values > 0.0, values, np.nan)
+    axes.plot(
+        x,
+        y,
+        color=stroke.colour,
+        linestyle="none",
+        marker="o",
+        markersize=size,
+        markeredgewidth=0.0,
+        alpha=alpha,
+        zorder=zorder,
+        gid=gid,
+    )
 
 
 def _x_limits(extent: scale.Extent) -> tuple[float, float]:

@@ -14,15 +14,17 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
-from matplotlib.typing import LineStyleType
 
 from . import style
-from .text import shorten
-from .ticks import linear_ticks, log_ticks, tick_texts, value_text
+from .scale import Scale
+from .text import shorten, told_apart
+from .ticks import linear_ticks, log_ticks, percent_text, tick_texts, value_text
 
 PX = style.DPI / 72.0  # pixels per point
 NAMES_AT_LINES = 8  # so many lines are named at their ends; more are listed beside the axes
 ROWS = 30  # names per column of that list, and at most two columns
+KEY_ROOM = (300.0, 270.0)  # pixels for a name there, in one column and in two
+NAME_ROOM = 240.0  # pixels for a name at a line
 GAP = 11.0 * PX  # between two names at lines
 TITLE, SUBTITLE, NAME, KEY, TICK, LABEL = 12.0, 8.5, 9.5, 8.0, 9.5, 10.0  # font sizes
 
@@ -32,9 +34,9 @@ class End:
     """What is said of a line beside the axes."""
 
     name: str
-    last: float
-    colour: str
-    dashes: LineStyleType
+    run_id: str  # said as well, if shortened names look alike
+    last: float  # in the units of the axis
+    stroke: style.Stroke
 
 
 def width(lines: int) -> float:
@@ -54,17 +56,17 @@ def fit(
     x_label: str,
     y_label: str,
     whole_x: bool,
-    percent: bool,
+    axis: Scale,
 ) -> None:
     """Set ticks and words and place the axes; `axes` has its limits and its lines already."""
     full_width, full_height = figure.get_size_inches() * style.DPI
     top, bottom = full_height - 95.0, 86.0
     at_lines = len(ends) <= NAMES_AT_LINES
 
-    y_texts = _y_ticks(axes, percent=percent)
+    y_texts = _y_ticks(axes, axis)
     left = 2.0 * LABEL * PX + 34.0 + max((_width(text, TICK) for text in y_texts), default=0.0)
-    beside = _end_texts(ends) if at_lines else []
-    key = None if at_lines else _key(figure, ends)
+    beside = _end_texts(ends, axis) if at_lines else []
+    key = None if at_lines else _key(figure, ends, axis)
     if key is None:
         right = full_width - 34.0 - max((_width(text, NAME) for text in beside), default=0.0)
     else:
@@ -103,12 +105,12 @@ def fit(
     )
 
 
-def _y_ticks(axes: Axes, *, percent: bool) -> list[str]:
+def _y_ticks(axes: Axes, axis: Scale) -> list[str]:
     low, high = axes.get_ylim()
-    if percent:
+    if axis.percent:
         ticks = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
         texts = [f"{tick:.0%}" for tick in ticks]
-    elif axes.get_yscale() == "log":
+    elif axis.log:
         ticks, minor = log_ticks(low, high)
         texts = [tick_texts([tick])[0] for tick in ticks]
         if len(set(texts)) < len(texts):
@@ -117,7 +119,7 @@ def _y_ticks(axes: Axes, *, percent: bool) -> list[str]:
         axes.grid(True, which="minor", axis="y", color=style.MINOR_GRID)
     else:
         ticks = linear_ticks(low, high, 6)
-        texts = tick_texts(ticks)
+        texts = tick_texts(ticks, power=axis.power)
     axes.set_yticks(ticks, texts, fontsize=TICK)
     return texts
 
@@ -133,11 +135,19 @@ def _x_ticks(axes: Axes, room: float, *, whole: bool) -> None:
     axes.set_xticks(ticks, texts, fontsize=TICK)
 
 
-def _end_texts(ends: Sequence[End]) -> list[str]:
+def _end_texts(ends: Sequence[End], axis: Scale) -> list[str]:
     """What stands at the ends of the lines; a line that is alone is named by the subtitle."""
     if len(ends) == 1:
-        return [value_text(ends[0].last)]
-    return [f"{_fitted(end.name, NAME, 210.0)}  {value_text(end.last)}" for end in ends]
+        return [_last_text(ends[0], axis)]
+    names = _told_apart(ends, NAME, NAME_ROOM)
+    return [f"{name}  {_last_text(end, axis)}" for name, end in zip(names, ends, strict=True)]
+
+
+def _last_text(end: End, axis: Scale) -> str:
+    """The last value, written as the axis is and exact enough to find it there."""
+    if axis.percent:
+        return percent_text(end.last)
+    return value_text(end.last, span=math.inf if axis.log else axis.high - axis.low, power=axis.power)
 
 
 def _name_ends(figure: Figure, axes: Axes, ends: Sequence[End], texts: Sequence[str], *, x: float) -> None:
@@ -145,7 +155,7 @@ def _name_ends(figure: Figure, axes: Axes, ends: Sequence[End], texts: Sequence[
     wanted = [float(axes.transData.transform((axes.get_xlim()[1], end.last))[1]) for end in ends]
     low, high = (edge * height for edge in axes.get_position().intervaly)
     for y, text, end in zip(apart(wanted, GAP, low, high), texts, ends, strict=True):
-        figure.text(x, y / height, text, color=end.colour, fontsize=NAME, verticalalignment="center", gid="name")
+        figure.text(x, y / height, text, color=end.stroke.colour, fontsize=NAME, verticalalignment="center", gid="name")
 
 
 def apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -168,13 +178,15 @@ def apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[
     return [place for _, place in sorted(zip(order, places, strict=True))]
 
 
-def _key(figure: Figure, ends: Sequence[End]) -> Legend:
+def _key(figure: Figure, ends: Sequence[End], axis: Scale) -> Legend:
     """The list of lines beside the axes, the largest last value first, as tall as the figure allows."""
     listed = sorted(ends, key=lambda end: end.last, reverse=True)
     more = len(ends) - 2 * ROWS + 1 if len(ends) > 2 * ROWS else 0
     listed = listed[: len(ends) - more]
-    handles = [Line2D([], [], color=end.colour, linestyle=end.dashes, linewidth=1.8) for end in listed]
-    texts = [f"{_fitted(end.name, KEY, 190.0)}  {value_text(end.last)}" for end in listed]
+    strokes = [end.stroke for end in listed]
+    handles = [Line2D([], [], color=one.colour, linestyle=one.dashes, linewidth=one.width) for one in strokes]
+    names = _told_apart(listed, KEY, KEY_ROOM[0 if len(ends) <= ROWS else 1])
+    texts = [f"{name}  {_last_text(end, axis)}" for name, end in zip(names, listed, strict=True)]
     if more:
         handles.append(Line2D([], [], linestyle="none"))
         texts.append(f"… and {more} more")
@@ -218,6 +230,10 @@ def _width(text: str, size: float, weight: str = "normal") -> float:
     font = FontProperties(size=size, weight=weight)
     measured: float = _ruler().get_text_width_height_descent(text, font, ismath=False)[0]
     return measured
+
+
+def _told_apart(ends: Sequence[End], size: float, room: float) -> list[str]:
+    return told_apart([end.name for end in ends], [end.run_id for end in ends], room, lambda part: _width(part, size))
 
 
 def _fitted(text: str, size: float, room: float, *, weight: str = "normal") -> str:

@@ -14,6 +14,7 @@ from .names import PlotRun
 
 ROLLING_MEAN = "rolling_mean"
 TIME_WEIGHTED_EMA = "time_weighted_ema"
+MISSING = "□"  # stands in a figure for a character that no font at hand can draw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,12 +103,20 @@ def plan(
     return Plan(folder, runs, {metric: folder / file for metric, file in files.items()})
 
 
+def named_as_sampled(metric: str) -> bool:
+    """Whether a metric is named like one of the machine, which W&B samples by the clock and not by the step."""
+    return metric.startswith("system.")
+
+
 def labels(runs: Sequence[PlotRun], shown: Callable[[str], str] = str) -> list[str]:
-    """What each run is called in a figure: its display name as it can be `shown`, and its id where two look alike."""
+    """What each run is called in a figure: its display name as it can be `shown`.
+
+    Its id stands beside it where two look alike, or where there is something that cannot be shown.
+    """
     display = [shown(run.display_name.strip() or run.run_id) for run in runs]
     often = Counter(display)
     ids = Counter(run.run_id for run in runs)
     return [
-        name if often[name] == 1 else f"{name} ({run.run_id if ids[run.run_id] == 1 else run})"
+        f"{name} ({run.run_id if ids[run.run_id] == 1 else run})" if often[name] > 1 or MISSING in name else name
         for name, run in zip(display, runs, strict=True)
     ]

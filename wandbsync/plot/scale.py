@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
-LIMIT = 1e300  # matplotlib's arithmetic overflows on what is larger; such a value is drawn as a gap
+SIZES = (1e-200, 1e200)  # matplotlib takes smaller limits for 0, and its arithmetic overflows on larger ones
+SMALLEST, LARGEST = 5e-324, 1.7976931348623157e308
 PADDING = 0.04  # of the height, above and below the data
 
 
@@ -37,12 +39,16 @@ class Extent:
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A y axis: its limits, whether it is logarithmic, whether its ticks are percentages."""
+    """A y axis: its limits, whether it is logarithmic, whether its ticks are percentages.
+
+    What is drawn on it is counted in units of 10**power, as are its limits: see `in_units`.
+    """
 
     low: float
     high: float
     log: bool = False
     percent: bool = False
+    power: int = 0
 
 
 def choose(metric: str, logged: Extent, drawn: Extent) -> Scale:
@@ -58,14 +64,26 @@ def choose(metric: str, logged: Extent, drawn: Extent) -> Scale:
             return Scale(*padded_log(drawn.positive, drawn.high), log=True)
     elif "acc" in name and logged.low >= 0.0 and logged.high <= 1.0:
         return Scale(-0.05, 1.05, percent=True)
-    return Scale(*padded(drawn.low, drawn.high))
+    power = power_of_ten(max(abs(drawn.low), abs(drawn.high)))
+    return Scale(*padded(in_units(drawn.low, power), in_units(drawn.high, power)), power=power)
+
+
+def power_of_ten(size: float) -> int:
+    """The unit to count in where sizes go up to `size`: 0, unless they are too large or too small for matplotlib."""
+    return 0 if size == 0.0 or SIZES[0] < size < SIZES[1] else math.floor(math.log10(size))
+
+
+def in_units(values: Any, power: int) -> Any:
+    """A float or an array of them, divided by 10**power, which itself may be more, or less, than a float can be."""
+    half = -power // 2
+    return values * 10.0**half * 10.0 ** (-power - half) if power else values
 
 
 def padded(low: float, high: float, padding: float = PADDING) -> tuple[float, float]:
     """Limits around low and high; around a constant, a twentieth of its size."""
     size = max(abs(low), abs(high))
-    if size < 1e-290:  # matplotlib cannot tell such values from 0, nor can a reader
-        return (-1.0, 1.0) if size == 0.0 else (-1e-289, 1e-289)
+    if size == 0.0:
+        return -1.0, 1.0
     room = (high - low) * padding if high - low > 1e-12 * size else size * 0.05
     return low - room, high + room
 
@@ -73,4 +91,5 @@ def padded(low: float, high: float, padding: float = PADDING) -> tuple[float, fl
 def padded_log(low: float, high: float) -> tuple[float, float]:
     room = (math.log10(high) - math.log10(low)) * PADDING
     ratio = 10.0**room if room > 1e-12 else 1.05
-    return max(low / ratio, 5e-324), min(high * ratio, 1e308)
+    low, high = max(low / ratio, SMALLEST), min(high * ratio, LARGEST)
+    return (low, high) if low < high else (low, low * 10.0)  # the smallest floats are too coarse for the ratio

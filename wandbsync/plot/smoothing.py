@@ -47,9 +47,8 @@ def time_weighted_ema(
         whole = bool(keep.all())
         values = ys if whole else ys[keep]
         scale = _headroom(values)
-        smooth = _ema(_floats(xs if whole else xs[keep]), values * scale, weight, viewport_scale) / scale
-        # An average lies between what it averages; without this, rounding would put ripples on a constant.
-        out[keep] = np.clip(smooth, values.min(), values.max())
+        smooth = _ema(_floats(xs if whole else xs[keep]), values * scale, weight, viewport_scale)
+        out[keep] = _between(smooth, values, scale)
     return out
 
 
@@ -77,14 +76,22 @@ def rolling_mean(y: npt.ArrayLike, window: int) -> FloatArray:
     tails = np.cumsum(blocks[:, ::-1], axis=1)[:, ::-1].reshape(-1)
     first = np.arange(n)
     sums = tails[:n] + np.where(first % size == 0, 0.0, heads[size - 1 : size - 1 + n])
-    means = sums / np.minimum(first + 1, size) / scale
-    out[keep] = np.clip(means, values.min(), values.max())
+    out[keep] = _between(sums / np.minimum(first + 1, size), values, scale)
     return out
 
 
 def _headroom(values: FloatArray) -> float:
     """A power of two that makes the largest value small enough to be added up 2**64 times (1 for all sane data)."""
     return 2.0**-64 if float(np.abs(values).max()) > 2.0**950 else 1.0
+
+
+def _between(averages: FloatArray, values: FloatArray, scale: float) -> FloatArray:
+    """Averages of values * scale as averages of values, between what they average.
+
+    Without this, rounding would put ripples on a constant; on the largest floats it would make them infinite.
+    """
+    low, high = values.min(), values.max()
+    return np.clip(np.clip(averages, low * scale, high * scale) / scale, low, high)
 
 
 def _floats(x: npt.NDArray[Any]) -> FloatArray:

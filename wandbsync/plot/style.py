@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import matplotlib as mpl
 from matplotlib.typing import LineStyleType
@@ -24,13 +25,24 @@ MINOR_GRID = "#f0f0f0"
 FEW = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MANY = ("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#DDCC77", "#CC6677", "#882255", "#AA4499")
 DASHES: tuple[LineStyleType, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)))
+WIDTHS = (1.8, 0.8)  # points
 
 
-def strokes(count: int) -> list[tuple[str, LineStyleType]]:
-    """A colour and a dash pattern for each of `count` lines, distinct up to 36."""
+@dataclass(frozen=True, slots=True)
+class Stroke:
+    """What tells a line from the others."""
+
+    colour: str
+    dashes: LineStyleType = "-"
+    width: float = WIDTHS[0]
+
+
+def strokes(count: int) -> list[Stroke]:
+    """A stroke for each of `count` lines, distinct up to 72; after that they are taken again from the start."""
     if count <= len(FEW):
-        return [(colour, "-") for colour in FEW[:count]]
-    return [(MANY[i % len(MANY)], DASHES[i // len(MANY) % len(DASHES)]) for i in range(count)]
+        return [Stroke(colour) for colour in FEW[:count]]
+    every = [Stroke(colour, dashes, width) for width in WIDTHS for dashes in DASHES for colour in MANY]
+    return [every[i % len(every)] for i in range(count)]
 
 
 @contextmanager

@@ -8,16 +8,17 @@ from itertools import pairwise
 
 from matplotlib.ticker import MaxNLocator
 
+from .scale import in_units, power_of_ten
+
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 _PLAIN = (1e-4, 1e15)  # sizes outside are written with an exponent
 
 
 def linear_ticks(low: float, high: float, most: int, *, integer: bool = False) -> list[float]:
     """Round numbers from low to high, at most about `most` of them."""
-    size = max(abs(low), abs(high))
-    if not 1e-200 < size < 1e200:  # the locator takes such limits for 0, or overflows
-        unit = 10.0 ** math.floor(math.log10(size))
-        return [tick * unit for tick in linear_ticks(low / unit, high / unit, most)]
+    if power := power_of_ten(max(abs(low), abs(high))):
+        ticks = linear_ticks(in_units(low, power), in_units(high, power), most)
+        return list(dict.fromkeys(tick for tick in (in_units(tick, -power) for tick in ticks) if low <= tick <= high))
     locator = MaxNLocator(nbins=max(most, 1), steps=[1, 2, 2.5, 5, 10], integer=integer, min_n_ticks=1)
     slack = (high - low) * 1e-9
     return [float(tick) for tick in locator.tick_values(low, high) if low - slack <= tick <= high + slack]
@@ -45,16 +46,16 @@ def log_ticks(low: float, high: float) -> tuple[list[float], list[float]]:
     return linear_ticks(low, high, 5), minor
 
 
-def tick_texts(ticks: Sequence[float]) -> list[str]:
-    """The ticks of one axis as text, each with as many digits as tell neighbours apart."""
+def tick_texts(ticks: Sequence[float], *, power: int = 0) -> list[str]:
+    """The ticks of one axis as text, each with as many digits as tell neighbours apart; counted in 10**power."""
     if not ticks:
         return []
     gaps = [b - a for a, b in pairwise(ticks) if b > a]
     largest = max(abs(tick) for tick in ticks)
     step = min(gaps, default=largest) or 1.0
     ticks = [0.0 if abs(tick) < step * 1e-6 else tick for tick in ticks]
-    if not _PLAIN[0] <= largest < _PLAIN[1]:
-        return [_minus(_exponent(tick, step)) for tick in ticks]
+    if power or not _PLAIN[0] <= largest < _PLAIN[1]:
+        return [_minus(_exponent(tick, _digits(tick, step / 10.0), power)) for tick in ticks]
     decimals = _decimals(ticks, 1.0, step)
     if largest >= 1e3:
         units = [next(u for u in _UNITS if abs(tick) >= u[0] or u[0] == 1.0) for tick in ticks]
@@ -67,19 +68,29 @@ def tick_texts(ticks: Sequence[float]) -> list[str]:
     return [_minus(f"{tick:.{decimals}f}" if tick else "0") for tick in ticks]
 
 
-def value_text(value: float) -> str:
-    """One value with three significant digits."""
-    rounded = float(f"{value:.2e}")
-    size = abs(rounded)
+def value_text(value: float, *, span: float = math.inf, power: int = 0) -> str:
+    """One value with three significant digits, or as many as show a hundredth of `span`; counted in 10**power."""
     if value == 0.0:
         return "0"
-    if not _PLAIN[0] <= size < _PLAIN[1]:
-        return _minus(_exponent(rounded, size / 100))
-    if float(value).is_integer() and abs(value) < 1e4:
+    digits = max(3, _digits(value, span / 100.0))
+    size = abs(float(f"{value:.{digits - 1}e}"))
+    if power or not _PLAIN[0] <= size < _PLAIN[1]:
+        return _minus(_exponent(value, digits, power))
+    whole = float(value).is_integer()
+    if whole and size < 1e4:
         return _minus(f"{value:.0f}")
     unit, suffix = next(u for u in _UNITS if size >= u[0] or u[0] == 1.0) if size >= 1e4 else (1.0, "")
-    places = max(0, 2 - math.floor(math.log10(size / unit)))
+    places = max(0, digits - 1 - math.floor(math.log10(size / unit)))
+    if suffix and places > 3:
+        unit, suffix, places = 1.0, "", 0 if whole else max(0, digits - 1 - math.floor(math.log10(size)))
     return _minus(f"{value / unit:.{places}f}{suffix}")
+
+
+def percent_text(value: float) -> str:
+    """One value between 0 and 1 as a percentage, with three significant digits or a decimal."""
+    if value in (0.0, 1.0):
+        return f"{value:.0%}"
+    return value_text(value * 100.0) + "%" if value < 0.1 else f"{value:.1%}"
 
 
 def _decimals(values: Sequence[float], unit: float, step: float) -> int:
@@ -90,12 +101,18 @@ def _decimals(values: Sequence[float], unit: float, step: float) -> int:
     return 18
 
 
-def _exponent(value: float, step: float) -> str:
+def _digits(value: float, step: float) -> int:
+    """How many significant digits show a value to a step."""
+    if value == 0.0 or not 0.0 < step < math.inf:
+        return 1
+    return min(max(math.floor(math.log10(abs(value))) - math.floor(math.log10(step)) + 1, 1), 16)
+
+
+def _exponent(value: float, digits: int, power: int) -> str:
     if value == 0.0:
         return "0"
-    digits = min(max(math.floor(math.log10(abs(value))) - math.floor(math.log10(step)) + 1, 0), 15)
-    mantissa, _, exponent = f"{value:.{digits}e}".partition("e")
-    return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(exponent)}"
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.') if '.' in mantissa else mantissa}e{int(exponent) + power}"
 
 
 def _minus(number: str) -> str:

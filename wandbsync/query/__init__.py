@@ -7,18 +7,17 @@
 Lists are answered from the catalog, without importing Arrow or DuckDB. Nothing here can reach the network.
 """
 
-from .lists import cache_info, count_runs, files, get_run, list_files, list_projects, list_runs, timestamp
+from .lists import cache_info, count_runs, get_run, list_files, list_projects, list_runs, timestamp
 from .metrics import is_system, list_metrics, metric_types, plot_metrics
 from .names import find_project, find_run
 from .rows import history, series
-from .sql import Answer, sql, sql_error
+from .sql import Answer, sql
 from .status import status
 
 __all__ = [
     "Answer",
     "cache_info",
     "count_runs",
-    "files",
     "find_project",
     "find_run",
     "get_run",
@@ -32,7 +31,6 @@ __all__ = [
     "plot_metrics",
     "series",
     "sql",
-    "sql_error",
     "status",
     "timestamp",
 ]

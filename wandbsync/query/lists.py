@@ -8,7 +8,7 @@ from typing import Any
 
 from ..cache import Cache, catalog
 from ..errors import NotFound
-from ..model import FileRecord, RunRef
+from ..model import RunRef
 
 
 def timestamp(seconds: float | None) -> str | None:
@@ -130,17 +130,6 @@ def list_files(cache: Cache, ref: RunRef) -> list[dict[str, Any]]:
         }
         for row in rows
     ]
-
-
-def files(cache: Cache, ref: RunRef) -> list[FileRecord]:
-    """The files of a run as records, by name."""
-    with catalog.translated(cache.folder):
-        rows = cache.con.execute(
-            "SELECT f.name, f.size, f.updated_at, f.mimetype, f.md5, f.local_path FROM files f JOIN runs r USING (run) "
-            "WHERE r.entity = ? AND r.project = ? AND r.run_id = ? ORDER BY f.name",
-            (ref.entity, ref.project, ref.run_id),
-        ).fetchall()
-    return [FileRecord(*row) for row in rows]
 
 
 def cache_info(cache: Cache) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..cache import Cache, catalog
 from ..cache.layout import metric_type
@@ -14,6 +14,11 @@ from ..errors import NotFound, UsageError
 from ..model import HISTORY, SYSTEM, Kind, RunRef, logged
 from .lists import get_run
 from .names import nearest
+from .rows import series
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def list_metrics(cache: Cache, ref: RunRef, *, include_system: bool = False) -> dict[str, dict[str, Any]]:
@@ -78,19 +83,90 @@ def plot_metrics(
     """The metrics to draw: those named, or all numeric ones. Raises NotFound for one that none of the runs logged."""
     if not names and not all_metrics:
         raise UsageError("there is no metric to draw", hint="name some with --metrics, or use --all-metrics")
+    known = known_metrics(cache, refs)
+    where = str(refs[0]) if len(refs) == 1 else f"any of the {len(refs)} runs"
+    missing = [name for name in names if name not in known]
+    if missing:
+        shown = [key for key in known if not is_system(key)]
+        raise NotFound(f"no metric {', '.join(missing)} in {where}", hint=nearest(missing[0], shown))
+    drawn = [key for key, kind in known.items() if kind in ("numeric", "boolean")]
+    every = [key for key in drawn if include_system or not is_system(key)] if all_metrics else []
+    if not names and not every:
+        raise NotFound(f"no numeric metric in {where}", hint=_what_else(known))
+    return list(dict.fromkeys([*names, *every]))
+
+
+def known_metrics(cache: Cache, refs: Sequence[RunRef]) -> dict[str, str]:
+    """Every metric that one of the runs logged, machine metrics too, with its type: numeric if it is so in one."""
     known: dict[str, str] = {}
     for ref in refs:
         for key, kind in metric_types(cache, ref).items():
             if key not in known or kind == "numeric":
                 known[key] = kind
-    missing = [name for name in names if name not in known]
-    if missing:
-        where = str(refs[0]) if len(refs) == 1 else f"any of the {len(refs)} runs"
-        shown = [key for key in known if not is_system(key)]
-        raise NotFound(f"no metric {', '.join(missing)} in {where}", hint=nearest(missing[0], shown))
-    drawn = [key for key, kind in known.items() if kind in ("numeric", "boolean")]
-    every = [key for key in drawn if include_system or not is_system(key)] if all_metrics else []
-    return list(dict.fromkeys([*names, *every]))
+    return known
+
+
+def _what_else(known: Mapping[str, str]) -> str:
+    """A hint where no metric is numeric: what there is instead."""
+    own = [f"{key} ({kind})" for key, kind in known.items() if not is_system(key)]
+    if own:
+        return f"there is {', '.join(own[:5])}" + (f" and {len(own) - 5} more" if len(own) > 5 else "")
+    return "there are metrics of the machine: see --include-system" if known else "nothing was logged"
+
+
+def numbers(cache: Cache, ref: RunRef, key: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """What `series` gives, for drawing. Raises NotFound, which says what there is instead, if that is nothing."""
+    step, value = series(cache, ref, key)
+    if not len(value):
+        kind = metric_types(cache, ref).get(key)
+        if kind is None:
+            raise NotFound("not logged")
+        raise NotFound("nothing but None was logged" if kind == "null" else f"not numeric, its type is {kind}")
+    return step, value
+
+
+def is_sampled(cache: Cache, refs: Sequence[RunRef], key: str) -> bool:
+    """Whether what `series` gives as steps are the numbers of machine samples, in each of the runs."""
+    if not key.startswith("system."):
+        return False
+    with catalog.translated(cache.folder):
+        histories = [streams_of(cache, ref).get(HISTORY) for ref in refs]
+        asked = "SELECT 1 FROM metrics WHERE stream = ? AND key = ?"
+        return not any(cache.con.execute(asked, (stream, key)).fetchone() for stream in histories)
+
+
+def split_names(text: str, known: Collection[str]) -> list[str]:
+    """The names in a list separated by commas, where names may have commas themselves.
+
+    If the whole text is a known name, it is the only one. Else it is split at each comma, and neighbours are joined
+    again only where that makes a known name of parts that are not all known. A part that is not known stays a part;
+    spaces around names and empty parts do not count.
+    """
+
+    def name(part: str) -> str:
+        return part if part in known else part.strip()
+
+    if name(text) in known:
+        return [name(text)]
+    parts = text.split(",")
+    longest = 1 + max((one.count(",") for one in known), default=0)
+    # The best way to read the parts before each comma: unknown names, commas in names, parts of the last name.
+    best = [(0, 0, 0)]
+    for stop in range(1, len(parts) + 1):
+        ways = []
+        for start in range(max(0, stop - longest), stop):
+            one = name(",".join(parts[start:stop]))
+            if one in known or stop - start == 1:
+                unknown, commas, _ = best[start]
+                ways.append((unknown + (one != "" and one not in known), commas + stop - start - 1, stop - start))
+        best.append(min(ways))
+    names: list[str] = []
+    stop = len(parts)
+    while stop:
+        start = stop - best[stop][2]
+        names.append(name(",".join(parts[start:stop])))
+        stop = start
+    return [one for one in reversed(names) if one]
 
 
 def is_system(key: str) -> bool:

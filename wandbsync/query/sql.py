@@ -3,34 +3,92 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..cache import Cache
-from ..errors import UsageError
+from ..cache.disk import GONE
+from ..errors import CacheBusy, CacheError, NoRoom, UsageError
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
+
+T = TypeVar("T")
+SEGMENT = re.compile(r"/history/L\d+/\d+-[0-9a-f]+\.parquet")
 
 
 class Answer:
-    """What a query returns: a `duckdb.DuckDBPyRelation` that keeps its connection, which DuckDB 1 would close."""
+    """What a query returns: a `duckdb.DuckDBPyRelation` that keeps its connection, which DuckDB 1 would close.
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation) -> None:
-        self.con = con
+    Fetching raises UsageError if the query fails, and CacheError if that is the cache's fault.
+    """
+
+    def __init__(self, cache: Cache, beside: _Beside, relation: duckdb.DuckDBPyRelation) -> None:
+        self.cache = cache
+        self.beside = beside
         self.relation = relation
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.relation, name)
 
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """All rows."""
+        with _errors(self.cache):
+            return self.beside.call(self.relation.fetchall)
+
+    def batches(self, rows: int) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """The columns, and the rows as they come, about so many at a time."""
+        # DuckDB 1.4 has the second only, and 2 the first.
+        read = getattr(self.relation, "to_arrow_reader", None) or self.relation.fetch_arrow_reader
+        with _errors(self.cache):
+            reader = self.beside.call(read, rows)
+        return reader.schema, self._read(reader)
+
+    def _read(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        while True:
+            with _errors(self.cache):
+                batch = self.beside.call(next, reader, None)
+            if batch is None:
+                return
+            yield batch
+
+
+class _Beside:
+    """A connection that works in a thread of its own, so that Ctrl-C stops it at once.
+
+    Left to itself, DuckDB looks for signals only between its tasks, which may take minutes.
+    """
+
+    def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        self.con = con
+        self.thread = ThreadPoolExecutor(1)
+
+    def call(self, work: Callable[..., T], *args: Any) -> T:
+        """What `work` returns. An exception that comes while it is waited for, as Ctrl-C is, ends the work too."""
+        from concurrent.futures import wait
+
+        done = self.thread.submit(work, *args)
+        try:
+            return done.result()
+        finally:
+            while not done.done():  # again and again: it may be about to begin
+                self.con.interrupt()
+                wait([done], 0.02)
+
 
 def sql(cache: Cache, query: str) -> Answer:
-    """Run one read-only query, to be fetched as Arrow or rows. Raises UsageError."""
+    """Run one read-only query, to be fetched as Arrow or rows. Raises UsageError, CacheError or CacheBusy."""
     import duckdb
 
     from ..cache.publish import connect
 
     con = connect(cache)
-    try:
+    beside = _Beside(con)
+    with _errors(cache):
         statements = con.extract_statements(query)
         # PIVOT is one statement to people; DuckDB 1 makes several of it, which have no text of their own.
         pivot = len(statements) > 1 and statements[-1].type == duckdb.StatementType.SELECT
@@ -38,18 +96,32 @@ def sql(cache: Cache, query: str) -> Answer:
             if len(statements) != 1:
                 raise UsageError(f"one query at a time, this is {len(statements)}", hint="leave out the semicolon")
             _only_reads(con, statements[0])
-        relation = con.sql(query)
-    except duckdb.Error as error:
-        raise sql_error(error) from error
+        relation = beside.call(con.sql, query)
     if relation is None:
         raise UsageError("the query returns nothing", hint="`wandbsync sql` takes SELECT, SHOW, DESCRIBE or EXPLAIN")
-    return Answer(con, relation)
+    return Answer(cache, beside, relation)
 
 
-def sql_error(error: Exception) -> UsageError:
-    """DuckDB's error as ours: its first line, and where to look the tables up."""
-    text = str(error).strip().split("\n\n")[0]
-    return UsageError(f"the query failed: {text}", hint="`wandbsync sql --schema` lists the tables")
+@contextmanager
+def _errors(cache: Cache) -> Iterator[None]:
+    """DuckDB's errors as ours: the first line, and where to look the tables up."""
+    import duckdb
+    import pyarrow as pa
+
+    from ..cache.publish import check_segments
+
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowException, OSError) as error:  # what fails while it is read comes through Arrow
+        text = str(error).strip().split("\n\n")[0]
+        if SEGMENT.search(text):
+            check_segments(cache)
+            if "No files found" in text:
+                raise CacheBusy("the cache was compacted while the query ran", hint="ask again") from error
+            raise CacheError(f"a segment of the cache cannot be read: {text}", hint=GONE) from error
+        if "No space left" in text:
+            raise NoRoom(f"no room left for what the query puts aside: {text}") from error
+        raise UsageError(f"the query failed: {text}", hint="`wandbsync sql --schema` lists the tables") from error
 
 
 def _only_reads(con: Any, statement: Any) -> None:

@@ -60,7 +60,7 @@ def find(folders: Iterable[Path]) -> tuple[list[Found], dict[str, str]]:
     seen: set[tuple[int, int]] = set()
     waiting: list[str] = []
     for folder in folders:
-        if not folder.exists():
+        if not is_there(folder):
             raise UsageError(f"there is no folder {folder}")
         waiting.append(os.path.realpath(folder))
     linked: list[str] = []  # followed last, so that a log is known by its own path and not by `latest-run`
@@ -99,6 +99,17 @@ def find(folders: Iterable[Path]) -> tuple[list[Found], dict[str, str]]:
         shown = path.encode("utf-8", "replace").decode()
         problems[shown] = f"cannot read {shown}: its name is not UTF-8"
     return sorted(found.values(), key=lambda one: one.path), problems
+
+
+def is_there(folder: Path) -> bool:
+    """Whether there is such a folder, readable or not."""
+    try:
+        folder.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _unspeakable(name: str) -> bool:
@@ -204,9 +215,7 @@ def writers() -> set[tuple[int, int]] | None:
     return found
 
 
-def is_alive(
-    path: str, host: str | None, opened: set[tuple[int, int]] | None, last_time: float | None = None
-) -> bool:
+def is_alive(path: str, host: str | None, opened: set[tuple[int, int]] | None, last_time: float | None = None) -> bool:
     """Whether somebody may still write to a log that has no exit record; `last_time` is the last that it tells of."""
     try:
         status = os.stat(path)
@@ -288,18 +297,19 @@ class LogReader:
         from . import runlog
 
         start = runlog.Position(**self.position) if self.position else None
-        names: list[str] = []  # of the reader's key numbers
+        names = _Names(self.run.keys)
         for window in runlog.windows(self.path, start):
-            names += [self.run.keys.show(path) for path in window.history.paths[len(names) :]]
+            names.learn(window.history)
             # What comes before the first row says how its step is meant.
             self._learn([event for event in window.events if not event.rows_before], ())
             steps = self._steps(window.history)
             self._learn([event for event in window.events if event.rows_before], steps)
             self._note_times(window.history)
             self._note_times(window.system)
+            self._note_lines(window.printed)
             streams = {
-                HISTORY: self._history(window.history, steps, names),
-                SYSTEM: self._samples(window.system, names),
+                HISTORY: self._history(window.history, steps, names.history),
+                SYSTEM: self._samples(window.system, names.system),
                 CONSOLE: self._lines(window.printed),
             }
             self.state.gaps += [[gap.start, gap.end, gap.reason] for gap in window.gaps]
@@ -342,6 +352,10 @@ class LogReader:
                     state.facts.runtime = max(latest, state.facts.runtime or 0.0) or None
                 else:
                     state.last_time = max(latest, state.last_time or 0.0) or None
+
+    def _note_lines(self, printed: Sequence[runlog.Printed]) -> None:
+        latest = max((one.time for one in printed if one.time is not None), default=0.0)
+        self.state.last_time = max(latest, self.state.last_time or 0.0) or None
 
     def _history(self, rows: runlog.Rows, steps: Any, names: list[str]) -> Columns:
         count = len(steps)
@@ -415,6 +429,30 @@ def _stamps(rows: runlog.Rows) -> Any:
     return stamps
 
 
+class _Names:
+    """The shown names of a reader's key numbers, which its history and its machine metrics have in common.
+
+    Nobody chooses how machine metrics are nested: old SDKs do it, new ones do not, and both mean the same metric.
+    """
+
+    def __init__(self, keys: Keys) -> None:
+        self.keys = keys
+        self.history: list[str] = []
+        self.system: list[str] = []
+        self.shown: set[int] = set()
+
+    def learn(self, rows: runlog.Rows) -> None:
+        """Name what the rows of a history have, and what there is besides as machine metrics."""
+        import numpy as np
+
+        self.system += [show_path(path).encode("utf-8", "replace").decode() for path in rows.paths[len(self.system) :]]
+        self.history += self.system[len(self.history) :]
+        for number in np.unique(rows.key).tolist():
+            if number not in self.shown:
+                self.history[number] = self.keys.show(rows.paths[number])
+                self.shown.add(number)
+
+
 def _texts(texts: Mapping[int, str], count: int) -> Any:
     import pyarrow as pa
 
@@ -474,6 +512,7 @@ __all__ = [
     "find",
     "identify",
     "is_alive",
+    "is_there",
     "list_files",
     "read_metadata",
     "writers",

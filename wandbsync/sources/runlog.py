@@ -18,9 +18,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from wandbsync.errors import EmptyLog, LogError, NewerLog, NotALog, ReplacedLog
-from wandbsync.sources import framing, vector, wire
-from wandbsync.sources.values import NO_STEP, Keys, Rows, Table, cells_of, history_row, system_row
+from ..errors import EmptyLog, LogError, NewerLog, NotALog, ReplacedLog
+from . import framing, vector, wire
+from .values import NO_STEP, Keys, Rows, Table, cells_of, history_row, system_row
 
 __all__ = ["NO_STEP", "Event", "Gap", "Head", "Position", "Printed", "Rows", "Window", "head", "windows"]
 

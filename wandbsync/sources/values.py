@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from wandbsync.model import EXACT_INT, Kind
-from wandbsync.sources import wire
+from ..model import EXACT_INT, Kind
+from . import wire
 
 Path = tuple[str, ...]
 

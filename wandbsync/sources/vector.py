@@ -22,9 +22,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from wandbsync.model import EXACT_INT, Kind
-from wandbsync.sources import wire
-from wandbsync.sources.values import NO_STEP, STEP, Keys, Path, Rows, classify, path_of
+from ..model import EXACT_INT, Kind
+from . import wire
+from .values import NO_STEP, STEP, Keys, Path, Rows, classify, path_of
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]

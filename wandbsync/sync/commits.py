@@ -6,7 +6,7 @@ import time
 
 from ..cache import Cache, Share
 
-VALUES = 1_000_000  # held in memory before they are committed
+VALUES = 2_000_000  # held in memory before they are committed; each takes about 60 bytes on the way
 RUNS = 400
 SECONDS = 5.0
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from .. import __version__
 from ..cache import Cache, LogCursor, MirrorCursor, Share
 from ..cache.rows import steps, tables
-from ..errors import CacheBusy, EmptyLog, LogError, NewerLog, NotALog, ReplacedLog, WandbsyncError
+from ..errors import CacheBusy, EmptyLog, LogError, NewerLog, NotALog, ReplacedLog, UsageError, WandbsyncError
 from ..model import CONSOLE, HISTORY, SYSTEM, Columns, FileRecord, RunRef
 from ..plan.local import Action, Copy, Cut, Forget, Known, Listed, Look, Read, Rename, plan
 from ..sources import facts, local
@@ -38,15 +38,19 @@ def sync_local(
 ) -> SyncReport:
     """Bring the runs logged below `folders` into the cache.
 
-    A second pass over an unchanged tree only stats. One log that cannot be read does not stop the others: it is in the
-    report. Raises CacheError or CacheBusy if the cache cannot be written; what was committed stays.
+    A second pass over an unchanged tree only stats. One log that cannot be read, or one folder that is not there, does
+    not stop the others: it is in the report. Raises UsageError if no folder is there nor ever was, CacheError or
+    CacheBusy if the cache cannot be written; what was committed stays.
     """
     started, began = now(), time.perf_counter()
     report = SyncReport(dry_run=dry_run)
+    folders = _there(cache, folders, report)
     known = {} if dry_run and not cache.exists() else cache.logs()
     listed = _list(cache, folders, known, entity, report)
     last_steps = {} if dry_run and not cache.exists() else cache.last_steps()
     report.planned = list(plan(listed, _known(known), last_steps, full=full))
+    if full:
+        report.notes += _not_read_again(listed, known)
     if not dry_run:
         _Pass(cache, report, progress, started).run(report.planned)
         planned = {action.ref for action in report.planned}
@@ -58,6 +62,33 @@ def sync_local(
             report.planned += joined.planned
     report.seconds = time.perf_counter() - began
     return report
+
+
+def _there(cache: Cache, folders: Sequence[Path], report: SyncReport) -> list[Path]:
+    """The folders that are there. That one is not there any more is to be told, but to be expected some day."""
+    there = [folder for folder in folders if local.is_there(folder)]
+    if len(there) == len(folders):
+        return there
+    synced = cache.sources("local") if cache.exists() else {}
+    gone = {folder: str(folder.resolve()) in synced for folder in folders if folder not in there}
+    if not there and not any(gone.values()):
+        raise UsageError(f"there is no folder {', '.join(map(str, gone))}")
+    for folder, before in gone.items():
+        reason = f"there is no folder {folder}" + (" any more; what was read there is kept" if before else "")
+        report.problems.append(Problem(str(folder), reason, harmless=before))
+    return there
+
+
+def _not_read_again(listed: Sequence[Listed], known: Mapping[str, tuple[RunRef, LogCursor]]) -> Iterator[str]:
+    """Which runs cannot be read again as a whole, because not all of their logs are here."""
+    here = {(log.ref, log.log_key) for log in listed}
+    lost: dict[RunRef, int] = {}
+    for ref, cursor in known.values():
+        if cursor.status != "copy" and (ref, cursor.log_key) not in here:
+            lost[ref] = lost.get(ref, 0) + 1
+    for ref in sorted(lost.keys() & {log.ref for log in listed}):
+        logs = "a log of it is" if lost[ref] == 1 else f"{lost[ref]} logs of it are"
+        yield f"{ref} is not read again: {logs} not here, and the rows are kept"
 
 
 def _list(
@@ -194,6 +225,7 @@ class _Pass:
         self.at = Progress()
         self.commits = Commits(cache)
         self.problems: dict[str, tuple[str, str | None]] = {}
+        self.mended: list[str] = []  # logs that could not be read the last time
         self.up_to_date: list[RunRef] = []
         self.overtaken: list[RunRef] = []
         self.open_logs: set[tuple[int, int]] | None = None
@@ -225,8 +257,8 @@ class _Pass:
         self._note()
 
     def _note(self) -> None:
-        if self.problems:
-            self.cache.note_problems(self.problems, (), self.started)
+        if self.problems or self.mended:
+            self.cache.note_problems(self.problems, self.mended, self.started)
         self.cache.checked(self.up_to_date, self.started)
         if self.overtaken:
             first, more = self.overtaken[0], len(self.overtaken) - 1
@@ -248,6 +280,7 @@ class _Pass:
             cursor = run.cursor(read)
             if not again and read.start != (json.loads(cursor.position).get("offset", 0) if cursor else 0):
                 raise _Overtaken
+        gone = run.rows if not again and run.mirror is None and _only_gone(run, reads) else 0
         for action in actions:
             if isinstance(action, Cut):
                 self._cut(run, action.last)
@@ -260,6 +293,11 @@ class _Pass:
                 state = run.states.get(action.path)
                 if state is not None and not self._alive(action.path, state):
                     run.cursors[action.path] = run.before[action.path]
+        if gone and run.cursors:
+            self.report.notes.append(
+                f"{ref} goes on after {gone:,} rows whose log is gone; "
+                f"`wandbsync cache forget {ref}` and a sync start it anew"
+            )
         if run.cursors:
             self._share(run, last=True)
         else:
@@ -281,7 +319,7 @@ class _Pass:
             before = {path: one for path, one in self.cache.log_cursors(ref).items() if one.status != "copy"}
             if not again:
                 rows, last_step = self.cache.stream_rows(ref)
-                keys = local.Keys(self.cache.key_paths(ref))
+                keys = local.Keys(self.cache.key_paths(ref, HISTORY))
                 so_far = local.RunSoFar(keys, last_step, rows.get(SYSTEM, 0), rows.get(CONSOLE, 0))
                 count = rows.get(HISTORY, 0)
                 if mirror is not None and mirror.fetched is not None:
@@ -342,8 +380,14 @@ class _Pass:
             if not isinstance(error, EmptyLog):
                 self.problems[log.path] = (reason, _mark(error, log.signature))
             self.report.problems.append(Problem(log.path, reason, harmless=isinstance(error, EmptyLog)))
+        else:
+            told = [problem for problem in self.report.problems if problem.subject != log.path]
+            if len(told) < len(self.report.problems):
+                self.report.problems[:] = told
+                self.mended.append(log.path)
         for start, end, reason in state.gaps[gaps:]:
-            self.report.problems.append(Problem(log.path, f"bytes {start:,} to {end:,} cannot be read: {reason}"))
+            lost = f"bytes {start:,} to {end:,} of {log.path} cannot be read: {reason}"
+            self.report.problems.append(Problem(log.path, lost))
         self.report.bytes_read += max(0, done - action.start)
         if failed and cursor is None and not done:
             del run.states[log.path]  # nothing is known of it: let the next sync find it new
@@ -356,7 +400,8 @@ class _Pass:
         return LogCursor(log.path, log.log_key, signature, position, log.started_at, log.rewinds_to, status, "{}")
 
     def _alive(self, path: str, state: local.LogState) -> bool:
-        return not state.facts.ended and local.is_alive(path, state.facts.host, self.open_logs)
+        last_time = state.last_time or state.facts.started_at
+        return not state.facts.ended and local.is_alive(path, state.facts.host, self.open_logs, last_time)
 
     # -- commit
 
@@ -435,6 +480,18 @@ class _Pass:
         if share.files is not None:
             self.report.runs += 1
             self.up_to_date.append(share.ref)
+
+
+def _only_gone(run: _Open, reads: Sequence[Read]) -> bool:
+    """Whether a log is new, and of those that the run's rows came from none is there any more."""
+    new = {read.log.path: read.log.log_key for read in reads if read.reason == "new"}
+    moved = {read.moved_from for read in reads}
+    there = [
+        path
+        for path, cursor in run.before.items()
+        if path in moved or (Path(path).exists() and new.get(path, cursor.log_key) == cursor.log_key)
+    ]
+    return bool(new and run.before and not there)
 
 
 def _joined(here: dict[str, FileRecord], known: Iterable[FileRecord]) -> dict[str, FileRecord]:

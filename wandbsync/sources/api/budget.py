@@ -52,10 +52,13 @@ class Budget:
         self._stopped = False
         self._at_stop: list[Callable[[], object]] = []
         self._busy: Counter[str] = Counter()  # requests under way by project
-        self._under_way = 0  # and of all
+        self._sent = 0  # how many there were; each has its number
+        self._under_way: set[int] = set()
+        self._mine = threading.local()  # the number of the one in this thread's slot
         self._downloading = 0
         self._quiet = self._last = clock() - CAP  # nothing before `_quiet`; when the last one was sent
         self._left: float = 1  # how many may be sent before the server has to be heard again
+        self._heard = 0  # the last one sent when the server said that fewer are left
         self._spread = 0.0  # seconds between requests while little remains
         self._spread_until = clock() - CAP
         self._caution = 0.0  # seconds between requests since the last 429; less with each that is answered ...
@@ -67,7 +70,7 @@ class Budget:
     @property
     def quiet_until(self) -> float:
         """The time of `clock` before which nothing is sent."""
-        return self._quiet
+        return max(self._quiet, self._last + self._caution, min(self._last + self._spread, self._spread_until))
 
     @property
     def stopped(self) -> bool:
@@ -94,13 +97,13 @@ class Budget:
     def slot(self, project: str = "") -> Iterator[None]:
         """Wait until a request of a project may be sent; it counts as under way in the block. Raises Stopped."""
         with self._changed:
-            self._enter(project)
+            number = self._mine.number = self._enter(project)
         try:
             yield
         finally:
             with self._changed:
                 self._busy[project] -= 1
-                self._under_way -= 1
+                self._under_way.discard(number)
                 if not self._under_way:
                     self._left = max(self._left, 1)  # nobody is left who could tell more
                 self._changed.notify_all()
@@ -169,30 +172,36 @@ class Budget:
         if wanted:
             # A little later than it said: whole seconds are often rounded down, and others were told the same.
             self._quiet = max(self._quiet, now + wanted + min(1.0, wanted / 10) * self._jitter.random())
-        self._left = 1
+        self._left, self._heard = 1, self._sent
 
     def _learn(self, now: float, limit: float | None, remaining: float, reset: float) -> None:
         """Set the pace by what the server says remains."""
         if remaining < 1:
             self._quiet = max(self._quiet, now + reset)
             # How many there will be then is not said; all at once would be too many where the bucket is small.
-            self._spread, self._spread_until, self._left = reset / max(limit or 1, 1), self._quiet + reset, 1
+            self._spread, self._spread_until = min(CAP, reset / max(limit or 1, 1)), self._quiet + reset
+            self._left, self._heard = 1, self._sent
             return
+        # What the server may have counted since: all that were sent later, and earlier ones that are not back.
+        mine = getattr(self._mine, "number", self._sent)
+        left = remaining - (self._sent - mine) - sum(number < mine for number in self._under_way)
+        if left > self._left and mine <= self._heard:
+            return  # answers overtake each other: this is older news than what there is
+        if left < self._left:
+            self._heard = self._sent
+        self._left = left
         low = limit / 2 if limit else FEW
-        self._spread, self._spread_until = reset / remaining if remaining < low else 0.0, now + reset
-        # The server may have counted none of the others that are under way.
-        self._left = remaining - (self._under_way - 1)
+        # Of a quota per hour the last ones are for whoever asks for a few things only, so not too thinly.
+        self._spread, self._spread_until = min(CAP, reset / remaining) if remaining < low else 0.0, now + reset
 
-    def _enter(self, project: str) -> None:
+    def _enter(self, project: str) -> int:
+        """Wait, and count one more; its number."""
         while True:
             self.check()
             if self._busy[project] >= self.in_flight:
                 self._wait(None)
                 continue
-            now = self.clock()
-            if now >= self._spread_until:
-                self._spread = 0.0  # that time is over, and all may be had again
-            until = max(self._quiet, self._last + max(self._spread, self._caution))
+            now, until = self.clock(), self.quiet_until
             if now < until:
                 self._wait(until - now)
                 self._count(now)
@@ -201,9 +210,11 @@ class Budget:
             else:
                 break
         self._busy[project] += 1
-        self._under_way += 1
+        self._sent += 1
+        self._under_way.add(self._sent)
         self._last = now
         self._left -= 1
+        return self._sent
 
     def _wait(self, seconds: float | None) -> None:
         """Let go of the lock until something changes, or for so long; raises Stopped."""

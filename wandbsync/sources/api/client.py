@@ -171,14 +171,15 @@ class Api:
     def _ask(self, operation: str, query: str, variables: Mapping[str, Any], *, project: str = "") -> Node:
         """One question; again without the fields that this server turns out not to have."""
         while True:
-            text = queries.without(query, self._unknown) if self._unknown else query
+            left_out = frozenset(self._unknown)
+            text = queries.without(query, left_out) if left_out else query
             sent = {name: value for name, value in variables.items() if re.search(rf"\${name}\b", text)}
             try:
                 return self.transport.ask(operation, text, sent, project=project)
             except ServerError as error:
-                names = {name for message in error.messages for name in re.findall(r"[\"'`](\w+)[\"'`]", message)}
-                news = (names & queries.OPTIONAL) - self._unknown
-                if not news or not any(_UNKNOWN.search(message) for message in error.messages):
+                unknown = {name for message in error.messages for name in _UNKNOWN.findall(message)}
+                news = (unknown & queries.OPTIONAL) - left_out
+                if not news:
                     raise
                 self._unknown |= news
 
@@ -208,4 +209,5 @@ class Api:
             after = page["endCursor"]
 
 
-_UNKNOWN = re.compile(r"cannot query field|unknown argument|unknown field|undefined field", re.IGNORECASE)
+# Only the name that it is about: what may follow is "Did you mean ...?".
+_UNKNOWN = re.compile(r"(?:cannot query field|(?:unknown|undefined) (?:argument|field))\W+(\w+)", re.IGNORECASE)

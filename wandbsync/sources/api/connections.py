@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import threading
+import weakref
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -23,7 +26,7 @@ KEPT = 32  # connections kept open per host
 
 
 class Session(requests.Session):
-    """May be used by several threads at once: nothing of it changes after it is made."""
+    """May be used by several threads at once."""
 
     def __init__(self, auth: tuple[str, str] | None, **headers: str) -> None:
         super().__init__()
@@ -31,22 +34,27 @@ class Session(requests.Session):
         self.headers.update({"User-Agent": f"wandbsync/{__version__}", **headers})
         self.max_redirects = 5
         self.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self._opened: set[_Noted] = set()
+        self._sockets = _Sockets()
+        self._environment: dict[tuple[str, str], Any] = {}
         for prefix in ("https://", "http://"):
-            self.mount(prefix, _Adapter(self._opened))
+            self.mount(prefix, _Adapter(self._sockets))
         logging.getLogger("urllib3.connectionpool").addFilter(_without_queries)
 
     def rebuild_auth(self, prepared_request: requests.PreparedRequest, response: requests.Response) -> None:
         """Send no credentials where a redirect leads."""
         prepared_request.headers.pop("Authorization", None)
 
+    def merge_environment_settings(self, url: str, *settings: Any) -> Any:
+        """Proxies and certificates as the environment has them, looked up once for each host: it takes a while."""
+        parts = urlsplit(url)
+        key = (parts.scheme, parts.netloc)
+        if key not in self._environment:
+            self._environment[key] = super().merge_environment_settings(url, *settings)
+        return dict(self._environment[key])
+
     def hang_up(self) -> None:
-        """Cut all connections, so that nobody goes on waiting for an answer; they get a ConnectionError."""
-        for connection in tuple(self._opened):
-            stream = connection.sock
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    socket.socket.shutdown(stream, socket.SHUT_RDWR)  # SSLSocket's own would trip up the reader
+        """Cut all connections for good, so that nobody goes on waiting for an answer; they get a ConnectionError."""
+        self._sockets.cut()
 
 
 def _no_credentials(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -60,15 +68,42 @@ def _without_queries(record: logging.LogRecord) -> bool:
     return True
 
 
+class _Sockets:
+    """Those that are open; a response may read from one that its connection has let go already."""
+
+    def __init__(self) -> None:
+        self._all: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self._lock = threading.RLock()  # a signal may call `cut` amid `add`
+        self._over = False
+
+    def add(self, opened: object) -> None:
+        if isinstance(opened, socket.socket):
+            with self._lock:
+                self._all.add(opened)
+            if self._over:
+                self.cut()
+
+    def cut(self) -> None:
+        self._over = True
+        with self._lock:
+            for each in tuple(self._all):
+                with contextlib.suppress(OSError):
+                    socket.socket.shutdown(each, socket.SHUT_RDWR)  # SSLSocket's own would trip up the reader
+
+
 class _Adapter(HTTPAdapter):
-    """Makes connections that are noted while they are open."""
+    """Makes connections whose sockets are known."""
 
-    def __init__(self, opened: set[_Noted]) -> None:
-        class Plain(_Noted):
-            everyone = opened
+    def __init__(self, sockets: _Sockets) -> None:
+        class Plain(HTTPConnection):
+            def connect(self) -> None:
+                super().connect()
+                sockets.add(self.sock)
 
-        class Secure(_Noted, HTTPSConnection):
-            everyone = opened
+        class Secure(HTTPSConnection):
+            def connect(self) -> None:
+                super().connect()
+                sockets.add(self.sock)
 
         class PlainPool(urllib3.HTTPConnectionPool):
             ConnectionCls = Plain
@@ -85,17 +120,3 @@ class _Adapter(HTTPAdapter):
         if not proxy.lower().startswith("socks"):  # those have connections of their own kind
             manager.pool_classes_by_scheme = self._pools
         return manager
-
-
-class _Noted(HTTPConnection):
-    """A connection that is in `everyone` while it is open."""
-
-    everyone: set[_Noted]
-
-    def connect(self) -> None:
-        super().connect()
-        self.everyone.add(self)
-
-    def close(self) -> None:
-        self.everyone.discard(self)
-        super().close()

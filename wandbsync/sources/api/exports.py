@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 from ...errors import BadExport
 from ...model import EXACT_INT, Kind
 from .rows import STEP, KeyPath, Values, classified, gathered, number_kinds
+from .texts import is_text, json_texts, logged, strings
 
 SMALL = 8 << 20  # bytes in memory; a file below that is read at once
+BLOCK = 1 << 20  # bytes of lists and dicts that are made into texts at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,10 @@ class Export:
     def read(self, names: Collection[str]) -> Mapping[str, pa.ChunkedArray]:
         """Some of the columns. Raises BadExport."""
         table = self.table
+        if not names:
+            return {}
         if table is None:
-            with readable(self.path), pq.ParquetFile(self.path, metadata=self.metadata) as file:
+            with readable(f"the file {self.path.name}"), _opened(self.path, metadata=self.metadata) as file:
                 # More than asked for comes along: a column "a.b" is also found as the field b of a column "a".
                 table = file.read(list(names))
         places = {name: i for i, name in enumerate(table.column_names)}
@@ -51,7 +55,7 @@ class Export:
 
 def look(path: Path, *, hold: bool) -> Export:
     """Read a file's steps; with `hold` the rest of it too, if it is small. Raises BadExport."""
-    with readable(path), pq.ParquetFile(path) as file:
+    with readable(f"the file {path.name}"), _opened(path) as file:
         metadata, schema = file.metadata, file.schema_arrow
         fields = list(schema)
         count = metadata.num_rows
@@ -59,53 +63,51 @@ def look(path: Path, *, hold: bool) -> Export:
         if not count:
             return Export(path, np.empty(0, np.int64), {}, False, None, metadata)
         if STEP not in sizes:
-            raise BadExport(f"the exported history {path.name} has no {STEP}")
+            raise BadExport(f"the file {path.name} of the exported history has no {STEP}")
         total = sum(sizes.values())
         table = file.read(use_threads=False) if hold and total <= SMALL else None
         steps = _steps(file.read([STEP]).column(STEP) if table is None else table.column(STEP))
         if len(steps) != count:
-            raise BadExport(f"the exported history {path.name} says {count} rows, and has {len(steps)}")
+            raise BadExport(f"the file {path.name} of the exported history should have {count} rows, not {len(steps)}")
     del sizes[STEP]
     nested = any(pa.types.is_struct(one.type) and one.type.get_field_index("_type") < 0 for one in fields)
     return Export(path, steps, sizes, nested, table, metadata)
 
 
+def _opened(path: Path, *, metadata: Any = None) -> pq.ParquetFile:
+    # A small file as bytes: Arrow asks the disk several times for each column.
+    source = pa.py_buffer(path.read_bytes()) if path.stat().st_size <= SMALL // 8 else path
+    return pq.ParquetFile(source, metadata=metadata, page_checksum_verification=True)
+
+
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
+def readable(what: str) -> Iterator[None]:
     """Arrow's errors as ours."""
     try:
         yield
-    except (pa.ArrowException, OSError, UnicodeDecodeError, ValueError, KeyError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise BadExport(f"the exported history {path.name} cannot be read: {text}") from error
+        raise BadExport(f"{what} of the exported history cannot be read: {text}") from error
 
 
 def _sizes(metadata: Any, fields: Sequence[pa.Field]) -> dict[str, int]:
-    """About how many bytes each column takes in memory."""
-    leaves = metadata.num_columns
-    bytes_of = [8 * metadata.num_rows] * leaves
-    if leaves * metadata.num_rows * 8 > SMALL:
-        for number in range(metadata.num_row_groups):
-            group = metadata.row_group(number)
-            for i in range(leaves):
-                bytes_of[i] += group.column(i).total_uncompressed_size
-    sizes: dict[str, int] = {}
-    start = 0
-    for one in fields:
-        end = start + _leaves(one.type)
-        sizes[one.name] = sum(bytes_of[start:end])
-        start = end
-    return sizes
+    """About how many bytes each column takes in memory.
 
-
-def _leaves(kind: pa.DataType) -> int:
-    """How many columns of Parquet hold a column of this type."""
-    return sum(_leaves(kind.field(i).type) for i in range(kind.num_fields)) or 1
+    The sizes that the metadata has for each column are not asked for: where those are damaged, Arrow 26 ends the
+    process instead of raising an error.
+    """
+    plain = {one.name: 8 * metadata.num_rows for one in fields if pa.types.is_primitive(one.type)}
+    total = sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
+    others = [one.name for one in fields if one.name not in plain]
+    share = max(8 * metadata.num_rows, (total - sum(plain.values())) // max(1, len(others)))
+    return plain | dict.fromkeys(others, share)
 
 
 def _steps(column: pa.ChunkedArray) -> NDArray[np.int64]:
     """The steps, which may be integers or doubles; a row without one goes on from the row before it."""
     kind = column.type
+    if pa.types.is_int64(kind) and not column.null_count:
+        return column.to_numpy()
     if pa.types.is_floating(kind):
         value = column.to_numpy().astype(np.float64)  # null becomes NaN
         given = np.abs(value) < 2.0**63
@@ -133,19 +135,20 @@ def column_values(
     `text`: whether the server says that some of the values were logged as text; None if it does not say.
     """
     found: dict[KeyPath, list[Values]] = {}
-    texts: list[tuple[NDArray[np.int64], list[str]]] = []
+    texts: list[tuple[NDArray[np.int64], pa.LargeStringArray]] = []
     for start, array in chunks:
         at = np.arange(start, start + len(array), dtype=np.int64)
         if pa.types.is_dictionary(array.type):
             array = array.dictionary_decode()
-        if _is_text(array.type):
+        if is_text(array.type):
             at, array = _given(at, array)
-            texts.append((at, _strings(array)))
+            texts.append((at, strings(array)))
         else:
             for path, values in _values((name,), at, array):
                 found.setdefault(path, []).append(values)
-    for at, some in _spelled(texts, text):
-        for path, values in _json_values((name,), at, some):
+    for (at, array), spelled in zip(texts, _spelled([array for _, array in texts], text), strict=True):
+        as_they_are = _texts((name,), at, array) if spelled is None else _json_values((name,), at, spelled)
+        for path, values in as_they_are:
             found.setdefault(path, []).append(values)
     return found
 
@@ -170,13 +173,10 @@ def _values(path: KeyPath, at: NDArray[np.int64], array: pa.Array) -> Iterator[t
     elif pa.types.is_boolean(kind):
         value = array.to_numpy(zero_copy_only=False).astype(np.float64)
         yield path, Values(at, value, np.full(len(at), Kind.BOOL, np.uint8))
-    elif _is_text(kind):
-        yield from _json_values(path, at, _strings(array))
+    elif pa.types.is_map(kind):
+        yield from _maps(path, at, array)
     else:
-        values = array.to_pylist()
-        if pa.types.is_map(kind):
-            values = [dict(value) for value in values]
-        yield from _json_values(path, at, [_logged(value) for value in values])
+        yield from _texts(path, at, array)
 
 
 def _members(path: KeyPath, at: NDArray[np.int64], array: pa.Array) -> Iterator[tuple[KeyPath, Values]]:
@@ -185,11 +185,25 @@ def _members(path: KeyPath, at: NDArray[np.int64], array: pa.Array) -> Iterator[
         whole = array.is_valid().to_numpy(zero_copy_only=False)
         whole &= array.field("_type").is_valid().to_numpy(zero_copy_only=False)
         if whole.any():
-            media = array.filter(pa.array(whole)).to_pylist()
-            yield from _json_values(path, at[whole], [_logged(value) for value in media])
+            yield from _texts(path, at[whole], array.filter(pa.array(whole)))
             at, array = at[~whole], array.filter(pa.array(~whole))
     for one, member in zip(array.type, array.flatten(), strict=True):
         yield from _values((*path, one.name), at, member)
+
+
+def _maps(path: KeyPath, at: NDArray[np.int64], array: pa.MapArray) -> Iterator[tuple[KeyPath, Values]]:
+    found = [logged({str(logged(name)): one for name, one in value}) for value in array.to_pylist()]
+    some = np.array([bool(value) for value in found], np.bool_)
+    yield from _json_values(path, at[some], [value for value in found if value])
+
+
+def _texts(path: KeyPath, at: NDArray[np.int64], array: pa.Array) -> Iterator[tuple[KeyPath, Values]]:
+    """Values that are JSON texts, made of a few megabytes at a time."""
+    size = max(1, len(at) * BLOCK // max(1, array.nbytes))
+    for start in range(0, len(at), size):
+        rows = at[start : start + size]
+        none, kind = np.full(len(rows), np.nan), np.full(len(rows), Kind.JSON, np.uint8)
+        yield path, Values(rows, none, kind, json_texts(array.slice(start, size)))
 
 
 def _given(at: NDArray[np.int64], array: pa.Array) -> tuple[NDArray[np.int64], pa.Array]:
@@ -209,20 +223,6 @@ def _integers(at: NDArray[np.int64], array: pa.Array) -> Values:
     return Values(at, number.astype(np.float64), kind, text)
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    types = pa.types
-    tests = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary, types.is_fixed_size_binary)
-    return any(test(kind) for test in tests)
-
-
-def _strings(array: pa.Array) -> list[str]:
-    try:
-        texts = array.to_pylist()
-    except UnicodeDecodeError:
-        texts = array.cast(pa.large_binary()).to_pylist()
-    return [text.decode("utf-8", "replace") if isinstance(text, bytes) else text for text in texts]
-
-
 def _json_values(path: KeyPath, at: NDArray[np.int64], values: Sequence[Any]) -> Iterator[tuple[KeyPath, Values]]:
     """Values as JSON has them."""
     cells = gathered([{path[-1]: value} for value in values])
@@ -230,42 +230,27 @@ def _json_values(path: KeyPath, at: NDArray[np.int64], values: Sequence[Any]) ->
         yield (*path[:-1], *below), classified(at[np.array(numbers, np.int64)], some)
 
 
-def _logged(value: Any) -> Any:
-    """A value that Arrow gave, as JSON has it: dicts without what is null."""
-    if isinstance(value, dict):
-        members = {name: _logged(member) for name, member in value.items()}
-        return {name: member for name, member in members.items() if member is not None and member != {}}
-    if isinstance(value, (list, tuple)):
-        return [_logged(one) for one in value]
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-
-
 # -- JSON in a column of texts
 
 
-def _spelled(
-    chunks: Sequence[tuple[NDArray[np.int64], list[str]]], text: bool | None
-) -> Iterator[tuple[NDArray[np.int64], list[Any]]]:
-    """Texts, and what they spell where they are JSON that a server wrote for want of a better type.
+def _spelled(chunks: Sequence[pa.LargeStringArray], text: bool | None) -> list[list[Any] | None]:
+    """What each chunk of texts spells, if it is JSON that a server wrote for want of a better type; else None.
 
-    Which texts are such is a guess: all of a file's are JSON, and (unless we are told) Arrow has no type for what they
+    Which texts are such is a guess: all of a chunk are JSON, and (unless we are told) Arrow has no type for what they
     spell. A text that somebody logged stays a text: "0.50", "1.25" have one, and so have {"a": 1}, {"a": 2}.
     """
-    parsed = [_parsed(texts) for _, texts in chunks]
-    known = [value for values in parsed if values is not None for value in values]
+    parsed = [_parsed(texts) for texts in chunks]
+    known = [value for values in parsed for value in values or ()]
     decode = bool(known) and (text is False or not _has_type(known))
-    for (at, texts), values in zip(chunks, parsed, strict=True):
-        yield at, values if decode and values is not None else texts
+    return parsed if decode else [None] * len(chunks)
 
 
-def _parsed(texts: Sequence[str]) -> list[Any] | None:
-    """What the texts spell as JSON; None if one of them is not JSON, or is null, which no server would write down."""
+def _parsed(texts: pa.LargeStringArray) -> list[Any] | None:
+    """The values that the texts spell; None if one of them is not JSON, or is null, which no server would write."""
     values = []
     for text in texts:
         try:
-            value = json.loads(text)
+            value = json.loads(text.as_py())
         except (ValueError, RecursionError):
             return None
         if value is None:

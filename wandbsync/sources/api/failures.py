@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import requests
 import urllib3
+from urllib3.util.ssl_match_hostname import CertificateError
 
 from ...errors import ServerError, Unreachable, UsageError, WandbsyncError
 
@@ -46,7 +47,9 @@ def explain(error: Exception, host: str, timeout: tuple[float, float], *, reache
 
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return Failed(_certificate(cause, host), attempts=1)
+            return Failed(_certificate(cause.verify_code, host), attempts=1)
+        if isinstance(cause, CertificateError):  # urllib3 before 2.0 compares names itself
+            return Failed(_certificate(WRONG_NAME, host), attempts=1)
     if caused_by(requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
         return Failed(Unreachable(f"the proxy does not let us through to {host}", hint=PROXY), attempts=connecting)
     if caused_by(socket.gaierror):
@@ -75,9 +78,9 @@ def explain(error: Exception, host: str, timeout: tuple[float, float], *, reache
     return Failed(Unreachable(f"the connection to {host} broke off", hint="try again later"))
 
 
-def _certificate(error: ssl.SSLCertVerificationError, host: str) -> Unreachable:
+def _certificate(code: int, host: str) -> Unreachable:
+    """What is wrong with a certificate, by OpenSSL's number for it."""
     clock = f"this machine's clock says {time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC"
-    code = error.verify_code
     if code == NOT_YET_VALID:
         return Unreachable(f"the certificate of {host} is not valid yet: {clock}", hint="set the clock if it is wrong")
     if code == EXPIRED:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ...model import Columns, show_path
 from ..keys import Keys
-from .exports import Export, column_values, look
+from .exports import Export, column_values, look, readable
 from .rows import STEP, KeyPath, Values, classified, gathered, joined, row_steps, with_floats
 
 HOLD = 64 << 20  # bytes of small files that are held in memory
@@ -104,7 +104,8 @@ def assemble(
     order = None if (steps[1:] >= steps[:-1]).all() else np.argsort(steps, kind="stable")
     ordered = steps if order is None else steps[order]
     new = np.ones(len(ordered), np.bool_) if have is None else ~np.isin(ordered, have)
-    drop = new & _repeats(pieces.numbers(order), ordered)
+    single = len(pieces.files) + bool(len(pieces.live_steps)) < 2
+    drop = np.zeros_like(new) if single else new & _repeats(pieces.numbers(order), ordered)
     if count is not None and drop.any():
         drop = _without_pairs(drop, pieces, order, ordered, int(new.sum()) - count)
     keep = new & ~drop
@@ -183,7 +184,7 @@ class _Pieces:
             export = look(path, hold=held < HOLD)
             if len(export.steps):
                 exports.append(export)
-                held += 0 if export.table is None else export.table.nbytes
+                held += 0 if export.table is None else sum(export.sizes.values())
         exports.sort(key=_rank)
         first = np.cumsum([0, *(len(export.steps) for export in exports)]).tolist()
         columns = list(dict.fromkeys(name for export in exports for name in export.sizes))
@@ -249,7 +250,9 @@ class _Pieces:
             of_files = zip(self.first, read, strict=False)
             chunks = _chunks((start, some[column]) for start, some in of_files if column in some)
             text = None if self.texts is None else column in self.texts
-            for path, parts in column_values(column, chunks, text=text).items():
+            with readable(f"the column {column}"):
+                of_column = column_values(column, chunks, text=text)
+            for path, parts in of_column.items():
                 found.setdefault(self.owners.get(show_path(path), path), []).extend(parts)
         for path, (numbers, values) in self.live.get(name, {}).items():
             row = np.array(numbers, np.int64) + self.first[-1]

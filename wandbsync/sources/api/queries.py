@@ -10,7 +10,10 @@ import re
 from collections.abc import Collection
 
 OPTIONAL = frozenset(
-    ["eventsLineCount", "logLineCount", "description", "useImprovedPagination", "parquetHistory", "liveData", "historyKeys", "events", "logLines", "files", "md5", "mimetype", "updatedAt", "sweepName", "jobType"]
+    [
+        *("eventsLineCount", "logLineCount", "description", "useImprovedPagination", "parquetHistory", "liveData"),
+        *("historyKeys", "events", "logLines", "files", "md5", "mimetype", "updatedAt", "sweepName", "jobType"),
+    ]
 )
 
 LISTED = """

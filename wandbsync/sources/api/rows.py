@@ -75,7 +75,10 @@ def classified(row: NDArray[np.int64], values: Sequence[Any]) -> Values:
 
 def number_kinds(value: NDArray[np.float64]) -> NDArray[np.uint8]:
     """INT for whole numbers below 2**53, FLOAT for the others; -0.0, which no int can say, is a FLOAT."""
-    whole = (np.floor(value) == value) & (np.abs(value) < EXACT_INT)
+    whole = np.floor(value) == value
+    if not whole.any():
+        return np.full(len(value), Kind.FLOAT, np.uint8)
+    whole &= np.abs(value) < EXACT_INT
     zero = value == 0
     if zero.any():
         whole &= ~(zero & np.signbit(value))
@@ -92,10 +95,8 @@ def _classify(value: Any) -> tuple[float, Kind, str | None]:
     if isinstance(value, int):
         if abs(value) <= EXACT_INT:
             return float(value), Kind.INT, None
-        try:
-            return float(value), Kind.BIGINT, str(value)
-        except OverflowError:
-            return math.copysign(math.inf, value), Kind.BIGINT, str(value)
+        text = str(value)
+        return float(text), Kind.BIGINT, text  # of its text, since float(10**400) is an error, and not infinite
     if isinstance(value, float):
         return value, Kind.INT if isinstance(_plain(value), int) else Kind.FLOAT, None
     try:
@@ -128,7 +129,7 @@ def _plain(value: Any) -> Any:
         whole = value.is_integer() and abs(value) < EXACT_INT and (value or math.copysign(1, value) > 0)
         return int(value) if whole else value
     if isinstance(value, list):
-        return [_plain(one) for one in value]
+        return value if {float, list, dict}.isdisjoint(map(type, value)) else [_plain(one) for one in value]
     if isinstance(value, dict):
         return {name: _plain(one) for name, one in value.items()}
     return value
@@ -138,7 +139,10 @@ def with_floats(values: Sequence[Any]) -> Sequence[Any]:
     """Values with the floats that JSON has no number for."""
     if {str, list, dict}.isdisjoint(map(type, values)):
         return values
-    return [_with_floats(value) for value in values]
+    try:
+        return [_with_floats(value) for value in values]
+    except RecursionError:
+        return values
 
 
 def _with_floats(value: Any) -> Any:

@@ -7,6 +7,7 @@ redirect leads, and not into a message or a log.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import threading
 from collections.abc import Iterator, Mapping
@@ -17,14 +18,14 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from ...errors import CacheError, ExpiredURL, RateLimited, ServerError
+from ...errors import CacheError, ExpiredURL, NoRoom, RateLimited, ServerError
 from .answers import BETWEEN, STRANGE, data_of, is_page, named, passing
 from .budget import Budget, retry_after
 from .connections import Session
 from .credentials import Login
 from .failures import Failed, explain
 
-CHUNK = 1 << 20
+CHUNK = 1 << 17  # bytes at a time; of what is cut short, the last one is lost
 
 
 class Transport:
@@ -70,14 +71,14 @@ class Transport:
                     return self._asked(body)
             except Failed as failed:
                 problem = failed
-            trying.after(problem)  # not in the handler: the error would drag along what quotes addresses
+            trying.after(problem)  # not in the handler, or its error would drag foreign ones along
 
     def download(self, url: str, path: Path, *, size: int | None = None) -> int:
         """Write what a signed address leads to into a file; the number of bytes, which has to be `size` if given.
 
         A body that was cut short is fetched again, from where it broke off if the storage vouches for it being the
-        same. Raises ExpiredURL, ServerError, Unreachable, Stopped; CacheError if the file cannot be written. What is in
-        the file then may be a part.
+        same. Raises ExpiredURL, ServerError, Unreachable, Stopped; CacheError or NoRoom if the file cannot be written.
+        What is in the file then may be a part.
         """
         part, trying = _Part(path, size), _Trying(self)
         while True:
@@ -234,7 +235,9 @@ class _Part:
             raise
         except OSError as error:
             text = f"cannot write {self.path}: {error.strerror or error}"
-            raise CacheError(text, hint="make room there, or use another folder") from error
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise NoRoom(text) from error
+            raise CacheError(text, hint="check the folder, or use another") from error
 
 
 def _lower(answer: requests.Response) -> dict[str, str]:

@@ -1,0 +1,242 @@
+"""What the API source costs beside the SDK, on the same test server, in one run.
+
+Server, SDK and we are processes of their own that take turns. Seconds of processor time stand beside those that pass:
+on a busy machine these tell more.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import bench_sdk
+from bench_server import Child
+
+from wandbsync.cache import Cache
+from wandbsync.sources.api import Login, connect
+from wandbsync.sync import SyncReport
+from wandbsync.sync.server import Asked, sync_server
+
+HERE = Path(__file__).parent
+BIG = 100_000, 10  # rows and metrics of one run
+MANY = 1000, 1000, 10  # runs, rows, metrics
+WIDE = 1_000_000, 20
+IDLE = 10_000  # runs of which none has changed
+SAMPLE = 60  # runs that the SDK reads, of MANY
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One line: `ours` beside `theirs` and what their ratio, or ours alone, should be."""
+
+    what: str
+    ours: float
+    theirs: float | None
+    unit: str  # "s", "MB", "requests"
+    goal: str
+    note: str = ""
+
+    def __str__(self) -> str:
+        peer = "" if self.theirs is None else f" / {self.theirs:9.3f} = {self.ours / self.theirs:7.3f}"
+        return f"{self.what:<62} {self.ours:9.3f} {self.unit:<8}{peer:<22} {self.goal:<18} {self.note}"
+
+    def facts(self) -> dict[str, Any]:
+        ratio = None if self.theirs is None else self.ours / self.theirs
+        return {"what": self.what, "ours": self.ours, "peer": self.theirs, "ratio": ratio, "goal": self.goal,
+                "unit": self.unit, "note": self.note}  # fmt: skip
+
+
+def measure(room: Path) -> list[Measured]:
+    """All of it; some minutes. `room` is an empty folder."""
+    with Child(str(HERE / "bench_server.py")) as server:
+        bench = _Bench(server, room)
+        for part in (bench.big, bench.many, bench.wide, bench.sparse, bench.storms, bench.again, bench.idle):
+            part()
+        return bench.lines
+
+
+class _Bench:
+    def __init__(self, server: Any, room: Path) -> None:
+        self.server, self.room = server, room
+        self.env: dict[str, str] = server("env")
+        self.login = Login(self.env["WANDB_BASE_URL"], self.env["WANDB_API_KEY"], None)
+        self.lines: list[Measured] = []
+
+    def add(self, what: str, ours: float, theirs: float | None, unit: str, goal: str, note: str = "") -> None:
+        self.lines.append(Measured(what, ours, theirs, unit, goal, note))
+        print(self.lines[-1], file=sys.stderr, flush=True)
+
+    def sdk(self) -> Any:
+        folder = self.room / "sdk"
+        folder.mkdir(exist_ok=True)
+        places = dict.fromkeys(bench_sdk.PLACES, str(folder))
+        return Child(str(HERE / "bench_sdk.py"), os.environ | self.env | places | {"WANDB_SILENT": "true"})
+
+    def sync(self, project: str, cache: Path | None = None) -> tuple[list[float], SyncReport, dict[str, Any]]:
+        """Seconds, of time and of processor time; into a new cache unless one is given."""
+        folder = cache or self.room / "fresh"
+        if cache is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        self.server("reset")
+        start = time.perf_counter(), time.process_time()
+        api = connect(self.login)
+        with Cache(folder) as opened:
+            report = sync_server(opened, api, [Asked("me", project)])
+        taken = [time.perf_counter() - start[0], time.process_time() - start[1]]
+        api.transport.close()
+        assert not report.problems, report.problems
+        return taken, report, self.server("counts")
+
+    def command(self, *words: str) -> Callable[[], object]:
+        command = [sys.executable, "-m", "wandbsync", "--cache-dir", str(self.room / "fresh"), *words]
+        return lambda: subprocess.run(command, check=True, capture_output=True, env=os.environ | self.env)
+
+    def beside(self, what: str, ours: list[float], theirs: list[float], goal: str, note: str = "") -> None:
+        note = f"processor {ours[1]:.2f} / {theirs[1]:.2f} s = {ours[1] / max(theirs[1], 1e-3):.3f}{note}"
+        self.add(what, ours[0], theirs[0], "s", goal, note)
+
+    # -- the goals
+
+    def big(self) -> None:
+        """One finished run, exported."""
+        rows, metrics = BIG
+        self.server("fill", project="big", runs=1, rows=rows, metrics=metrics)
+        path = "me/big/run00000"
+        served = []
+
+        def ours() -> list[float]:
+            taken, report, counts = self.sync("big")
+            assert report.rows == rows
+            served.append(counts["seconds"])
+            return taken
+
+        with self.sdk() as sdk:
+            mine, scan, cached, exports, script = turns(
+                ours,
+                lambda: sdk("scan", path=path, rows=rows, use_cache=False),
+                lambda: sdk("scan", path=path, rows=rows, use_cache=True),
+                lambda: sdk("exports", path=path),
+                lambda: sdk("read_exports", path=path, rows=rows),
+                repeats=5,
+            )
+        name = f"sync of {rows:,} rows x {metrics} / "
+        note = f"; the server's own time {statistics.median(served) * 1000:.0f} ms"
+        self.beside(name + "scan_history(use_cache=False)", mine, scan, "<= 1/15", note)
+        self.beside(name + "scan_history(), empty cache", mine, cached, "<= 1/15")
+        self.beside(name + "download_history_exports alone", mine, exports, "<= 2.5")
+        self.beside(name + "Api, exports, read with Arrow", mine, script, "<= 2.5")
+
+    def many(self) -> None:
+        runs, rows, metrics = MANY
+        self.server("fill", project="many", runs=runs, rows=rows, metrics=metrics)
+        served: list[dict[str, Any]] = []
+
+        def ours() -> list[float]:
+            taken, report, counts = self.sync("many")
+            assert report.rows == runs * rows
+            served.append(counts)
+            return taken
+
+        with self.sdk() as sdk:
+            mine, scan, cached = turns(
+                ours,
+                lambda: sdk("loop", path="me/many", runs=SAMPLE, use_cache=False),
+                lambda: sdk("loop", path="me/many", runs=SAMPLE, use_cache=True),
+                repeats=3,
+            )
+        note = f"; the server's own time {served[-1]['seconds']:.2f} s"
+        name = f"sync of {runs:,} runs x {rows:,} rows / a loop of "
+        self.beside(name + "scan_history(..False)", mine, [one * runs / SAMPLE for one in scan], "<= 1/8", note)
+        self.beside(name + "scan_history()", mine, [one * runs / SAMPLE for one in cached], "<= 1/8")
+        requests = served[-1]["requests"]
+        self.add("requests for each of them", sum(requests.values()) / runs, None, "requests", "<= 3", str(requests))
+
+    def wide(self) -> None:
+        rows, metrics = WIDE
+        self.server("fill", project="wide", runs=1, rows=rows, metrics=metrics, files=4)
+        words = [sys.executable, "-m", "wandbsync", "--cache-dir", str(self.room / "wide"), "sync", "me/wide"]
+        start = time.perf_counter()
+        process = subprocess.Popen(words, env=os.environ | self.env, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        assert status == 0
+        note = f"{rows * (metrics + 2) / (time.perf_counter() - start) / 1e6:.1f} M values/s with compaction"
+        self.add(f"peak memory of `sync`, {rows:,} rows x {metrics}", usage.ru_maxrss / 1024, None, "MB", "< 600", note)
+
+    def sparse(self) -> None:
+        self.server("sparse", project="sparse", rows=2000, steps=1_000_000)
+        taken, report, counts = self.sync("sparse")
+        assert report.rows == 2000
+        asked = sum(counts["requests"].values())
+        self.add("2,000 live rows over 1,000,000 steps", asked, None, "requests", "< 60", f"{taken[0]:.2f} s")
+
+    def storms(self) -> None:
+        runs = 100
+        self.server("fill", project="storm", runs=runs, rows=100, metrics=3)
+        for what, retry_after in (("Retry-After: 1", 1), ("no Retry-After", None)):
+            self.server("storm", seconds=10, retry_after=retry_after)
+            taken, report, counts = self.sync("storm")
+            self.server("calm")
+            assert (report.runs, report.rows) == (runs, runs * 100)
+            note = f"of {counts['asked']} asked; all {runs} runs in {taken[0]:.1f} s, {report.waited:.1f} s of it waiting"
+            what = f"10 s of a third refused, {what}"
+            self.add(what, counts["refused"], None, "refusals", "all arrives", note)
+        for what, retry_after in (("Retry-After", True), ("no Retry-After", False)):
+            rate, burst = 20, 10
+            self.server("limit", rate=rate, burst=burst, retry_after=retry_after)
+            taken, report, counts = self.sync("storm")
+            self.server("calm")
+            assert (report.runs, report.rows) == (runs, runs * 100)
+            note = f"{counts['refused']} refused, {taken[0]:.1f} s"
+            name = f"asked / permitted, {rate} a second, {what}"
+            self.add(name, counts["asked"], burst + rate * taken[0], "requests", "<= 1", note)
+
+    def again(self) -> None:
+        """The same reading command, once more."""
+        self.sync("many")
+        listing = self.command("list-runs", "me/many")
+        for _ in range(9):
+            listing()
+        self.server("reset")
+        nothing = [sys.executable, "-c", "pass"]
+        mine, python = turns(
+            lambda: timed(listing), lambda: timed(lambda: subprocess.run(nothing, check=True)), repeats=9
+        )
+        asked = sum(self.server("counts")["requests"].values())
+        self.add("list-runs for the tenth time / starting Python", mine[0], python[0], "s", "", f"{asked} requests")
+
+    def idle(self) -> None:
+        """Nothing has changed."""
+        self.server("fill", project="idle", runs=IDLE, rows=1, metrics=1)
+        self.sync("idle")
+        passes = [self.sync("idle", self.room / "fresh") for _ in range(5)]
+        taken = statistics.median(one[0][0] for one in passes)
+        processor = statistics.median(one[0][1] for one in passes)
+        _, report, counts = passes[-1]
+        assert (report.runs, report.listed) == (0, IDLE)
+        note = f"processor {processor:.2f} s, the server's {counts['seconds']:.2f} s"
+        self.add(f"a pass over {IDLE:,} unchanged runs", taken, None, "s", "< 3", note)
+        asked = sum(counts["requests"].values())
+        self.add("what it asks", asked, None, "requests", "<= 12", str(counts["requests"]))
+
+
+def timed(call: Callable[[], object]) -> list[float]:
+    start = time.perf_counter()
+    call()
+    return [time.perf_counter() - start]
+
+
+def turns(*calls: Callable[[], list[float]], repeats: int) -> list[list[float]]:
+    """The medians of what each call gives, called in turns."""
+    found: list[list[list[float]]] = [[] for _ in calls]
+    for _ in range(repeats):
+        for call, one in zip(calls, found, strict=True):
+            one.append(call())
+    return [[statistics.median(column) for column in zip(*one, strict=True)] for one in found]

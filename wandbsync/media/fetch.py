@@ -1,0 +1,520 @@
+"""Bring files of a run into a folder: what is there stays, what this machine has is copied, the rest is fetched.
+
+    claim names --> at hand? --no--> ask for addresses, a hundred at a time --> fetch --> check --> keep --> rename
+
+Until it is checked and on the disk a file lies in a hidden folder under another name, so one that shows is whole. Which
+file of which run has which name stands in metadata.json before the first byte is asked for: another process at work in
+the same folder, or the next one after a crash, gives no name away twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from .. import __version__
+from ..errors import (
+    CacheError,
+    ExpiredURL,
+    NotFound,
+    NothingCached,
+    NotSignedIn,
+    Stopped,
+    Unreachable,
+    UsageError,
+    WandbsyncError,
+)
+from ..folder import metadata
+from ..folder.names import NamedRun, output_folder
+from ..folder.scratch import Scratch, scratch
+from ..model import FileRecord
+from . import content
+from .content import Content
+from .names import REPLACED, flat_names, owner
+
+DOWNLOADED = "downloaded"  # from the server
+COPIED = "copied"  # from this machine: the run's own folder, or what was downloaded before
+UNCHANGED = "unchanged"  # it was there, and is what the server has
+FAILED = "failed"
+
+WORKERS = 4  # files under way at once
+URLS_AT_ONCE = 100  # few enough that the last address is used before it expires
+GIVE_UP_AFTER = 3  # files in a row for which nobody could be reached
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Where a file can be fetched for a while and, if the server said so with it, what it is by now."""
+
+    url: str
+    file: FileRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FileResult:
+    """What became of one file: it is at `path`, or there is an `error`."""
+
+    file: FileRecord  # as it was last heard of
+    outcome: str  # DOWNLOADED, COPIED, UNCHANGED or FAILED
+    path: Path | None
+    md5: str | None = None  # of the bytes there, as W&B writes it
+    bytes: int = 0  # that were fetched from the server
+    note: str | None = None
+    error: WandbsyncError | None = None
+
+
+Urls = Callable[[Sequence[str]], Mapping[str, "str | Link"]]
+Fetch = Callable[[str, Path], int]
+
+
+def download(
+    run: NamedRun,
+    chosen: Sequence[FileRecord],
+    folder: Path | None = None,
+    *,
+    urls: Urls | None,
+    fetch: Fetch,
+    media: Path | None,
+    now: datetime,
+    force: bool = False,
+    patterns: Sequence[str] = (),
+    workers: int = WORKERS,
+    tell: Callable[[FileResult], None] | None = None,
+) -> list[FileResult]:
+    """Bring files of a run into a folder (None: the default one); one result each, in their order.
+
+    `urls` gives the addresses of some files by name, `fetch` writes what is at an address to a new path; both are
+    called from several threads. Without `urls` nobody is asked. `media` keeps what was fetched, for later and offline.
+    `force` fetches also what is at hand. `patterns` are noted in metadata.json. `tell` hears of each result at once, in
+    the caller's thread.
+
+    A file that fails does not stop the others; if all fail nothing is left behind. Raises WandbsyncError if the folder
+    or its metadata.json cannot be used, and Stopped or KeyboardInterrupt after noting what was done.
+    """
+    files = list({file.name: file for file in chosen}.values())
+    if not files:
+        return []
+    folder = output_folder([run]) if folder is None else folder.expanduser()
+    results: dict[str, FileResult] = {}
+    with ExitStack() as stack:
+        with _os_errors(folder):
+            stack.callback(_remove_if_empty, [path for path in (folder, *folder.parents) if not path.exists()])
+            folder.mkdir(parents=True, exist_ok=True)
+            with metadata.locked(folder):
+                parts = stack.enter_context(scratch(folder))
+                wanted = _claim(folder, run, files)
+        store = content.Store(media, stack) if media else None
+        work = _Work(folder, parts, store, urls, fetch, force)
+        try:
+            with contextlib.closing(_carry_out(work, wanted, workers)) as coming:
+                for result in coming:
+                    results[result.file.name] = result
+                    if tell:
+                        tell(result)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                _note(folder, run, wanted, results, patterns, now)
+            raise
+        with _os_errors(folder):
+            _note(folder, run, wanted, results, patterns, now)
+    return [results[file.name] for file in files]
+
+
+# -- what is to be done
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A file and its place in the folder."""
+
+    file: FileRecord
+    path: Path
+    entry: Mapping[str, Any]  # what metadata.json says of it; {} if nothing yet
+    ours: bool  # what is at `path`, if anything, was downloaded by us or by the predecessor
+
+
+def _claim(folder: Path, run: NamedRun, files: Sequence[FileRecord]) -> list[_Wanted]:
+    """Give each file its name and note that in metadata.json; under the folder's lock."""
+    before = metadata.read(folder)
+    entries = metadata.table(before, "files")
+    taken = {
+        flat: f"{entry['run']}/{entry['name']}"
+        for flat, entry in entries.items()
+        if isinstance(entry.get("run"), str) and isinstance(entry.get("name"), str)
+    }
+    # Plots have names here too; a folder of plots counts with its name.
+    plots = {*metadata.table(before, "plots"), *metadata.listed(before, "plots_generated")}
+    taken |= {path.split("/")[0]: "" for path in plots}
+    flat_of = flat_names(files, run, taken)
+    claims = {
+        flat: {"run": str(run), "name": name} for name, flat in flat_of.items() if taken.get(flat) != owner(run, name)
+    }
+    if claims:
+        metadata.change(folder, lambda before: metadata.merged(before, {"files": claims}))
+    by_predecessor = set(metadata.listed(before, "files_downloaded")) - entries.keys()
+    wanted = []
+    for file in files:
+        flat = flat_of[file.name]
+        entry = {} if flat in claims else entries[flat]
+        wanted.append(_Wanted(file, folder / flat, entry, "size" in entry or flat in by_predecessor))
+    return wanted
+
+
+# -- doing it
+
+
+def _carry_out(work: _Work, wanted: Sequence[_Wanted], workers: int) -> Generator[FileResult, None, None]:
+    """The results as they come. When it is closed no thread is at work any more."""
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="download")
+    try:
+        missing = []
+        for one, result in _as_done({pool.submit(work.at_hand, one): one for one in wanted}):
+            if result is None:
+                missing.append(one)
+            else:
+                yield result
+        order = {one.file.name: number for number, one in enumerate(wanted)}
+        missing.sort(key=lambda one: order[one.file.name])
+        for start in range(0, len(missing), URLS_AT_ONCE):
+            some = missing[start : start + URLS_AT_ONCE]
+            links = work.links([one.file.name for one in some])
+            for _, result in _as_done({pool.submit(work.from_server, one, links): one for one in some}):
+                assert result
+                yield result
+    except BaseException:
+        work.stopped = True
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _as_done(futures: Mapping[Future[Any], _Wanted]) -> Iterator[tuple[_Wanted, FileResult | None]]:
+    for future in as_completed(futures):
+        yield futures[future], future.result()
+
+
+class _Work:
+    """What one file after the other needs; its methods run in several threads."""
+
+    def __init__(
+        self,
+        folder: Path,
+        parts: Scratch,
+        store: content.Store | None,
+        urls: Urls | None,
+        fetch: Fetch,
+        force: bool,
+    ) -> None:
+        self.folder, self.parts, self.store = folder, parts, store
+        self.urls, self.fetch, self.force = urls, fetch, force
+        self.stopped = False
+        self._hopeless: WandbsyncError | None = None  # why nothing more is asked of the server
+        self._unreached = 0
+        self._lock = threading.Lock()
+
+    def at_hand(self, one: _Wanted) -> FileResult | None:
+        """Leave it, or copy it from this machine; None if only the server has it."""
+        try:
+            if one.file.local_path is not None and content.read_md5(one.file.md5) is None:
+                return self._from_this_machine(one)
+            if not self.force and (md5 := _unchanged(one, one.file)):
+                return FileResult(one.file, UNCHANGED, one.path, md5)
+            part = self.parts.new()
+            found = self._copy(one.file, part)
+            if found:
+                return FileResult(one.file, COPIED, one.path, found.md5_text, note=self._place(one, part, found))
+        except (OSError, WandbsyncError) as error:
+            return _failed(one.file, error)
+        if self.urls is None:
+            reason = f"the bytes of {one.file.name} are not on this machine"
+            return _failed(one.file, NothingCached(reason, hint="leave --offline out to download them"))
+        return None
+
+    def _from_this_machine(self, one: _Wanted) -> FileResult:
+        """A file that only this machine has, as it is now: a run that is still going may be writing it."""
+        for _ in range(3):
+            file = _as_it_is(one.file)
+            if not self.force and (md5 := _unchanged(one, file)):
+                return FileResult(file, UNCHANGED, one.path, md5)
+            part = self.parts.new()
+            found = content.copy(Path(file.local_path or ""), part)
+            if _as_it_is(file) == file:
+                return FileResult(file, COPIED, one.path, found.md5_text, note=self._place(one, part, found))
+            part.unlink()
+        raise WandbsyncError(f"{one.file.name} changed while it was copied", hint="try again in a moment")
+
+    def _copy(self, file: FileRecord, part: Path) -> Content | None:
+        """A copy of what this machine has, if that is the file that is meant. Trouble with it is none with the file."""
+        md5 = content.read_md5(file.md5)
+        if md5 is None:
+            return None
+        with contextlib.suppress(OSError):
+            if file.local_path is not None:
+                if content.copy(Path(file.local_path), part) == Content(file.size, md5):
+                    return Content(file.size, md5)
+                part.unlink()
+        part.unlink(missing_ok=True)
+        if self.store and not (self.force and self.urls):
+            with contextlib.suppress(OSError):
+                return self.store.take(md5, file.size, part)
+            part.unlink(missing_ok=True)
+        return None
+
+    def links(self, names: Sequence[str]) -> Mapping[str, Link] | WandbsyncError:
+        """Addresses of some files, or why there are none."""
+        if self._hopeless:
+            return self._hopeless
+        assert self.urls
+        try:
+            return {name: link if isinstance(link, Link) else Link(link) for name, link in self.urls(names).items()}
+        except Stopped:
+            raise
+        except (NotSignedIn, Unreachable) as error:
+            self._hopeless = error
+            return error
+        except WandbsyncError as error:
+            return error
+
+    def from_server(self, one: _Wanted, links: Mapping[str, Link] | WandbsyncError) -> FileResult:
+        try:
+            return self._fetched(one, links)
+        except Stopped:
+            raise
+        except (OSError, WandbsyncError) as error:
+            return _failed(one.file, error)
+
+    def _fetched(self, one: _Wanted, links: Mapping[str, Link] | WandbsyncError) -> FileResult:
+        """Fetch, check, keep, show. An address that expired, or content that does not fit, is asked for once more."""
+        try:
+            file, part, found, received = self._checked(one.file, links)
+        except (ExpiredURL, _Unfit):
+            file, part, found, received = self._checked(one.file, self.links([one.file.name]))
+        content.make_durable(part)
+        notes = [self._keep(part, found, file), self._place(one, part, found)]
+        note = "; ".join(note for note in notes if note)
+        return FileResult(file, DOWNLOADED, one.path, found.md5_text, received, note or None)
+
+    def _checked(
+        self, file: FileRecord, links: Mapping[str, Link] | WandbsyncError
+    ) -> tuple[FileRecord, Path, Content, int]:
+        """The file as its link describes it, where its bytes are, what they are, how many were received."""
+        if self.stopped:
+            raise Stopped("stopped")
+        if isinstance(links, WandbsyncError):
+            raise links
+        if self._hopeless:
+            raise self._hopeless
+        if file.name not in links:
+            raise NotFound(f"{file.name} is not on the server any more", hint="--refresh lists what there is")
+        link = links[file.name]
+        file, part = replace(link.file or file, name=file.name), self.parts.new()
+        try:
+            received = self._reach(link.url, part)
+            found = content.of_file(part)
+            if not found or not _fits(file, found):
+                size = found.size if found else 0
+                wrong = "has another checksum" if size == file.size else f"has {size:,} bytes and not {file.size:,}"
+                raise _Unfit(f"what came for {file.name} {wrong}")
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        return file, part, found, received
+
+    def _reach(self, url: str, part: Path) -> int:
+        """Fetch, and note whether anybody was there."""
+        try:
+            received = self.fetch(url, part)
+        except Unreachable as error:
+            with self._lock:
+                self._unreached += 1
+                if self._unreached >= GIVE_UP_AFTER:
+                    self._hopeless = error
+            raise
+        self._unreached = 0
+        return received
+
+    def _keep(self, part: Path, found: Content, file: FileRecord) -> str | None:
+        """Keep it for later; why not, if that cannot be: the file itself is none the worse."""
+        if self.store and content.read_md5(file.md5):
+            try:
+                self.store.put(part, found)
+            except OSError as error:
+                return f"not kept in the cache: {_words(error)}"
+        return None
+
+    def _place(self, one: _Wanted, part: Path, found: Content) -> str | None:
+        """Show a file that is whole. Somebody else's file that is in the way is kept under another name; which is told.
+
+        A link in the way is such a file: it is moved, not followed.
+        """
+        if one.ours:
+            part.replace(one.path)
+            return None
+        with metadata.locked(self.folder):
+            there = None
+            with contextlib.suppress(FileNotFoundError):
+                there = one.path.lstat()
+            note = None
+            # A process beside us may have put the same file there.
+            if there and not stat.S_ISDIR(there.st_mode) and content.of_file(one.path) != found:
+                aside = metadata.set_aside(one.path, one.path.with_name(one.path.name + REPLACED))
+                note = f"what was there is {aside.name} now"
+            part.replace(one.path)
+        return note
+
+
+class _Unfit(WandbsyncError):
+    """The bytes are not those of the file."""
+
+    hint = "it may have changed meanwhile: --refresh lists it anew"
+
+
+def _as_it_is(file: FileRecord) -> FileRecord:
+    """A file of this machine by what the disk says now: it may have grown since it was listed."""
+    assert file.local_path
+    now = Path(file.local_path).stat()
+    return replace(file, size=now.st_size, updated_at=now.st_mtime)
+
+
+def _unchanged(one: _Wanted, file: FileRecord) -> str | None:
+    """The MD5 of the file in the folder if it is the one that is meant.
+
+    Without an MD5 from the server: if nobody touched what was downloaded, and the server did not touch it since.
+    """
+    try:
+        there = one.path.lstat()
+    except OSError:
+        return None
+    if not stat.S_ISREG(there.st_mode) or there.st_size != file.size:
+        return None
+    md5 = content.read_md5(file.md5)
+    if md5 is None:
+        stamp = _stamp(file.updated_at)
+        if stamp is None or one.entry.get("updated_at") != stamp or one.entry.get("size") != file.size:
+            return None
+        md5 = content.read_md5(str(one.entry.get("md5")))
+    found = content.of_file(one.path)
+    return found.md5_text if found and md5 and found == Content(file.size, md5) else None
+
+
+def _fits(file: FileRecord, found: Content) -> bool:
+    md5 = content.read_md5(file.md5)
+    return found.size == file.size and md5 in (None, found.md5)
+
+
+def _failed(file: FileRecord, error: OSError | WandbsyncError) -> FileResult:
+    if isinstance(error, CacheError) and isinstance(error.__cause__, OSError):
+        error = error.__cause__  # of the disk: it names a file that people never see
+    if isinstance(error, OSError):
+        told = WandbsyncError(f"cannot get {file.name}: {_words(error)}")
+        told.__cause__ = error
+        error = told
+    return FileResult(file, FAILED, None, error=error)
+
+
+def _words(error: OSError) -> str:
+    """What an error of the disk or the network says; never the address that was asked, which is a secret."""
+    return error.strerror or type(error).__name__
+
+
+# -- what was done
+
+
+def _note(
+    folder: Path,
+    run: NamedRun,
+    wanted: Iterable[_Wanted],
+    results: Mapping[str, FileResult],
+    patterns: Sequence[str],
+    now: datetime,
+) -> None:
+    """Tell metadata.json what came, and give back the names of what did not. Same as before: it is not written."""
+    done, entries, given_back = [], {}, []
+    for one in wanted:
+        result = results.get(one.file.name)
+        if result and result.outcome != FAILED:
+            done.append(one.path.name)
+            entry = _entry(run, one, result, now)
+            if entry != one.entry:
+                entries[one.path.name] = entry
+        elif "size" not in one.entry and not os.path.lexists(one.path):
+            given_back.append(one.path.name)
+    if not entries and not given_back:
+        return
+    content.make_durable(folder)  # the names before what vouches for them
+    new: dict[str, Any] = {"files": entries}
+    if entries:
+        new = {
+            "run_id": run.run_id,
+            "run_name": run.display_name,
+            "entity": run.entity,
+            "project": run.project,
+            "download_timestamp": now.isoformat(),
+            "pattern_used": list(patterns) if len(patterns) > 1 else patterns[0] if patterns else "auto",
+            "files_downloaded": done,
+            "files": entries,
+            "wandbsync_version": __version__,
+        }
+
+    def edit(before: dict[str, Any]) -> dict[str, Any]:
+        after = metadata.merged(before, new)
+        for flat in given_back:
+            if "size" not in after["files"].get(flat, {}):
+                after["files"].pop(flat, None)
+        if not after["files"]:
+            del after["files"]
+        return after
+
+    with metadata.locked(folder):
+        metadata.change(folder, edit)
+
+
+def _entry(run: NamedRun, one: _Wanted, result: FileResult, now: datetime) -> dict[str, Any]:
+    """What metadata.json says of a file that is there."""
+    came = now.isoformat() if result.outcome != UNCHANGED else one.entry.get("download_timestamp")
+    return {
+        "run": str(run),
+        "name": one.file.name,
+        "size": result.file.size,
+        "md5": result.md5,
+        "updated_at": _stamp(result.file.updated_at),
+        "download_timestamp": came,
+    }
+
+
+def _stamp(seconds: float | None) -> str | None:
+    """Unix seconds as ISO 8601; None if there is no such time."""
+    if seconds is None:
+        return None
+    try:
+        return datetime.fromtimestamp(seconds, timezone.utc).isoformat()
+    except (OverflowError, OSError, ValueError):
+        return None
+
+
+@contextmanager
+def _os_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (FileExistsError, NotADirectoryError) as error:
+        raise UsageError(f"{folder} is not a folder", hint="choose another with --output") from error
+    except OSError as error:
+        raise WandbsyncError(
+            f"cannot use the folder {folder}: {_words(error)}", hint="choose another with --output"
+        ) from error
+
+
+def _remove_if_empty(made: Iterable[Path]) -> None:
+    """Folders that were made for nothing, innermost first."""
+    for folder in made:
+        with contextlib.suppress(OSError):
+            folder.rmdir()

@@ -1,0 +1,74 @@
+"""Rows of a history by their steps: pages of `history`, however many rows the server has where.
+
+A page takes PAGE rows. Of a range with more of them a server gives a sample, the first and the last row among them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...model import RunRef
+from .client import Api, Node
+
+PAGE = 1000  # what the SDK asks for, so that every server gives as many
+GAPS = 20  # gaps that are looked into
+
+
+def parsed(texts: Sequence[Any]) -> list[Node]:
+    """Rows that come as JSON texts, or as objects."""
+    return [json.loads(text, strict=False) if isinstance(text, str) else text for text in texts]
+
+
+def step_of(row: Node) -> int:
+    return int(row.get("_step") or 0)
+
+
+def at_steps(api: Api, ref: RunRef, steps: NDArray[np.int64], wanted: NDArray[np.bool_]) -> Iterator[list[Node]]:
+    """The wanted ones of the rows that have these steps, in pages as full as they may be, and what lies between them.
+
+    `steps` ascend, with an entry for each row there is; `wanted` is as long.
+    """
+    places = np.flatnonzero(wanted)
+    at = 0
+    while at < len(places):
+        start = int(places[at])
+        end = min(start + PAGE, len(steps))
+        if end < len(steps) and steps[end] > steps[start]:
+            end = int(np.searchsorted(steps[:end], steps[end]))  # rows of one step on one page
+        last = steps[end - 1]
+        yield parsed(api.page(ref, int(steps[start]), int(last) + 1, PAGE))
+        at = int(np.searchsorted(steps[places], last, side="right"))
+
+
+def between(api: Api, ref: RunRef, first: int, stop: int) -> list[Node]:
+    """All rows with first <= step < stop, where nobody knows which steps there are: a full page is cut in two."""
+    rows: list[Node] = []
+    ranges = [(first, stop)]
+    while ranges:
+        low, high = ranges.pop()
+        page = parsed(api.page(ref, low, high, PAGE))
+        steps = sorted(map(step_of, page))
+        if len(page) < PAGE or high - low <= 1 or steps[0] == steps[-1]:
+            rows += page
+            continue
+        # What came is a sample of what there is, so its middle is about the middle.
+        middle = max(steps[len(steps) // 2], low + 1)
+        ranges += [(middle, high), (low, middle)]
+    return rows
+
+
+def in_gaps(api: Api, ref: RunRef, steps: NDArray[np.int64], stop: int, missing: int) -> list[Node]:
+    """Up to `missing` rows that are not at these steps (ascending): after the last, then in the widest gaps."""
+    edges = np.concatenate(([-1], steps, [max(stop, int(steps[-1]) + 1 if len(steps) else 0)]))
+    widths = np.diff(edges) - 1
+    order = np.argsort(-widths[:-1], kind="stable")[: GAPS - 1]
+    found: list[Node] = []
+    for i in [len(widths) - 1, *order.tolist()]:
+        if widths[i] > 0 and len(found) < missing:
+            found += between(api, ref, int(edges[i]) + 1, int(edges[i + 1]))
+    return found
