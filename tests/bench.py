@@ -1,7 +1,7 @@
 """`make bench`: what wandbsync costs, as ratios to something everybody has, measured in the same run.
 
 Product and peer take turns and the medians are compared, so that a busy machine weighs on both. Times of a command are
-of the whole process. Nothing here passes or fails.
+of the whole process. Nothing here passes or fails. What the API source costs is measured in bench_api.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import bench_api
 import logwriter
 import numpy as np
 
@@ -135,6 +136,9 @@ def main() -> None:
         lists = x.tolist(), y.tolist()
         ours, theirs = turns(lambda: time_weighted_ema(x, y, weight=0.99), lambda: plain_ema(*lists, 0.99, 1000.0))
         rows.append(("time-weighted EMA of 100,000 points / the plain loop", ours, theirs, ""))
+
+        (room / "api").mkdir()
+        beside_sdk = bench_api.measure(room / "api")
     finally:
         shutil.rmtree(room, ignore_errors=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -142,8 +146,12 @@ def main() -> None:
     print(f"{machine}; medians of {REPEATS} turns\n")
     for name, ours, theirs, note in rows:
         print(f"{name:<62} {ours * 1000:9.1f} ms / {theirs * 1000:9.1f} ms = {ours / theirs:6.2f}  {note}")
+    print("\nThe W&B server as a source, beside the SDK on the same server\n")
+    for line in beside_sdk:
+        print(line)
     facts = [{"what": name, "ours": ours, "peer": theirs, "ratio": ours / theirs} for name, ours, theirs, _ in rows]
-    Path("bench.json").write_text(json.dumps({"peak_mb": peak, "rows": facts}, indent=2) + "\n")
+    found = {"peak_mb": peak, "rows": facts, "api": [line.facts() for line in beside_sdk]}
+    Path("bench.json").write_text(json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from wandb_server import Server
-from wandb_server.faults import Fault
+from wandb_server.faults import Fault, Faults
 
 LONG_AGO = datetime(2024, 1, 1, tzinfo=timezone.utc)
 
@@ -57,17 +57,18 @@ def answer(calls: Any) -> None:
         print(json.dumps(getattr(calls, name)(**arguments)), file=out, flush=True)
 
 
-class Storm:
-    """Instead of a server's faults: every third request of GraphQL is refused for a while."""
+class Storm(Faults):
+    """Every third request of GraphQL is refused for a while."""
 
     def __init__(self, seconds: float, headers: dict[str, str]) -> None:
+        super().__init__()
         self._until, self._headers = time.monotonic() + seconds, headers
-        self._number, self._lock = itertools.count(1), threading.Lock()
+        self._number, self._mutex = itertools.count(1), threading.Lock()
 
-    def take(self, operation: str) -> Fault | None:
+    def take(self, operation: str, *_: Any) -> Fault | None:
         if operation in ("export", "download") or time.monotonic() > self._until:
             return None
-        with self._lock:
+        with self._mutex:
             refused = next(self._number) % 3 == 0
         return Fault(operation, status=429, headers=self._headers) if refused else None
 
@@ -101,7 +102,7 @@ class Calls:
 
     def storm(self, *, seconds: float, retry_after: float | None) -> None:
         headers = {} if retry_after is None else {"Retry-After": f"{retry_after:g}"}
-        self.server.faults = Storm(seconds, headers)  # type: ignore[assignment]
+        self.server.faults = Storm(seconds, headers)
 
     def limit(self, *, rate: float, burst: int, retry_after: bool) -> None:
         """A rate limit that is said in headers."""

@@ -1,4 +1,4 @@
-"""A cache that mirrors a test server, for tests of the sync: its passes, what they ask, and whether all of it is there."""
+"""A cache that mirrors a test server: its passes, what they ask, and whether all of it is there."""
 
 from __future__ import annotations
 
@@ -85,14 +85,16 @@ class Mirror:
         return self.runs()[run_id]
 
     def runs(self, project: tuple[str, str] = DEMO) -> dict[str, dict[str, Any]]:
-        return {run["id"]: run for run in query.list_runs(self.cache, project)}
+        return {run["id"]: run for run in query.list_runs(self.cache, project, limit=None)}
 
     def cells(self, run_id: str, stream: str = HISTORY) -> list[Cell]:
         """The values of a run, sorted."""
         table = query.history(self.cache, RunRef(*DEMO, run_id), stream=stream)
         names = ("key", "step", "kind", "value", "value_json")
         rows = zip(*(table.column(name).to_pylist() for name in names), strict=True)
-        found = [cell(key, step, kind, np.nan if value is None else value, text) for key, step, kind, value, text in rows]
+        found = [
+            cell(key, step, kind, np.nan if value is None else value, text) for key, step, kind, value, text in rows
+        ]
         return sorted(found, key=repr)
 
     def console(self, run_id: str) -> list[tuple[str, str]]:

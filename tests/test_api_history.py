@@ -566,6 +566,39 @@ def test_what_the_server_counts_as_texts_settles_what_a_text_is(tmp_path: Path) 
     }  # fmt: skip
 
 
+def test_json_texts_to_the_letter() -> None:
+    inner = pa.struct([("b", pa.int64()), ("a", pa.list_(FLOAT)), ("n", FLOAT)])
+    kind = pa.struct(
+        [
+            ("z", pa.list_(FLOAT)),
+            ("_type", TEXT),
+            ("A", pa.struct([("x", pa.struct([("y", pa.bool_())]))])),
+            ("l", pa.list_(inner)),
+        ]
+    )
+    array = pa.array(
+        [
+            {"z": [1.0, 0.5, None, math.nan, -math.inf, math.inf, -0.0, 1e22], "_type": "h", "A": {"x": {"y": None}}},
+            None,
+            {"z": None, "_type": 'ü "q"\n\x01', "A": {"x": {"y": True}}, "l": [{"b": 1, "a": [], "n": None}, {}, None]},
+        ],
+        kind,
+    )
+    texts = [
+        '{"_type": "h", "z": [1,0.5,null,NaN,-Infinity,Infinity,-0,1e+22]}',
+        None,
+        '{"_type": "ü \\"q\\"\\n\\u0001", "A": {"x": {"y": true}}, "l": [{"b":1,"a":[]},{},null]}',
+    ]
+    assert json_texts(array).to_pylist() == texts
+    assert json_texts(array.slice(1)).to_pylist() == texts[1:]
+    assert json_texts(array.slice(3)).to_pylist() == []
+    for text in ("", "\x00", "\x01", "\n", "\\", '"', "\x7f", "ü"):
+        assert json_texts(pa.array([text])).to_pylist() == [json.dumps(text, ensure_ascii=False)]
+    pairs = pa.array([[1, 2], None, [3, None]], pa.list_(pa.int64(), 2))
+    assert json_texts(pairs.slice(1)).to_pylist() == [None, "[3,null]"]
+    assert json_texts(pa.array([[b"\xff\\"], []])).to_pylist() == ['["\ufffd\\\\"]', "[]"]
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | FLOATS | st.integers(-(2**63), 2**63 - 1) | WORDS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abü_ ", max_size=2), inner, max_size=3),

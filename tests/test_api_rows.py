@@ -139,8 +139,8 @@ def test_every_kind_of_value() -> None:
         assert (kind, math.isnan(number), kept) == (Kind.JSON, True, text)
     assert one([1.0, "NaN", None, {"b": 2.5, "a": [True]}])[2] == '[1,NaN,null,{"b":2.5,"a":[true]}]'
     assert one({})[2] == "{}"
-    assert one({"z": [1.0, 2], "_type": "t", "a": {"y": {}, "_type": 1}})[2] == (
-        '{"_type": "t", "a": {"_type": 1, "y": {}}, "z": [1,2]}'
+    assert one({"z": [1.0, 2], "_type": "t", "A": {"y": {}, "_type": 1}})[2] == (
+        '{"_type": "t", "A": {"_type": 1, "y": {}}, "z": [1,2]}'
     )
     kind, number, kept = one(None)
     assert (kind, math.isnan(number), kept) == (Kind.NULL, True, None)

@@ -179,6 +179,7 @@ def test_without_room_the_catalog_is_read_from_memory(cache: Cache, unwritable: 
             patch.setattr(catalog, "_version", lambda con: con.execute("PRAGMA user_version").fetchone()[0])
             crashed(cache)
     assert cache.frozen
+    assert cache.con.execute("PRAGMA temp_store").fetchone()[0] == 2, "nor is there room to sort in"
     answers(cache, 10 if wal else 9)
     with pytest.raises(NoRoom, match="no room left") as caught:
         add(cache)

@@ -250,7 +250,8 @@ def test_a_machine_metric_has_one_name_however_an_sdk_nests_it(tmp_path: Path) -
         )
 
     nested, plain = ("network", '{"recv": 1.5, "sent": 2}'), ("network.recv", "3.5")
-    user = lw.record("core", 3, history=lw.history("core", [(("system", "network", "recv"), "7")], 0))
+    paths = ("system", "network", "recv"), ("system.network.recv",)
+    user = lw.record("core", 3, history=lw.history("core", [(paths[0], "7"), (paths[1], "8")], 0))
     logs = [[sample(nested)], [sample(plain), user], [sample(nested, ("network.recv", "5.5")), sample(plain)]]
     for k, records in enumerate(logs):
         put(tmp_path / "runs", "r1", [*header("r1", at=1.7e9 + k), *records, end()], stamp=str(k))
@@ -261,7 +262,7 @@ def test_a_machine_metric_has_one_name_however_an_sdk_nests_it(tmp_path: Path) -
             "system.network.recv",
             "system.network.sent",
         }
-        assert history(cache, ref("r1")) == {("system.network.recv", 0): "7"}
+        assert history(cache, ref("r1")) == {("system.network.recv", 0): "7", ('["system.network.recv"]', 0): "8"}
         before = contents_of_system(cache)
         sync_local(cache, [tmp_path / "runs"], full=True)
         assert contents_of_system(cache) == before

@@ -27,7 +27,7 @@ from wandb_server import Server
 from wandb_server.store import Run
 
 from wandbsync.errors import ExpiredURL, NotSignedIn, ServerError, Stopped, Unreachable, UsageError, WandbsyncError
-from wandbsync.folder.metadata import locked
+from wandbsync.folder.metadata import change, locked
 from wandbsync.folder.names import NamedRun, folded
 from wandbsync.folder.scratch import scratch
 from wandbsync.media import (
@@ -298,6 +298,11 @@ def test_a_name_in_a_run_is_not_the_same_name_in_another() -> None:
     assert flat_names([file("x.png")], other, taken) == {"x.png": "x.png"}
 
 
+def test_a_name_that_was_given_stays_when_the_plain_one_is_free_again() -> None:
+    first, second = flats("a/x.png", "b/x.png")
+    assert first == "x.png" and flats("b/x.png", taken={second: owner(RUN, "b/x.png")}) == [second]
+
+
 @pytest.mark.parametrize("evil", ["../x.png", "/tmp/x.png", "metadata.json", "..", "a/b.png", "", ".x.png"])
 def test_names_in_metadata_are_not_trusted(evil: str) -> None:
     assert flats("x.png", taken={evil: owner(RUN, "x.png")}) == ["x.png"]
@@ -560,6 +565,10 @@ def test_links_in_the_folder_are_not_followed(machine: Machine, tmp_path: Path) 
     (machine.out / ".wandbsync-0123").symlink_to(outside)
     machine.has({"a.png": b"A", "b.png": b"B", "c.png": b"C"})
     assert outcomes(machine.get()) == [DOWNLOADED] * 3
+    for name in ("a.png", "b.png"):
+        aside = machine.out / f"{name}.replaced"
+        assert aside.readlink() == outside / name
+        aside.unlink()
     for name in ("a.png", "b.png", "c.png"):
         assert not (machine.out / name).is_symlink()
     assert {path.name: path.read_bytes() for path in outside.iterdir()} == {"a.png": b"A", "b.png": b"secret"}
@@ -749,6 +758,10 @@ def test_bytes_that_do_not_fit_are_never_shown(machine: Machine, body: bytes) ->
     (result,) = machine.get(fetch=careless)
     assert result.outcome == FAILED and result.error and "what came for a.png has" in result.error.line()
     assert not machine.out.exists() and len(machine.asked) == 2
+    if len(body) != 10:  # the size is all there is to go by
+        (result,) = machine.get(fetch=careless, chosen=[replace(one, md5=None) for one in machine.listing()])
+        assert result.outcome == FAILED and not machine.out.exists()
+        machine.asked.clear()
     good = iter([body, b"0123456789"])
     (result,) = machine.get(fetch=lambda url, path: path.write_bytes(next(good)))
     assert result.outcome == DOWNLOADED and machine.shown == {"a.png": b"0123456789"}
@@ -1005,6 +1018,55 @@ def test_two_at_once_give_each_file_a_name_of_its_own(machine: Machine) -> None:
         assert machine.shown[name] == entry["name"].removesuffix(".png").replace("/", "").encode()
     assert machine.metadata["file_count"] == 20
     assert outcomes(machine.get()) == [UNCHANGED] * 20
+
+
+def test_names_are_claimed_before_the_first_byte(machine: Machine) -> None:
+    machine.has({"a.png": b"A"})
+    seen: list[Any] = []
+
+    def looking(url: str, path: Path) -> int:
+        seen.append(machine.metadata)
+        return fetch(url, path)
+
+    machine.get(fetch=looking)
+    assert seen == [{"files": {"a.png": {"run": "me/demo/abc123", "name": "a.png"}}}]
+
+
+@pytest.mark.parametrize("when", ["claiming", "noting"])
+def test_metadata_is_changed_by_one_at_a_time(machine: Machine, when: str) -> None:
+    """Somebody reads it, thinks for a while and writes it back: both are in it."""
+    machine.has({"a.png": b"A"})
+    machine.out.mkdir()
+    reading = threading.Event()
+
+    def somebody() -> None:
+        with locked(machine.out):
+
+            def think(before: dict[str, Any]) -> dict[str, Any]:
+                reading.set()
+                time.sleep(0.5)
+                return before | {"somebody": 1}
+
+            change(machine.out, think)
+
+    thread = threading.Thread(target=somebody)
+
+    def start() -> None:
+        thread.start()
+        assert reading.wait(10)
+
+    def fetch_later(url: str, path: Path) -> int:
+        thread.join()
+        assert machine.metadata.keys() == {"somebody", "files"}
+        return fetch(url, path)
+
+    if when == "claiming":
+        start()
+        machine.get(fetch=fetch_later)
+    else:
+        machine.get(tell=lambda result: start())
+    thread.join()
+    assert machine.metadata["somebody"] == 1 and machine.metadata["files"]["a.png"]["size"] == 1
 
 
 def test_threads_of_one_process_share_a_folder_too(machine: Machine) -> None:

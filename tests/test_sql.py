@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -556,8 +557,9 @@ def test_output_that_cannot_be_written_is_told(cache: Cache, form: str, rows: in
         "except WandbsyncError as error:\n    print(error, file=sys.stderr)\n"
     )
     words = [sys.executable, "-c", script, str(cache.folder), f"SELECT i FROM range({rows}) r(i)", form]
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with open("/dev/full", "w") as full:
-        done = run_process(words, stdout=full, stderr=subprocess.PIPE, text=True)
+        done = run_process(words, env=env, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.stderr == "cannot write the output: No space left on device\n" and done.returncode == 0
 
 

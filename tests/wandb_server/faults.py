@@ -16,8 +16,9 @@ HTML = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body><
 class Fault:
     """What happens to the requests of an operation: to `times` of them (None: to all), after `skip` good ones.
 
-    With `where` only to those that have these GraphQL variables, as {"run": "abc123"}. Without a status the request is served, but late (`latency`), cut short (`truncate`: bytes of the body let through)
-    or with its connection reset before or after the work was done.
+    With `where` only to those that have these GraphQL variables, as {"run": "abc123"}. Without a status the request is
+    served, but late (`latency`), cut short (`truncate`: bytes of the body let through) or with its connection reset
+    before or after the work was done.
     """
 
     operation: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sqlite3
 from dataclasses import dataclass
@@ -53,10 +52,9 @@ class Mirrored:
 
 def cells(cursor: MirrorCursor) -> tuple[Any, ...]:
     """A cursor as a row of the catalog, without its run."""
-    described, fetched, tried = (
-        None if one is None else catalog.dump(dataclasses.astuple(one))
-        for one in (cursor.described, cursor.fetched, cursor.tried)
-    )
+    described = _text(cursor.described)
+    fetched = described if cursor.fetched == cursor.described else _text(cursor.fetched)
+    tried = _text(cursor.tried)
     return described, fetched, cursor.state, cursor.failures, cursor.retry_at, cursor.reason, tried, cursor.owed
 
 
@@ -74,6 +72,12 @@ def mirror_cursor(row: sqlite3.Row) -> MirrorCursor:
         _fingerprint(row["tried"]),
         bool(row["owed"]),
     )
+
+
+def _text(one: Fingerprint | None) -> str | None:
+    if one is None:
+        return None
+    return catalog.dump([getattr(one, field) for field in one.__slots__])  # astuple copies deeply, which takes long
 
 
 def _fingerprint(text: str | None) -> Fingerprint | None:

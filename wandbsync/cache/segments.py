@@ -124,8 +124,6 @@ def _in_order(parts: Sequence[Block], ranks: Sequence[NDArray[np.int32]]) -> lis
 
     None if there is no such order, or none of pieces that are worth it: most rows come key after key.
     """
-    import numpy as np
-
     starts = [part.starts() for part in parts]
     if 16 * sum(map(len, starts)) > sum(map(len, parts)):
         return None

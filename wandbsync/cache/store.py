@@ -336,7 +336,7 @@ class Cache:
         if row is None:
             con.execute(
                 "INSERT INTO runs (entity, project, run_id, state, source, generation, revision) "
-                "VALUES (?, ?, ?, ?, ?, 1, ?)",
+                "VALUES (?, ?, ?, ?, ?, 0, ?)",  # a generation that no number is reserved for
                 (*_name(share.ref), *_first(share.record), version),
             )
             return self._land(share, numbers, stats, version)

@@ -190,9 +190,6 @@ def _carry_out(work: _Work, wanted: Sequence[_Wanted], workers: int) -> Generato
             for _, result in _as_done({pool.submit(work.from_server, one, links): one for one in some}):
                 assert result
                 yield result
-    except BaseException:
-        work.stopped = True
-        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
@@ -216,7 +213,6 @@ class _Work:
     ) -> None:
         self.folder, self.parts, self.store = folder, parts, store
         self.urls, self.fetch, self.force = urls, fetch, force
-        self.stopped = False
         self._hopeless: WandbsyncError | None = None  # why nothing more is asked of the server
         self._unreached = 0
         self._lock = threading.Lock()
@@ -307,8 +303,6 @@ class _Work:
         self, file: FileRecord, links: Mapping[str, Link] | WandbsyncError
     ) -> tuple[FileRecord, Path, Content, int]:
         """The file as its link describes it, where its bytes are, what they are, how many were received."""
-        if self.stopped:
-            raise Stopped("stopped")
         if isinstance(links, WandbsyncError):
             raise links
         if self._hopeless:

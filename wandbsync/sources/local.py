@@ -439,18 +439,24 @@ class _Names:
         self.keys = keys
         self.history: list[str] = []
         self.system: list[str] = []
-        self.shown: set[int] = set()
+        self.shown: Any = None  # bool[n]: whether the history's name is known
 
     def learn(self, rows: runlog.Rows) -> None:
-        """Name what the rows of a history have, and what there is besides as machine metrics."""
+        """Name what the rows of a history have, in the order in which it came; the rest are machine metrics."""
         import numpy as np
 
         self.system += [show_path(path).encode("utf-8", "replace").decode() for path in rows.paths[len(self.system) :]]
         self.history += self.system[len(self.history) :]
-        for number in np.unique(rows.key).tolist():
-            if number not in self.shown:
-                self.history[number] = self.keys.show(rows.paths[number])
-                self.shown.add(number)
+        shown = np.zeros(len(rows.paths), bool)
+        if self.shown is not None:
+            shown[: len(self.shown)] = self.shown
+        self.shown = shown
+        new = np.flatnonzero(~shown[rows.key])
+        numbers, first = np.unique(rows.key[new], return_index=True)
+        met = zip(rows.row[new[first]].tolist(), numbers.tolist(), strict=True)
+        for _, path, number in sorted((row, rows.paths[number], number) for row, number in met):
+            self.history[number] = self.keys.show(path)
+        shown[numbers] = True
 
 
 def _texts(texts: Mapping[int, str], count: int) -> Any:

@@ -101,7 +101,8 @@ class _Pass:
         self.cache, self.api, self.asked, self.how, self.report = cache, api, asked, how, report
         self.started = how.now()
         self.at = Progress()
-        self.known: dict[RunRef, Mirrored] = {}
+        self.known: dict[RunRef, Mirrored] = {}  # in the cache
+        self.cached: dict[RunRef, Cached] = {}  # the same, for the planner
         self.nodes: listing.Nodes = {}
 
     # -- list and plan
@@ -116,13 +117,10 @@ class _Pass:
             self.nodes = self._listed()
         if self._adopt():
             self._recall()
-        cached = {ref: _cached(ref, one) for ref, one in self.known.items()}
-        if self.asked.runs:
-            cached = {ref: one for ref, one in cached.items() if ref in self.nodes}
         fingerprints = {ref: fingerprint(node) for ref, node in self.nodes.items()}
         actions = plan_server(
             [Remote(ref, now) for ref, now in fingerprints.items()],
-            cached,
+            {ref: one for ref, one in self.cached.items() if ref in self.nodes} if self.asked.runs else self.cached,
             at=self.started,
             full=self.how.full,
             rows=self.how.rows,
@@ -144,19 +142,20 @@ class _Pass:
     def _recall(self) -> None:
         if self.cache.exists():
             self.known = self.cache.mirrored(self.asked.entity, self.asked.project)
+            self.cached = {ref: _cached(ref, one) for ref, one in self.known.items()}
 
     def _listed(self) -> listing.Nodes:
         def tell(count: int) -> None:
             self.at.listed = count
             self.how.progress(self.at)
 
-        cached = [_cached(ref, one) for ref, one in self.known.items()]
+        unfinished_ids = [ref.run_id for ref in unfinished(self.cached.values())]
         return listing.listed(
             self.api,
             self.asked.entity,
             self.asked.project,
-            filters=self.how.only.text(at=self.started, also=[ref.run_id for ref in unfinished(cached)]),
-            records=not self.how.rows and not any(one.described for one in cached),
+            filters=self.how.only.text(at=self.started, also=unfinished_ids),
+            records=not self.how.rows and not any(one.described for one in self.cached.values()),
             tell=tell,
         )
 

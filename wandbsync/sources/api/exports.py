@@ -107,7 +107,8 @@ def _steps(column: pa.ChunkedArray) -> NDArray[np.int64]:
     """The steps, which may be integers or doubles; a row without one goes on from the row before it."""
     kind = column.type
     if pa.types.is_int64(kind) and not column.null_count:
-        return column.to_numpy()
+        plain: NDArray[np.int64] = column.to_numpy()
+        return plain
     if pa.types.is_floating(kind):
         value = column.to_numpy().astype(np.float64)  # null becomes NaN
         given = np.abs(value) < 2.0**63

@@ -30,6 +30,7 @@ from .pages import PAGE, at_steps, between, in_gaps, parsed, step_of
 from .record import fingerprint
 from .rows import row_steps
 
+BATCH = 1_000_000  # values that are made at once
 LIVE_ROWS = 50_000  # live rows held in memory
 LARGE = 100_000  # rows in the cache, from which on exports are not downloaded only to be compared with
 DOWNLOADS = 4  # of one run at a time
@@ -118,29 +119,35 @@ class Gathering:
         files = [] if sure else self._download(exports.get("parquetUrls") or [])
         self._compare_files(files)
         known = None if sure or exports.get("liveData") is None else int((~new).sum())
+        seen = have
         rows: list[Node] = []
+        left = int(new.sum())  # live rows still to come
         for page in self._live(live, new, exported=bool(files)):
-            rows += self._fresh(page, have)
+            fresh = self._fresh(page, have)
+            rows += fresh
+            left = max(0, left - len(fresh))
             if len(rows) >= LIVE_ROWS:
-                piece = self._assembled(files, rows, have)
+                due = self.counted - self.rows - left
+                piece = self._assembled(files, rows, have, due)
                 self._compare_count(piece, known)
-                yield piece
-                have = np.union1d(have, piece.steps)
+                seen = np.union1d(seen, piece.steps)
+                if piece.rows + piece.dropped > due:  # some rows come twice, so later ones may too
+                    have = seen
                 files, rows, known = [], [], None
-        yield self._last(files, rows, have, known)
-
-    def _last(self, files: Sequence[Path], rows: Sequence[Node], have: NDArray[np.int64], known: int | None) -> History:
-        """The last piece. Where rows are missing, they are looked for in the gaps."""
-        due = self.counted - self.rows if self.had.exact else None
+                yield piece
+        due = self.counted - self.rows
         piece = self._assembled(files, rows, have, due)
         self._compare_count(piece, known)
-        missing = self.counted - self.rows - piece.rows
-        if missing > 0:
-            steps = np.union1d(have, piece.steps)
-            found = self._fresh(in_gaps(self.api, self.ref, steps, self._stop(), missing), have)
-            if found:
-                piece = self._assembled(files, [*rows, *found], have, due)
-        return piece
+        found = self._in_gaps(np.union1d(seen, piece.steps), due - piece.rows)
+        yield self._assembled(files, [*rows, *found], have, due) if found else piece
+
+    def _in_gaps(self, steps: NDArray[np.int64], missing: int) -> list[Node]:
+        """Rows between those that came, if the server counts more."""
+        if missing <= 0:
+            return []
+        found = in_gaps(self.api, self.ref, steps, self._stop(), missing)
+        self._compare_page(found)
+        return found
 
     def _live(self, live: NDArray[np.int64], new: NDArray[np.bool_], *, exported: bool) -> Iterator[list[Node]]:
         """Pages with the live rows that are new, and with the last one of the cache, if it is live."""
@@ -162,7 +169,10 @@ class Gathering:
         have: NDArray[np.int64] = NONE,
         count: int | None = None,
     ) -> History:
-        return assemble(files, rows, self.keys, count=count, have=have if len(have) else None, texts=_texts(self.node))
+        texts = _texts(self.node)
+        had = have if len(have) else None
+        count = count if self.had.exact else None
+        return assemble(files, rows, self.keys, count=count, have=had, texts=texts, batch=BATCH)
 
     def _exports(self) -> Node:
         if "parquetHistory" not in self.node:

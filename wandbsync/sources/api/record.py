@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from typing import Any
@@ -28,7 +29,7 @@ def unix(text: str | None) -> float | None:
 
 def fingerprint(node: Mapping[str, Any]) -> Fingerprint:
     """What tells whether a run has changed."""
-    edited = json.dumps([node.get(name) for name in EDITED], sort_keys=True)
+    edited = _encode([node.get(name) for name in EDITED])
     return Fingerprint(
         node.get("state") or "",
         node.get("createdAt") or "",
@@ -49,9 +50,8 @@ def record(node: Mapping[str, Any], ref: RunRef, app_url: str, *, incomplete: st
     runtime = own.get("runtime") if isinstance(own, dict) else None
     runtime = summary.get("_runtime") if runtime is None else runtime
     branch = internal.get("branch_point")
-    metadata: dict[str, Any] = {}
-    if internal.get("python_version"):
-        metadata["python"] = internal["python_version"]
+    is_fork = isinstance(branch, dict) and branch.get("run_id") != ref.run_id  # else it was rewound
+    metadata = environment(internal)
     if definitions := defined(internal.get("m") or ()):
         metadata["define_metric"] = definitions
     return RunRecord(
@@ -67,13 +67,28 @@ def record(node: Mapping[str, Any], ref: RunRef, app_url: str, *, incomplete: st
         group=node.get("group") or None,
         job_type=node.get("jobType") or None,
         sweep_id=node.get("sweepName"),
+        host=metadata.get("host"),
         runtime=float(runtime) if isinstance(runtime, (int, float)) else None,
         sdk_version=internal.get("cli_version"),
         url="/".join([app_url, quote(ref.entity), quote(ref.project), "runs", quote(ref.run_id)]),
-        forked_from=f"{branch['run_id']}@{int(branch['step'])}" if isinstance(branch, dict) else None,
+        forked_from=f"{branch['run_id']}@{int(branch['step'])}" if is_fork else None,
         metadata=metadata,
         incomplete=incomplete,
     )
+
+
+def environment(internal: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the run was logged (program, machine, git ...), as its last writer told; names as in a local log."""
+    writers = [one for one in (internal.get("e") or {}).values() if isinstance(one, dict)]
+    if not writers:
+        return {"python": internal["python_version"]} if internal.get("python_version") else {}
+    last = max(writers, key=lambda one: one.get("startedAt") or "")
+    plain = {name: value for name, value in last.items() if not isinstance(value, dict) or name == "git"}
+    return {_snake(name): value for name, value in plain.items() if name not in ("startedAt", "writerId")}
+
+
+def _snake(name: str) -> str:
+    return re.sub("(?<=[a-z])([A-Z])", lambda match: f"_{match[1].lower()}", name)
 
 
 def defined(metrics: Iterable[Any]) -> dict[str, dict[str, Any]]:
@@ -90,7 +105,9 @@ def defined(metrics: Iterable[Any]) -> dict[str, dict[str, Any]]:
         asked = [SUMMARIES[str(number)] for number in one.get("7") or () if str(number) in SUMMARIES]
         if "best" in asked:
             asked[asked.index("best")] = "best-max" if one.get("8") == 2 else "best-min"
-        definitions[name] = ({"summary": asked} if asked else {}) | ({"step_metric": step} if step else {})
+        definition = ({"summary": asked} if asked else {}) | ({"step_metric": step} if step else {})
+        if definition or 3 in one.get("6", (3,)):  # else nobody defined it: it is another one's step metric
+            definitions[name] = definition
     return definitions
 
 
@@ -106,6 +123,9 @@ def files(nodes: Iterable[Mapping[str, Any]]) -> dict[str, FileRecord]:
         )
         for node in nodes
     }
+
+
+_encode = json.JSONEncoder(sort_keys=True).encode
 
 
 def _value(item: Any) -> Any:
