@@ -131,7 +131,6 @@ KINDS = {
     "flag": columns_of(pa.bool_(), of=st.booleans()),
     "text": columns_of(TEXT, pa.large_string(), pa.dictionary(pa.int32(), TEXT), of=WORDS.map(lambda text: "t" + text)),
     "list": columns_of(pa.list_(FLOAT), pa.large_list(FLOAT), of=st.lists(st.none() | FLOATS, max_size=3)),
-    "pair": columns_of(pa.list_(FLOAT, 2), of=st.lists(FLOATS, min_size=2, max_size=2)),
     "words": columns_of(pa.list_(TEXT), of=st.lists(WORDS, max_size=2)),
     "lists": columns_of(
         pa.list_(pa.list_(pa.int64())), of=st.lists(st.lists(st.integers(0, 9), max_size=2), max_size=2)

@@ -26,7 +26,6 @@ SMALL = {
     "wandbsync.sources.api.pages.PAGE": 8,
     "wandbsync.sources.api.gather.PAGE": 8,
     "wandbsync.sources.api.fetch.PAGE": 8,
-    "wandbsync.sources.api.fetch.TAIL": 20,
     "wandbsync.sources.api.gather.LIVE_ROWS": 24,
     "wandbsync.sources.api.gather.LARGE": 40,
     "wandbsync.sources.api.gather.BATCH": 50,

@@ -10,18 +10,16 @@ the same folder, or the next one after a crash, gives no name away twice.
 from __future__ import annotations
 
 import contextlib
-import os
 import stat
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..errors import (
     CacheError,
     ExpiredURL,
@@ -37,14 +35,10 @@ from ..folder import metadata
 from ..folder.names import NamedRun, output_folder
 from ..folder.scratch import Scratch, scratch
 from ..model import FileRecord
-from . import content
+from . import content, record
 from .content import Content
-from .names import REPLACED, flat_names, owner
-
-DOWNLOADED = "downloaded"  # from the server
-COPIED = "copied"  # from this machine: the run's own folder, or what was downloaded before
-UNCHANGED = "unchanged"  # it was there, and is what the server has
-FAILED = "failed"
+from .names import REPLACED
+from .record import COPIED, DOWNLOADED, FAILED, UNCHANGED, FileResult, Wanted
 
 WORKERS = 4  # files under way at once
 URLS_AT_ONCE = 100  # few enough that the last address is used before it expires
@@ -57,19 +51,6 @@ class Link:
 
     url: str
     file: FileRecord | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class FileResult:
-    """What became of one file: it is at `path`, or there is an `error`."""
-
-    file: FileRecord  # as it was last heard of
-    outcome: str  # DOWNLOADED, COPIED, UNCHANGED or FAILED
-    path: Path | None
-    md5: str | None = None  # of the bytes there, as W&B writes it
-    bytes: int = 0  # that were fetched from the server
-    note: str | None = None
-    error: WandbsyncError | None = None
 
 
 Urls = Callable[[Sequence[str]], Mapping[str, "str | Link"]]
@@ -111,7 +92,7 @@ def download(
             folder.mkdir(parents=True, exist_ok=True)
             with metadata.locked(folder):
                 parts = stack.enter_context(scratch(folder))
-                wanted = _claim(folder, run, files)
+                wanted = record.claim(folder, run, files)
         store = content.Store(media, stack) if media else None
         work = _Work(folder, parts, store, urls, fetch, force)
         try:
@@ -122,57 +103,14 @@ def download(
                         tell(result)
         except BaseException:
             with contextlib.suppress(OSError):
-                _note(folder, run, wanted, results, patterns, now)
+                record.note(folder, run, wanted, results, patterns, now)
             raise
         with _os_errors(folder):
-            _note(folder, run, wanted, results, patterns, now)
+            record.note(folder, run, wanted, results, patterns, now)
     return [results[file.name] for file in files]
 
 
-# -- what is to be done
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A file and its place in the folder."""
-
-    file: FileRecord
-    path: Path
-    entry: Mapping[str, Any]  # what metadata.json says of it; {} if nothing yet
-    ours: bool  # what is at `path`, if anything, was downloaded by us or by the predecessor
-
-
-def _claim(folder: Path, run: NamedRun, files: Sequence[FileRecord]) -> list[_Wanted]:
-    """Give each file its name and note that in metadata.json; under the folder's lock."""
-    before = metadata.read(folder)
-    entries = metadata.table(before, "files")
-    taken = {
-        flat: f"{entry['run']}/{entry['name']}"
-        for flat, entry in entries.items()
-        if isinstance(entry.get("run"), str) and isinstance(entry.get("name"), str)
-    }
-    # Plots have names here too; a folder of plots counts with its name.
-    plots = {*metadata.table(before, "plots"), *metadata.listed(before, "plots_generated")}
-    taken |= {path.split("/")[0]: "" for path in plots}
-    flat_of = flat_names(files, run, taken)
-    claims = {
-        flat: {"run": str(run), "name": name} for name, flat in flat_of.items() if taken.get(flat) != owner(run, name)
-    }
-    if claims:
-        metadata.change(folder, lambda before: metadata.merged(before, {"files": claims}))
-    by_predecessor = set(metadata.listed(before, "files_downloaded")) - entries.keys()
-    wanted = []
-    for file in files:
-        flat = flat_of[file.name]
-        entry = {} if flat in claims else entries[flat]
-        wanted.append(_Wanted(file, folder / flat, entry, "size" in entry or flat in by_predecessor))
-    return wanted
-
-
-# -- doing it
-
-
-def _carry_out(work: _Work, wanted: Sequence[_Wanted], workers: int) -> Generator[FileResult, None, None]:
+def _carry_out(work: _Work, wanted: Sequence[Wanted], workers: int) -> Generator[FileResult, None, None]:
     """The results as they come. When it is closed no thread is at work any more."""
     pool = ThreadPoolExecutor(workers, thread_name_prefix="download")
     try:
@@ -194,7 +132,7 @@ def _carry_out(work: _Work, wanted: Sequence[_Wanted], workers: int) -> Generato
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _as_done(futures: Mapping[Future[Any], _Wanted]) -> Iterator[tuple[_Wanted, FileResult | None]]:
+def _as_done(futures: Mapping[Future[Any], Wanted]) -> Iterator[tuple[Wanted, FileResult | None]]:
     for future in as_completed(futures):
         yield futures[future], future.result()
 
@@ -217,7 +155,7 @@ class _Work:
         self._unreached = 0
         self._lock = threading.Lock()
 
-    def at_hand(self, one: _Wanted) -> FileResult | None:
+    def at_hand(self, one: Wanted) -> FileResult | None:
         """Leave it, or copy it from this machine; None if only the server has it."""
         try:
             if one.file.local_path is not None and content.read_md5(one.file.md5) is None:
@@ -235,7 +173,7 @@ class _Work:
             return _failed(one.file, NothingCached(reason, hint="leave --offline out to download them"))
         return None
 
-    def _from_this_machine(self, one: _Wanted) -> FileResult:
+    def _from_this_machine(self, one: Wanted) -> FileResult:
         """A file that only this machine has, as it is now: a run that is still going may be writing it."""
         for _ in range(3):
             file = _as_it_is(one.file)
@@ -280,7 +218,7 @@ class _Work:
         except WandbsyncError as error:
             return error
 
-    def from_server(self, one: _Wanted, links: Mapping[str, Link] | WandbsyncError) -> FileResult:
+    def from_server(self, one: Wanted, links: Mapping[str, Link] | WandbsyncError) -> FileResult:
         try:
             return self._fetched(one, links)
         except Stopped:
@@ -288,7 +226,7 @@ class _Work:
         except (OSError, WandbsyncError) as error:
             return _failed(one.file, error)
 
-    def _fetched(self, one: _Wanted, links: Mapping[str, Link] | WandbsyncError) -> FileResult:
+    def _fetched(self, one: Wanted, links: Mapping[str, Link] | WandbsyncError) -> FileResult:
         """Fetch, check, keep, show. An address that expired, or content that does not fit, is asked for once more."""
         try:
             file, part, found, received = self._checked(one.file, links)
@@ -345,7 +283,7 @@ class _Work:
                 return f"not kept in the cache: {_words(error)}"
         return None
 
-    def _place(self, one: _Wanted, part: Path, found: Content) -> str | None:
+    def _place(self, one: Wanted, part: Path, found: Content) -> str | None:
         """Show a file that is whole. Somebody else's file that is in the way is kept under another name; which is told.
 
         A link in the way is such a file: it is moved, not followed.
@@ -379,7 +317,7 @@ def _as_it_is(file: FileRecord) -> FileRecord:
     return replace(file, size=now.st_size, updated_at=now.st_mtime)
 
 
-def _unchanged(one: _Wanted, file: FileRecord) -> str | None:
+def _unchanged(one: Wanted, file: FileRecord) -> str | None:
     """The MD5 of the file in the folder if it is the one that is meant.
 
     Without an MD5 from the server: if nobody touched what was downloaded, and the server did not touch it since.
@@ -392,7 +330,7 @@ def _unchanged(one: _Wanted, file: FileRecord) -> str | None:
         return None
     md5 = content.read_md5(file.md5)
     if md5 is None:
-        stamp = _stamp(file.updated_at)
+        stamp = record.stamp(file.updated_at)
         if stamp is None or one.entry.get("updated_at") != stamp or one.entry.get("size") != file.size:
             return None
         md5 = content.read_md5(str(one.entry.get("md5")))
@@ -418,81 +356,6 @@ def _failed(file: FileRecord, error: OSError | WandbsyncError) -> FileResult:
 def _words(error: OSError) -> str:
     """What an error of the disk or the network says; never the address that was asked, which is a secret."""
     return error.strerror or type(error).__name__
-
-
-# -- what was done
-
-
-def _note(
-    folder: Path,
-    run: NamedRun,
-    wanted: Iterable[_Wanted],
-    results: Mapping[str, FileResult],
-    patterns: Sequence[str],
-    now: datetime,
-) -> None:
-    """Tell metadata.json what came, and give back the names of what did not. Same as before: it is not written."""
-    done, entries, given_back = [], {}, []
-    for one in wanted:
-        result = results.get(one.file.name)
-        if result and result.outcome != FAILED:
-            done.append(one.path.name)
-            entry = _entry(run, one, result, now)
-            if entry != one.entry:
-                entries[one.path.name] = entry
-        elif "size" not in one.entry and not os.path.lexists(one.path):
-            given_back.append(one.path.name)
-    if not entries and not given_back:
-        return
-    content.make_durable(folder)  # the names before what vouches for them
-    new: dict[str, Any] = {"files": entries}
-    if entries:
-        new = {
-            "run_id": run.run_id,
-            "run_name": run.display_name,
-            "entity": run.entity,
-            "project": run.project,
-            "download_timestamp": now.isoformat(),
-            "pattern_used": list(patterns) if len(patterns) > 1 else patterns[0] if patterns else "auto",
-            "files_downloaded": done,
-            "files": entries,
-            "wandbsync_version": __version__,
-        }
-
-    def edit(before: dict[str, Any]) -> dict[str, Any]:
-        after = metadata.merged(before, new)
-        for flat in given_back:
-            if "size" not in after["files"].get(flat, {}):
-                after["files"].pop(flat, None)
-        if not after["files"]:
-            del after["files"]
-        return after
-
-    with metadata.locked(folder):
-        metadata.change(folder, edit)
-
-
-def _entry(run: NamedRun, one: _Wanted, result: FileResult, now: datetime) -> dict[str, Any]:
-    """What metadata.json says of a file that is there."""
-    came = now.isoformat() if result.outcome != UNCHANGED else one.entry.get("download_timestamp")
-    return {
-        "run": str(run),
-        "name": one.file.name,
-        "size": result.file.size,
-        "md5": result.md5,
-        "updated_at": _stamp(result.file.updated_at),
-        "download_timestamp": came,
-    }
-
-
-def _stamp(seconds: float | None) -> str | None:
-    """Unix seconds as ISO 8601; None if there is no such time."""
-    if seconds is None:
-        return None
-    try:
-        return datetime.fromtimestamp(seconds, timezone.utc).isoformat()
-    except (OverflowError, OSError, ValueError):
-        return None
 
 
 @contextmanager

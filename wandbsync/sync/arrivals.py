@@ -60,7 +60,8 @@ class Job:
     @property
     def is_first(self) -> bool:
         """Whether nothing but its record is in the cache."""
-        return self.cursor.fetched is None and self.local is None and not self.so_far.history.rows
+        rows = self.so_far.history.rows or (self.known.rows if self.known else 0)
+        return self.cursor.fetched is None and self.local is None and not rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,9 @@ class Arrivals:
         if known is None:
             self.new.add(ref)
             return job
-        revision = cache.revision(ref)  # before all else: what changes meanwhile is noticed by it
+        job = replace(job, revision=cache.revision(ref))  # before all else: what changes meanwhile is noticed by it
+        if isinstance(action, Describe):
+            return job
         rows, last_step = cache.stream_rows(ref)
         stamp = None if last_step is None else cache.last_value(ref, STAMP, last_step)
 
@@ -111,7 +114,7 @@ class Arrivals:
 
         had = Had(rows.get(HISTORY, 0), last_step, stamp, all_steps, exact=known.local is None)
         so_far = SoFar(had, cache.key_paths(ref, HISTORY), State.load(job.cursor.state))
-        return replace(job, revision=revision, so_far=so_far)
+        return replace(job, so_far=so_far)
 
     def answer(self, job: Job) -> Fetched | Described | Failed:
         """Ask the server. Raises what is not the run's own fault, and NotFound."""
@@ -133,9 +136,12 @@ class Arrivals:
         return Described(node, all_files(self.api, job.ref, page) if page else None, refused)
 
     def _failure(self, job: Job, error: WandbsyncError) -> Failed:
-        """What can be said of a run without its rows. Raises what is wrong if it is the whole server that is away."""
-        if isinstance(error, Unreachable):
-            self.api.viewer()
+        """What can be said of a run without its rows. Raises Unreachable if it is the whole server that is away."""
+        if isinstance(error, Unreachable) or (isinstance(error, ServerError) and (error.status or 0) >= 500):
+            try:
+                self.api.viewer()
+            except ServerError as more:
+                raise Unreachable(str(more), hint=more.hint) from more
         if "config" in job.node or job.cursor.described is not None:
             return Failed(error, job.node if "config" in job.node else None)
         try:

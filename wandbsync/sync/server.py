@@ -5,6 +5,7 @@ Threads fetch, this one commits. What was committed stays, whatever happens to t
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -22,6 +23,7 @@ from ..sources.api.fetch import Fetched
 from ..sources.api.record import fingerprint, record
 from . import listing
 from .arrivals import Arrivals, Described, Failed, Job
+from .commits import SECONDS
 from .report import Problem, Progress, SyncReport
 
 WORKERS = 8  # threads that fetch; most of them wait for their turn
@@ -216,7 +218,8 @@ class _Pass:
     def _do(self, todo: Sequence[Fetch | Describe], arrivals: Arrivals) -> None:
         bare = [one.ref for one in todo if isinstance(one, Describe) and "config" not in self.nodes[one.ref]]
         if len(bare) > listing.FEW:
-            self.nodes |= listing.some(self.api, bare, records=True)
+            with contextlib.suppress(ServerError):  # then one by one
+                self.nodes |= listing.some(self.api, bare, records=True)
         jobs = (arrivals.job(action, self.nodes[action.ref], self.known.get(action.ref)) for action in todo)
         under_way: dict[Future[Fetched | Described | Failed], Job] = {}
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="fetch") as pool:
@@ -229,7 +232,9 @@ class _Pass:
                 for _ in range(AHEAD):
                     begin(next(jobs, None))
                 while under_way:
-                    done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                    done, _ = wait(under_way, SECONDS, FIRST_COMPLETED)
+                    if not done:
+                        arrivals.flush()
                     for future in done:
                         again = self._take(under_way.pop(future), future, arrivals)
                         begin(again or next(jobs, None))
@@ -288,7 +293,8 @@ class _Pass:
 
 def _not_found(api: Api, ref: RunRef) -> NotFound:
     hint = "`wandbsync list-runs` lists those there are"
-    return NotFound(f"{api.login.host} has no run {ref}, or not for this key", hint=hint)
+    where = f"{ref.entity}/{ref.project}"
+    return NotFound(f"{api.login.host} has no run {ref.run_id} in {where}, or not for this key", hint=hint)
 
 
 def _rows_of(seen: Fingerprint) -> Fingerprint:

@@ -112,9 +112,9 @@ class Api:
             try:
                 node |= self._run(ref, {part}, variables)
             except ServerError as error:  # noqa: PERF203
+                if part == "record":
+                    raise
                 errors[part] = error
-        if "record" in errors:
-            raise errors["record"]
         return node | {"errors": errors}
 
     def _run(self, ref: RunRef, parts: Collection[str], variables: Mapping[str, Any]) -> Node:

@@ -28,12 +28,19 @@ class Failed(Exception):
     """An attempt came to nothing."""
 
     def __init__(
-        self, error: WandbsyncError, *, attempts: int | None = None, refusal: bool = False, pause: float | None = None
+        self,
+        error: WandbsyncError,
+        *,
+        attempts: int | None = None,
+        refusal: bool = False,
+        slow: bool = False,
+        pause: float | None = None,
     ) -> None:
         super().__init__(str(error))
         self.error = error  # to be raised if there is no other attempt
         self.attempts = attempts  # how many there may be of this kind; None: as many as of any
         self.refusal = refusal  # for the rate limit: the budget knows how long to wait
+        self.slow = slow  # it took all the time that it may take
         self.pause = pause or 0.0  # seconds that the server asked for
 
 
@@ -62,7 +69,8 @@ def explain(error: Exception, host: str, timeout: tuple[float, float], *, reache
         text = f"{host} cannot be reached within {timeout[0]:g} s"
         return Failed(Unreachable(text, hint=NETWORK), attempts=connecting)
     if caused_by(requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError):
-        return Failed(Unreachable(f"{host} did not answer within {timeout[1]:g} s", hint="try again later"))
+        text = f"{host} did not answer within {timeout[1]:g} s"
+        return Failed(Unreachable(text, hint="try again later"), slow=True)
     if any(_tls(cause, "WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE") for cause in causes):
         text = f"{host} does not speak https on this port"
         hint = "check the port, and http or https, in WANDB_BASE_URL"

@@ -18,8 +18,6 @@ from .pages import PAGE
 from .record import fingerprint
 from .streams import EVENTS, State, all_files, new_events, new_lines
 
-TAIL = 3000  # as many new rows come by pages; for more, one looks for exports first
-
 
 @dataclass(frozen=True, slots=True)
 class SoFar:
@@ -98,7 +96,7 @@ def _parts(listed: Fingerprint, so_far: SoFar) -> set[str]:
     had, state = so_far.history, so_far.state
     grown = listed.lines - had.rows
     parts = {"record", "files"}
-    if had.exact and had.last_step is not None and 0 <= grown <= TAIL:
+    if had.exact and had.last_step is not None and 0 <= grown < PAGE:
         parts.add("page")  # even if there is nothing new: is the last row still there?
     elif grown > 0:
         parts.add("exports")

@@ -115,7 +115,9 @@ class Gathering:
         have = had.steps() if had.rows else NONE
         live = np.sort(row_steps(exports.get("liveData") or ()))
         new = ~_among(live, have)
-        sure = had.exact and had.rows > LARGE and had.rows + int(new.sum()) == self.counted
+        # If just the live ones are new, a download would show no more than that the last row is still there.
+        sure = had.rows > LARGE or had.last_step in live
+        sure = sure and had.exact and had.rows + int(new.sum()) == self.counted
         files = [] if sure else self._download(exports.get("parquetUrls") or [])
         self._compare_files(files)
         known = None if sure or exports.get("liveData") is None else int((~new).sum())
@@ -154,7 +156,8 @@ class Gathering:
         if len(live) or exported or self.counted <= self.had.rows:
             yield from at_steps(self.api, self.ref, live, new | (live == self.had.last_step))
         else:  # a server without exports, or one that does not say what is live
-            yield between(self.api, self.ref, 0, self._stop())
+            first = self.had.last_step if self.had.exact else None
+            yield between(self.api, self.ref, first or 0, self._stop())
 
     def _fresh(self, page: Sequence[Node], have: NDArray[np.int64]) -> list[Node]:
         """The rows of a page that the cache does not have."""

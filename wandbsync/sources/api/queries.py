@@ -198,9 +198,9 @@ def about_run(parts: Collection[str]) -> tuple[str, str]:
         ]
     )
     fields = "".join(PARTS[part][1] for part in PARTS if part in parts)
-    text = (
+    text = (  # the name: something must be asked for, whatever the server turns out not to have
         f"query {name}({variables}) {{\n  project(name: $project, entityName: $entity) {{\n"
-        f"    run(name: $run) {{{fields}    }}\n  }}\n}}\n"
+        f"    run(name: $run) {{\n      name{fields}    }}\n  }}\n}}\n"
     )
     return name, text
 

@@ -30,7 +30,7 @@ class State:
 
     @classmethod
     def load(cls, text: str) -> State:
-        return cls(**json.loads(text))
+        return cls(**{name: value for name, value in json.loads(text).items() if name in cls.__slots__})
 
     def dump(self) -> str:
         return json.dumps(asdict(self))

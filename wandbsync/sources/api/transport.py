@@ -25,6 +25,7 @@ from .connections import Session
 from .credentials import Login
 from .failures import Failed, explain
 
+SLOW = 2  # attempts to ask something that takes too long to answer
 CHUNK = 1 << 17  # bytes at a time; of what is cut short, the last one is lost
 
 
@@ -71,6 +72,8 @@ class Transport:
                     return self._asked(body)
             except Failed as failed:
                 problem = failed
+                if failed.slow:  # nothing else of its project is asked meanwhile
+                    problem.attempts = SLOW
             trying.after(problem)  # not in the handler, or its error would drag foreign ones along
 
     def download(self, url: str, path: Path, *, size: int | None = None) -> int:
