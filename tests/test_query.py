@@ -141,7 +141,8 @@ def test_list_runs_keeps_its_promises(cache: Cache) -> None:
         "exit_code": 1, "tags": ["a", "b"], "notes": "n", "group": "g", "job_type": "train", "sweep_id": "s",
         "host": "h", "forked_from": "x@3", "url": "https://x", "rows": 1, "last_step": 7,
         "summary_metrics": {"loss": "NaN", "d": {"e": 1}}, "source": "local",
-        "synced_at": "2001-09-09T01:47:41.000Z", "complete": False, "incomplete": "2 damaged places", "deleted_at": None,
+        "synced_at": "2001-09-09T01:47:41.000Z", "complete": False, "incomplete": "2 damaged places",
+        "deleted_at": None,
     }  # fmt: skip
     json.dumps(run, allow_nan=False)
     assert query.get_run(cache, A) == run | {"config": {"lr": 1}, "metadata": {"git": "x"}}

@@ -438,7 +438,7 @@ def test_a_run_that_goes_on_after_a_log_that_is_gone_says_so(top: Path, cache: C
     report = sync_local(cache, [top])
     assert report.notes == [
         "local/demo/r1 goes on after 5 rows whose log is gone; "
-        "`wandbsync cache forget local/demo/r1` and a sync start it anew"
+        "`wandbsync cache forget local/demo/r1 --force` and a sync start it anew"
     ]
     assert query.get_run(cache, ref("r1"))["rows"] == 8 and not report.partial
     assert sync_local(cache, [top]).notes == []

@@ -434,24 +434,21 @@ def test_pages_without_runs_are_not_the_end(server: Server, mirror: Mirror, monk
 
 
 @pytest.mark.parametrize(
-    ("how", "says"),
+    ("how", "says", "attempts"),
     [
-        ({"status": 500}, "500"),
-        ({"status": 502, "body": HTML}, "502"),
-        (
-            {"status": 200, "body": b'{"errors": [{"message": "history is corrupt"}], "data": null}'},
-            "history is corrupt",
-        ),
-        ({"status": 403, "body": b'{"errors": [{"message": "not yours"}]}'}, "not permit"),
-        ({"latency": 1.0}, "did not answer"),
-        ({"reset": "before"}, "broke off"),
+        ({"status": 500}, "500", 6),  # in one question with all else, and alone
+        ({"status": 502, "body": HTML}, "502", 6),
+        ({"status": 200, "body": b'{"errors": [{"message": "history is corrupt"}]}'}, "history is corrupt", 2),
+        ({"status": 403, "body": b'{"errors": [{"message": "not yours"}]}'}, "not permit", 1),
+        ({"latency": 1.0}, "did not answer", 2),  # the others wait meanwhile
+        ({"reset": "before"}, "broke off", 3),
     ],
     ids=["500", "502", "graphql", "403", "timeout", "reset"],
 )
 def test_one_bad_run_does_not_hold_up_the_others(
-    server: Server, tmp_path: Path, how: dict[str, object], says: str
+    server: Server, tmp_path: Path, how: dict[str, object], says: str, attempts: int
 ) -> None:
-    mirror = Mirror(tmp_path / "cache", server, connected(server, timeout=0.5, attempts=2))
+    mirror = Mirror(tmp_path / "cache", server, connected(server, timeout=0.5, attempts=3))
     good = [server.add_run(*DEMO, f"r{i}", rows(3)) for i in range(20)]
     server.add_run(*DEMO, "bad", rows(1200), config={"lr": 7}, state="running")
     faults = [
@@ -467,7 +464,7 @@ def test_one_bad_run_does_not_hold_up_the_others(
         return hits
 
     report = mirror.sync()
-    assert asked_of_bad() in (1, 2, 4, 6)
+    assert asked_of_bad() == attempts
     assert [problem.subject for problem in report.problems] == ["me/demo/bad"]
     assert says in report.problems[0].reason
     mirror.assert_same(*good)
@@ -566,6 +563,17 @@ def test_the_server_goes_away_in_the_middle(server: Server, mirror: Mirror, monk
     mirror.quietly()
     assert mirror.asked["RunParquetHistory"] == 30 - there
     mirror.assert_whole()
+
+
+def test_a_server_in_trouble_is_not_the_fault_of_the_runs(server: Server, mirror: Mirror) -> None:
+    for i in range(30):
+        server.add_run(*DEMO, f"r{i}", rows(3))
+    server.fail("Run*", skip=9, times=None, status=503)
+    server.fail("Viewer", times=None, status=503)
+    with pytest.raises(Unreachable, match="503"):
+        mirror.sync()
+    assert all(run["complete"] for run in mirror.runs().values())
+    assert query.status(mirror.cache)["incomplete"] == []
 
 
 def test_a_key_that_is_withdrawn_in_the_middle(server: Server, mirror: Mirror) -> None:
@@ -671,7 +679,7 @@ def test_killed_at_any_moment_it_goes_on_where_it_was(server: Server, mirror: Mi
 def test_ctrl_c_ends_it_at_once_even_while_a_request_hangs(server: Server, mirror: Mirror) -> None:
     for i in range(12):
         server.add_run(*DEMO, f"r{i:02}", rows(3))
-    server.fail("RunParquetHistory", times=None, skip=5, latency=8.0)
+    server.fail("RunParquetHistory", times=None, skip=5, latency=30.0)
     process = script(mirror.cache.folder, server)
     assert process.stdout
     for line in process.stdout:
@@ -681,7 +689,7 @@ def test_ctrl_c_ends_it_at_once_even_while_a_request_hangs(server: Server, mirro
     process.send_signal(signal.SIGINT)
     began = time.monotonic()
     process.communicate()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 4  # 0.1 s; much more where others want the machine, too
     assert process.returncode != 0
     assert sum(run["complete"] for run in mirror.runs().values()) == 5  # what came stays
 
@@ -723,6 +731,25 @@ def test_two_processes_that_get_in_each_others_way_double_nothing(
     assert "another process" in report.notes[0]
     mirror.assert_same(run)
     other.close()
+
+
+def test_what_is_downloaded_goes_as_soon_as_it_is_committed(server: Server, mirror: Mirror) -> None:
+    for i in range(40):
+        server.export(server.add_run(*DEMO, f"r{i:02}", rows(20)), files=3)
+    downloads = mirror.cache.folder / "fetch"
+    most = 0
+
+    def look(progress: object) -> None:
+        nonlocal most
+        most = max(most, sum(path.is_file() for path in downloads.rglob("*")))
+
+    left = downloads / "0123456789abcdef"  # by a process that is no more
+    left.mkdir(parents=True)
+    (left / "x.parquet").write_bytes(b"x")
+    server.latency = 0.002
+    mirror.quietly(progress=look)
+    assert 0 < most <= 3 * 13
+    assert list(downloads.iterdir()) == []
 
 
 # -- large runs

@@ -57,12 +57,15 @@ class Cache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.expanduser().absolute()  # the views in wandb.duckdb name files
         self._con: sqlite3.Connection | None = None
+        self._last: sqlite3.Connection | None = None  # the one before, which somebody may hold
 
     @property
     def con(self) -> sqlite3.Connection:
         con = self._con
         if isinstance(con, Frozen) and not con.in_transaction and time.monotonic() - con.taken_at > FROZEN:
-            self._con = None  # there may be room by now; not closed, for somebody may hold it
+            last, self._last, self._con = self._last, con, None  # there may be room by now
+            if last is not None:
+                last.close()
         if self._con is None:
             with os_errors(self.folder):
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -78,9 +81,10 @@ class Cache:
         return (self.folder / "catalog.sqlite").exists()
 
     def close(self) -> None:
-        if self._con is not None:
-            self._con.close()
-            self._con = None
+        for con in (self._con, self._last):
+            if con is not None:
+                con.close()
+        self._con = self._last = None
 
     def __enter__(self) -> Cache:
         return self

@@ -296,7 +296,7 @@ class _Pass:
         if gone and run.cursors:
             self.report.notes.append(
                 f"{ref} goes on after {gone:,} rows whose log is gone; "
-                f"`wandbsync cache forget {ref}` and a sync start it anew"
+                f"`wandbsync cache forget {ref} --force` and a sync start it anew"
             )
         if run.cursors:
             self._share(run, last=True)
