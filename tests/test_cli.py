@@ -315,6 +315,41 @@ def test_cache_commands(fresh: Shell) -> None:
     assert "altered" in damaged.stdout and segment.name in damaged.stdout
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no such device here")
+@pytest.mark.parametrize("words", [["list-runs", "fixture", "--json"], ["--help"], ["sql", "SELECT 1"]])
+def test_output_that_cannot_be_written_is_told(shell: Shell, words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "wandbsync", *words], env=shell.env, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "No space left" in done.stderr
+
+
+def test_the_name_of_a_file_tells_its_format(shell: Shell) -> None:
+    for name, form in (("a.csv", "csv"), ("a.JSON", "json"), ("a.txt", "table")):
+        shell("sql", "SELECT 1 AS one", "-o", name)
+        told = (shell.folder / name).read_text()
+        shell("sql", "SELECT 1 AS one", "--format", form, "-o", "other")
+        assert told == (shell.folder / "other").read_text()
+    shell("sql", "SELECT 1 AS one", "-o", "a.parquet")
+    assert pq.read_table(shell.folder / "a.parquet").num_rows == 1
+    shell("sql", "SELECT 1 AS one", "-o", "b.parquet", "--format", "csv")
+    assert (shell.folder / "b.parquet").read_text() == "one\n1\n"
+
+
+def test_problems_of_the_config_name_their_place(fresh: Shell) -> None:
+    (fresh.folder / "c.toml").write_text("[nonsense]\n[cache]\nmax_age = 'soon'\nmin_age = 1\n[local]\nfolders = 3")
+    error = fresh.error("--config", "c.toml", "config", "check", code=2)
+    for part in ("4 problems", "[nonsense] in c.toml", "cache.max_age in c.toml: 'soon'", "cache.min_age in c.toml"):
+        assert part in error
+    fresh.env["WANDBSYNC_MAX_AGE"] = "banana"
+    error = fresh.error("config", "show", code=2)
+    assert "WANDBSYNC_MAX_AGE: 'banana'" in error and ".toml" not in error
+    fresh.env["WANDBSYNC_MAX_AGE"] = "120s"
+    assert "cache.max_age = 2m\n" in fresh("config", "show").stdout
+    assert fresh.json("config", "show")["cache.max_age"] == 120
+
+
 def test_config_commands(fresh: Shell) -> None:
     assert "defaults" in fresh("config", "check").stdout
     path = Path(fresh("config", "init").stdout.strip())
@@ -322,7 +357,7 @@ def test_config_commands(fresh: Shell) -> None:
     assert "--force" in fresh.error("config", "init", code=2)
     path.write_text("[cache]\nmax_age = 'soon'\nsize = 3\n[locl]\nfolders = []\n")
     error = fresh.error("config", "check", code=2)
-    assert "3 problems" in error and "cache.max_age" in error and "cache.size" in error and "locl.folders" in error
+    assert "3 problems" in error and "cache.max_age" in error and "cache.size" in error and "[locl]" in error
     assert "not TOML" in fresh.error("--config", str(put_log(fresh.folder, "0.31")), "config", "show", code=2)
     path.write_text("[local]\nfolders = ['jobs']\nentity = 'me'\n")
     put_log(fresh.folder / "jobs", "0.27")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,6 +131,9 @@ KEYS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "server.downloads": ("downloads", _few, ()),
 }
 
+DURATIONS = [key for key, (_, read, _) in KEYS.items() if read is parse_duration]
+TABLES = list(dict.fromkeys(key.split(".")[0] for key in KEYS))
+
 
 def load(file: Path | None = None, *, cache_dir: Path | None = None, env: Mapping[str, str] = os.environ) -> Config:
     """Read the settings. `file` must exist if it is given here or in WANDBSYNC_CONFIG. Raises UsageError."""
@@ -140,20 +143,22 @@ def load(file: Path | None = None, *, cache_dir: Path | None = None, env: Mappin
     values: dict[str, Any] = {}
     if path.exists() or named:
         values, problems = _read(path)
+    names = {key: f"{key} in {path}" for key in values}
     for key, (_, _, variables) in KEYS.items():
         for variable in variables:
             if env.get(variable):
-                values[key] = env[variable]
+                values[key], names[key] = env[variable], variable
     fields: dict[str, Any] = {"cache_dir": default_cache_dir(env), "file": path if path.exists() else None}
     for key, value in values.items():
         field, read, _ = KEYS[key]
         try:
             fields[field] = read(value)
         except ValueError as error:
-            problems.append(f"{key}: {error}")
+            problems.append(f"{names[key]}: {error}")
     if problems:
+        count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
         raise UsageError(
-            f"the config {path} has {len(problems)} problem{'s' * (len(problems) > 1)}: {'; '.join(problems)}",
+            f"the config has {count}: {'; '.join(problems)}",
             hint="`wandbsync config init` writes a commented example",
         )
     if cache_dir is not None:
@@ -172,15 +177,23 @@ def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
     problems: list[str] = []
     for table, content in tables.items():
         if not isinstance(content, dict):
-            problems.append(f"{table}: there is no such key")
+            problems.append(f"{table} in {path}: there is no such table ({_there(TABLES)})")
+            continue
+        if table not in TABLES:
+            problems.append(f"[{table}] in {path}: there is no such table ({_there(TABLES)})")
             continue
         for name, value in content.items():
             key = f"{table}.{name}"
             if key in KEYS:
                 values[key] = value
             else:
-                problems.append(f"{key}: there is no such key (there is {', '.join(KEYS)})")
+                known = [one for one in KEYS if one.startswith(f"{table}.")]
+                problems.append(f"{key} in {path}: there is no such key ({_there(known)})")
     return values, problems
+
+
+def _there(names: Iterable[str]) -> str:
+    return f"there is {', '.join(names)}"
 
 
 def example() -> str:

@@ -177,7 +177,7 @@ def file_fields(result: FileResult) -> dict[str, Any]:
 
 
 def config_fields(config: Config) -> dict[str, Any]:
-    """The settings by their keys in the file."""
+    """The settings by their keys in the file; durations in seconds."""
     from .config import KEYS
 
     def text(value: Any) -> Any:

@@ -57,6 +57,10 @@ def cache_verify(on: Settings, /, quick: bool, as_json: bool) -> int:
         for finding in findings:
             click.echo(str(finding))
         click.echo("the cache is not as the catalog says" if wrong else "the cache is sound")
+        if wrong:
+            on.say("`wandbsync sync --full` reads again what its sources still have")
+        elif findings:
+            on.say("`wandbsync cache gc` removes what nothing names")
     return 1 if wrong else 0
 
 
@@ -93,6 +97,8 @@ def cache_gc(on: Settings, /, dry_run: bool) -> None:
     for file in swept.files:
         click.echo(file)
     click.echo(f"{'would remove' if dry_run else 'removed'} {len(swept.files)} files, {output.show_size(swept.bytes)}")
+    if swept.young:
+        on.say(f"{swept.young} more are not needed either, but too young: a reader may have them open")
 
 
 @cache_group.command("forget")

@@ -19,13 +19,16 @@ def config_group() -> None:
 def config_show(on: Settings, /, as_json: bool) -> None:
     """The settings in force, and where they come from."""
     from .. import output
+    from ..config import DURATIONS, show_duration
 
     values = output.config_fields(on.config)
     if as_json:
         output.show_json(values)
-    else:
-        for name, value in values.items():
-            click.echo(f"{name} = {output.show_cell(value)}")
+        return
+    for name, value in values.items():
+        if value is not None and name in DURATIONS:
+            value = show_duration(value)
+        click.echo(f"{name} = {output.show_cell(value)}")
 
 
 @config_group.command("check")

@@ -142,6 +142,7 @@ def main() -> None:
     """The console script."""
     try:
         code = main_group(standalone_mode=False)
+        sys.stdout.flush()  # here a full disk can still be told
     except WandbsyncError as error:
         click.echo(f"error: {error.line()}", err=True)
         code = error.exit_code
@@ -152,6 +153,15 @@ def main() -> None:
         click.echo("interrupted; what was committed stays", err=True)
         code = errors.INTERRUPTED
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         code = 0
+    except OSError as error:
+        _give_up_output()
+        click.echo(f"error: {error.filename or 'the output'}: {error.strerror or error}", err=True)
+        code = WandbsyncError.exit_code
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _give_up_output() -> None:
+    """Let what is still to be written go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

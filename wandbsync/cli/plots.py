@@ -67,11 +67,13 @@ def generate_plots(
     from ..plot import PlotOptions, PlotRun, generate
 
     chosen = PlotOptions(ema=not no_ema, all_metrics=all_metrics, include_system=include_system, **options)
-    question = Question(project, tuple(_listed(runs)), rows=True)
+    known = query.run_names(on.cache(), project, default_entity=on.config.default_entity) if "," in runs else ()
+    named = query.split_names(runs, known)
+    question = Question(project, tuple(named), rows=True)
     cache = on.ask(question, offline=offline, refresh=refresh, max_age=max_age)
     found = query.find_project(cache, project, default_entity=on.config.default_entity)
-    refs = list(dict.fromkeys(query.find_run(cache, found, name) for name in _listed(runs)))
-    asked = _listed(metrics)
+    refs = list(dict.fromkeys(query.find_run(cache, found, name) for name in named))
+    asked = query.split_names(metrics, query.known_metrics(cache, refs))
     wanted = query.plot_metrics(cache, refs, asked, all_metrics=all_metrics, include_system=include_system)
     drawn = [PlotRun(ref.entity, ref.project, ref.run_id, query.get_run(cache, ref)["name"]) for ref in refs]
     results = generate(
@@ -174,8 +176,3 @@ def download_plots(
     if failed and len(failed) == len(results):
         raise failed[0].error or WandbsyncError("nothing was downloaded")
     return errors.PARTIAL if failed else 0
-
-
-def _listed(text: str) -> list[str]:
-    """The names in a list separated by commas."""
-    return [name for name in (part.strip() for part in text.split(",")) if name]

@@ -11,10 +11,12 @@ import click
 from ..errors import UsageError
 from .entry import Settings, main_group, reading, settings
 
+FORMATS = ["table", "json", "csv", "parquet"]
+
 
 @main_group.command()
 @click.argument("query", required=False)
-@click.option("--format", "form", type=click.Choice(["table", "json", "csv", "parquet"]), default="table")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="Default: as the name of the file ends, or a table.")
 @click.option("-o", "--output", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
 @click.option(
     "--limit",
@@ -27,7 +29,7 @@ from .entry import Settings, main_group, reading, settings
 @reading
 @settings
 def sql(
-    on: Settings, /, query: str | None, form: str, file: Path | None, limit: int, schema: bool, **fresh: Any
+    on: Settings, /, query: str | None, form: str | None, file: Path | None, limit: int, schema: bool, **fresh: Any
 ) -> None:
     """Run one read-only SQL query (DuckDB) over the cache; - reads it from stdin.
 
@@ -47,6 +49,9 @@ def sql(
         query = sys.stdin.read()
     if not query or not query.strip():
         raise UsageError("there is no query", hint="`wandbsync sql --schema` lists the tables")
+    if form is None:
+        ending = file.suffix.lower().lstrip(".") if file else ""
+        form = ending if ending in FORMATS else "table"
     cache = on.ask(Question(rows=True), **fresh)
     shown = tables.write(reader.sql(cache, query), form, file, limit=limit or None)
     if shown.more:

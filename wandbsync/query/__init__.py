@@ -8,8 +8,8 @@ Lists are answered from the catalog, without importing Arrow or DuckDB. Nothing 
 """
 
 from .lists import cache_info, count_runs, get_run, list_files, list_projects, list_runs, timestamp
-from .metrics import is_system, list_metrics, metric_types, plot_metrics
-from .names import find_project, find_run
+from .metrics import is_system, known_metrics, list_metrics, metric_types, plot_metrics, split_names
+from .names import find_project, find_run, run_names
 from .rows import history, series
 from .sql import Answer, sql
 from .status import status
@@ -23,13 +23,16 @@ __all__ = [
     "get_run",
     "history",
     "is_system",
+    "known_metrics",
     "list_files",
     "list_metrics",
     "list_projects",
     "list_runs",
     "metric_types",
     "plot_metrics",
+    "run_names",
     "series",
+    "split_names",
     "sql",
     "status",
     "timestamp",

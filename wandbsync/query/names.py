@@ -52,6 +52,19 @@ def find_run(cache: Cache, project: tuple[str, str], name: str) -> RunRef:
     raise NotFound(f"no run {name} in {'/'.join(project)}", hint=nearest(name, known))
 
 
+def run_names(cache: Cache, spec: str, *, default_entity: str | None = None) -> set[str]:
+    """The run_ids and display names of a project; none if it is not in the cache."""
+    if not cache.exists():
+        return set()
+    try:
+        project = find_project(cache, spec, default_entity=default_entity)
+    except (NotFound, UsageError):
+        return set()
+    with catalog.translated(cache.folder):
+        rows = cache.con.execute("SELECT run_id, display_name FROM runs WHERE entity = ? AND project = ?", project)
+        return {text for row in rows for text in row if text}
+
+
 def nearest(wanted: str, names: Iterable[str]) -> str:
     """A hint: the names most like the one wanted, or some that there are."""
     names = list(names)
