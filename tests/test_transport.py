@@ -655,6 +655,21 @@ def test_the_rest_is_fetched_if_it_is_the_rest_of_the_same(
     }
 
 
+@pytest.mark.parametrize("hold", [len(FILE) - 1, len(FILE)])
+def test_what_is_small_need_not_be_written(make: Make, tmp_path: Path, hold: int) -> None:
+    packed = gzip.compress(FILE)
+    cut = reply(FILE[:-1], length=len(FILE))
+    with Scripted(cut, reply(FILE)) as storage:
+        got = make("http://unused").load(f"{storage.url}/a", tmp_path / "new" / "a", hold=hold)
+    assert got == (FILE if hold == len(FILE) else tmp_path / "new" / "a")
+    assert got == FILE if isinstance(got, bytes) else got.read_bytes() == FILE
+    assert isinstance(got, Path) == (tmp_path / "new").exists()
+    with Scripted(cut, reply(packed, "Content-Encoding: gzip")) as storage:  # how large it will be is not said
+        path = make("http://unused").load(f"{storage.url}/a", tmp_path / "b", hold=hold)
+    assert path == tmp_path / "b"
+    assert path.read_bytes() == FILE
+
+
 def test_a_file_that_the_storage_compresses(make: Make, tmp_path: Path) -> None:
     packed = gzip.compress(FILE)
     with Scripted(reply(packed[:-50], "Content-Encoding: gzip", length=len(packed)),

@@ -8,9 +8,10 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from ..cache import Cache, Mirrored
 from ..cache.locks import workplace
@@ -26,7 +27,7 @@ from .arrivals import Arrivals, Described, Failed, Job
 from .commits import SECONDS
 from .report import Problem, Progress, SyncReport
 
-WORKERS = 8  # threads that fetch; most of them wait for their turn
+LONG = 10_000  # rows of a history that take longer to download than the question before takes
 AHEAD = 12  # runs under way, so that memory is bounded
 
 
@@ -222,20 +223,24 @@ class _Pass:
                 self.nodes |= listing.some(self.api, bare, records=True)
         jobs = (arrivals.job(action, self.nodes[action.ref], self.known.get(action.ref)) for action in todo)
         under_way: dict[Future[Fetched | Described | Failed], Job] = {}
-        with ThreadPoolExecutor(WORKERS, thread_name_prefix="fetch") as pool:
+        done: SimpleQueue[Future[Fetched | Described | Failed]] = SimpleQueue()
+        with ThreadPoolExecutor(self._workers(todo), thread_name_prefix="fetch") as pool:
 
             def begin(job: Job | None) -> None:
                 if job is not None:
-                    under_way[pool.submit(arrivals.answer, job)] = job
+                    future = pool.submit(arrivals.answer, job)
+                    under_way[future] = job
+                    future.add_done_callback(done.put)
 
             try:
                 for _ in range(AHEAD):
                     begin(next(jobs, None))
                 while under_way:
-                    done, _ = wait(under_way, SECONDS, FIRST_COMPLETED)
-                    if not done:
+                    try:
+                        future = done.get(timeout=SECONDS)
+                    except Empty:  # noqa: PERF203
                         arrivals.flush()
-                    for future in done:
+                    else:
                         again = self._take(under_way.pop(future), future, arrivals)
                         begin(again or next(jobs, None))
             except BaseException as error:
@@ -243,6 +248,12 @@ class _Pass:
                 if not isinstance(error, CacheBusy):  # after that, another project may still be asked for
                     self.api.transport.budget.stop()
                 raise
+
+    def _workers(self, todo: Sequence[Fetch | Describe]) -> int:
+        """How many threads are to fetch: while some ask others download, and any more are in each other's way."""
+        budget = self.api.transport.budget
+        long = sum(action.now.lines for action in todo) > LONG * len(todo)
+        return budget.in_flight + (budget.downloads if long else 1)
 
     def _take(self, job: Job, future: Future[Fetched | Described | Failed], arrivals: Arrivals) -> Job | None:
         """Keep what came of a job; the job again if all of the run's rows have to be fetched after all."""

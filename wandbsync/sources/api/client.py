@@ -166,6 +166,9 @@ class Api:
     def download(self, url: str, path: Path) -> int:
         return self.transport.download(url, path)
 
+    def load(self, url: str, path: Path, *, hold: int) -> bytes | Path:
+        return self.transport.load(url, path, hold=hold)
+
     # -- asking
 
     def _ask(self, operation: str, query: str, variables: Mapping[str, Any], *, project: str = "") -> Node:

@@ -29,11 +29,14 @@ SMALL = 8 << 20  # bytes in memory; a file below that is read at once
 BLOCK = 1 << 20  # bytes of lists and dicts that are made into texts at once
 
 
+Source = Path | bytes  # a file, or what one has
+
+
 @dataclass(frozen=True, slots=True)
 class Export:
     """A file that has been looked at. n is its number of rows."""
 
-    path: Path
+    source: Source
     steps: NDArray[np.int64]  # of length n, in the file's order
     sizes: Mapping[str, int]  # the columns besides `_step`, and about how many bytes each takes in memory
     nested: bool  # whether a dict is a struct here; else it may be a column for each of its paths, with dots
@@ -46,38 +49,43 @@ class Export:
         if not names:
             return {}
         if table is None:
-            with readable(f"the file {self.path.name}"), _opened(self.path, metadata=self.metadata) as file:
+            with readable(_name(self.source)), _opened(self.source, metadata=self.metadata) as file:
                 # More than asked for comes along: a column "a.b" is also found as the field b of a column "a".
                 table = file.read(list(names))
         places = {name: i for i, name in enumerate(table.column_names)}
         return {name: table.column(places[name]) for name in names}
 
 
-def look(path: Path, *, hold: bool) -> Export:
+def look(source: Source, *, hold: bool) -> Export:
     """Read a file's steps; with `hold` the rest of it too, if it is small. Raises BadExport."""
-    with readable(f"the file {path.name}"), _opened(path) as file:
+    with readable(_name(source)), _opened(source) as file:
         metadata, schema = file.metadata, file.schema_arrow
         fields = list(schema)
         count = metadata.num_rows
         sizes = _sizes(metadata, fields)
         if not count:
-            return Export(path, np.empty(0, np.int64), {}, False, None, metadata)
+            return Export(source, np.empty(0, np.int64), {}, False, None, metadata)
         if STEP not in sizes:
-            raise BadExport(f"the file {path.name} of the exported history has no {STEP}")
+            raise BadExport(f"{_name(source)} of the exported history has no {STEP}")
         total = sum(sizes.values())
         table = file.read(use_threads=False) if hold and total <= SMALL else None
         steps = _steps(file.read([STEP]).column(STEP) if table is None else table.column(STEP))
         if len(steps) != count:
-            raise BadExport(f"the file {path.name} of the exported history should have {count} rows, not {len(steps)}")
+            raise BadExport(f"{_name(source)} of the exported history should have {count} rows, not {len(steps)}")
     del sizes[STEP]
     nested = any(pa.types.is_struct(one.type) and one.type.get_field_index("_type") < 0 for one in fields)
-    return Export(path, steps, sizes, nested, table, metadata)
+    return Export(source, steps, sizes, nested, table, metadata)
 
 
-def _opened(path: Path, *, metadata: Any = None) -> pq.ParquetFile:
-    # A small file as bytes: Arrow asks the disk several times for each column.
-    source = pa.py_buffer(path.read_bytes()) if path.stat().st_size <= SMALL // 8 else path
-    return pq.ParquetFile(source, metadata=metadata, page_checksum_verification=True)
+def _opened(source: Source, *, metadata: Any = None) -> pq.ParquetFile:
+    if isinstance(source, Path) and source.stat().st_size <= SMALL // 8:
+        source = source.read_bytes()  # Arrow would ask the disk several times for each column
+    place = source if isinstance(source, Path) else pa.py_buffer(source)
+    return pq.ParquetFile(place, metadata=metadata, page_checksum_verification=True)
+
+
+def _name(source: Source) -> str:
+    return f"the file {source.name}" if isinstance(source, Path) else "a file"
 
 
 @contextmanager

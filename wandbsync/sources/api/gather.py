@@ -24,7 +24,7 @@ from ...errors import ExpiredURL
 from ...model import RunRef
 from ..keys import Keys
 from .client import Api, Node
-from .exports import look
+from .exports import Source, look
 from .history import STAMP, History, assemble
 from .pages import PAGE, at_steps, between, in_gaps, parsed, step_of
 from .record import fingerprint
@@ -32,6 +32,7 @@ from .rows import row_steps
 
 BATCH = 1_000_000  # values that are made at once
 LIVE_ROWS = 50_000  # live rows held in memory
+HOLD = 4 << 20  # bytes of small files of one run that are not written to the disk
 LARGE = 100_000  # rows in the cache, from which on exports are not downloaded only to be compared with
 DOWNLOADS = 4  # of one run at a time
 SAME_TIME = 0.001  # seconds
@@ -167,7 +168,7 @@ class Gathering:
 
     def _assembled(
         self,
-        files: Sequence[Path],
+        files: Sequence[Source],
         rows: Sequence[Node],
         have: NDArray[np.int64] = NONE,
         count: int | None = None,
@@ -185,9 +186,9 @@ class Gathering:
             self.node |= self.api.run(self.ref, {"exports"})
         return self.node.get("parquetHistory") or {}
 
-    def _download(self, urls: Sequence[str]) -> list[Path]:
+    def _download(self, urls: Sequence[str]) -> list[Source]:
         """The exported files. Addresses that have expired are asked for again, as long as that brings more files."""
-        files: dict[str, Path] = {}
+        files: dict[str, Source] = {}
         in_vain = 0
         while True:
             named = dict(zip(_names(urls), urls, strict=True))
@@ -201,13 +202,17 @@ class Gathering:
                     raise
             urls = (self.api.run(self.ref, {"exports"}).get("parquetHistory") or {}).get("parquetUrls") or []
 
-    def _download_some(self, urls: dict[str, str], files: dict[str, Path]) -> None:
+    def _download_some(self, urls: dict[str, str], files: dict[str, Source]) -> None:
         """Add to `files` what comes; then raise what kept the others away."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         paths = {name: self.folder / f"{number}.parquet" for name, number in zip(urls, self.numbers, strict=False)}
+        hold = HOLD // max(1, len(urls))
+        if len(urls) == 1:  # as of most runs: not worth a thread
+            ((name, url),) = urls.items()
+            files[name] = self.api.load(url, paths[name], hold=hold)
+            return
         with ThreadPoolExecutor(DOWNLOADS) as pool:
-            coming = {name: pool.submit(self.api.download, url, paths[name]) for name, url in urls.items()}
-        files |= {name: paths[name] for name, one in coming.items() if one.exception() is None}
+            coming = {name: pool.submit(self.api.load, url, paths[name], hold=hold) for name, url in urls.items()}
+        files |= {name: one.result() for name, one in coming.items() if one.exception() is None}
         for one in coming.values():
             one.result()
 
@@ -221,9 +226,9 @@ class Gathering:
     def _compare_page(self, rows: Sequence[Node]) -> None:
         self._compare_times([row.get(STAMP) for row in rows if step_of(row) == self.had.last_step])
 
-    def _compare_files(self, files: Sequence[Path]) -> None:
-        for path in files if self.had.stamp is not None else ():
-            export = look(path, hold=False)
+    def _compare_files(self, files: Sequence[Source]) -> None:
+        for source in files if self.had.stamp is not None else ():
+            export = look(source, hold=False)
             at = np.flatnonzero(export.steps == self.had.last_step)
             if len(at) and STAMP in export.sizes:
                 self._compare_times(export.read([STAMP])[STAMP].take(at).to_pylist())

@@ -14,7 +14,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 
 from ...model import Columns, show_path
 from ..keys import Keys
-from .exports import Export, column_values, look, readable
+from .exports import Export, Source, column_values, look, readable
 from .rows import STEP, KeyPath, Values, classified, gathered, joined, row_steps, with_floats
 
 HOLD = 64 << 20  # bytes of small files that are held in memory
@@ -84,7 +83,7 @@ class History:
 
 
 def assemble(
-    files: Sequence[Path],
+    files: Sequence[Source],
     live: Sequence[Mapping[str, Any]],
     keys: Keys,
     *,
@@ -176,12 +175,12 @@ class _Pieces:
 
     @classmethod
     def of(
-        cls, files: Sequence[Path], live: Sequence[Mapping[str, Any]], keys: Keys, texts: Collection[str] | None
+        cls, files: Sequence[Source], live: Sequence[Mapping[str, Any]], keys: Keys, texts: Collection[str] | None
     ) -> _Pieces:
         exports: list[Export] = []
         held = 0
-        for path in files:
-            export = look(path, hold=held < HOLD)
+        for source in files:
+            export = look(source, hold=held < HOLD)
             if len(export.steps):
                 exports.append(export)
                 held += 0 if export.table is None else sum(export.sizes.values())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -83,7 +84,21 @@ class Transport:
         same. Raises ExpiredURL, ServerError, Unreachable, Stopped; CacheError or NoRoom if the file cannot be written.
         What is in the file then may be a part.
         """
-        part, trying = _Part(path, size), _Trying(self)
+        part = _Part(path, size)
+        self._download(url, part)
+        return part.written
+
+    def load(self, url: str, path: Path, *, hold: int) -> bytes | Path:
+        """What a signed address leads to; if it has more than `hold` bytes, the path of a new file with it.
+
+        The file's folder is made. Raises what `download` does.
+        """
+        part = _Part(path, hold=hold)
+        self._download(url, part)
+        return path if part.content is None else part.content
+
+    def _download(self, url: str, part: _Part) -> None:
+        trying = _Trying(self)
         while True:
             try:
                 with self.budget.download():
@@ -104,7 +119,7 @@ class Transport:
         self.budget.saw(answer.status_code, headers)
         return data_of(answer.status_code, headers, content, self.login)
 
-    def _downloaded(self, url: str, part: _Part) -> int:
+    def _downloaded(self, url: str, part: _Part) -> None:
         """One attempt; raises Failed."""
         host = _host(url)
         with self._sent(self._storage, "GET", url, None, part.wanted()) as answer:
@@ -128,7 +143,6 @@ class Transport:
             text = f"{host} gave {part.written} bytes of a file of {part.size}"
             part.forget()
             raise Failed(ServerError(text, hint="try again later"), attempts=STRANGE)
-        return part.written
 
     @contextlib.contextmanager
     def _sent(
@@ -202,10 +216,11 @@ class _Trying:
 
 
 class _Part:
-    """A file as far as it has come."""
+    """A file as far as it has come; if `hold` is given and it has no more bytes, only its content."""
 
-    def __init__(self, path: Path, size: int | None) -> None:
-        self.path, self.size = path, size
+    def __init__(self, path: Path, size: int | None = None, *, hold: int | None = None) -> None:
+        self.path, self.size, self.hold = path, size, hold
+        self.content: bytes | None = None
         self.written = 0
         self._tag = ""  # what the storage calls this content
 
@@ -214,7 +229,7 @@ class _Part:
         return {"Range": f"bytes={self.written}-", "If-Range": self._tag} if self.written and self._tag else {}
 
     def forget(self) -> None:
-        self.written, self._tag = 0, ""
+        self.content, self.written, self._tag = None, 0, ""
 
     def write(self, answer: requests.Response) -> None:
         """Add what comes. Raises CacheError, or what `requests` raises."""
@@ -226,9 +241,14 @@ class _Part:
             raise urllib3.exceptions.ProtocolError("not the rest that was asked for")
         if not rest:
             self.forget()
+        if self.hold is not None and not rest and _length(answer) <= self.hold:
+            self.content = b"".join(answer.iter_content(CHUNK))
+            return
         # A weak tag does not vouch for every byte, and what is decoded here has other positions than what is sent.
         self._tag = "" if tag.startswith("W/") or "content-encoding" in answer.headers else tag
         try:
+            if self.hold is not None:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("r+b" if rest else "wb") as file:
                 file.seek(self.written)
                 for chunk in answer.iter_content(CHUNK):
@@ -241,6 +261,12 @@ class _Part:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise NoRoom(text) from error
             raise CacheError(text, hint="check the folder, or use another") from error
+
+
+def _length(answer: requests.Response) -> float:
+    """How many bytes an answer says it has, decoded; infinite if it does not say."""
+    length = answer.headers.get("content-length", "")
+    return int(length) if length.isdigit() and "content-encoding" not in answer.headers else math.inf
 
 
 def _lower(answer: requests.Response) -> dict[str, str]:
