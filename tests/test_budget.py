@@ -258,6 +258,21 @@ def test_a_limit_that_is_not_announced_is_run_into_seldom(wanted: str | None) ->
     assert clock.now - 1000 <= 2 * 300 / 5
 
 
+@pytest.mark.parametrize("wanted", [None, "1"])
+def test_a_storm_is_soon_forgotten(wanted: str | None) -> None:
+    clock = Clock()
+    budget = Budget(clock=clock, sleep=clock.sleep, jitter=random.Random(1))
+    sent = itertools.count(1)
+    served = 0
+    while served < 100:
+        with budget.slot("p"):
+            refused = clock.now < 1010 and next(sent) % 3 == 0
+            clock.now += 0.005
+            budget.saw(429 if refused else 200, {"Retry-After": wanted} if wanted and refused else {})
+            served += not refused
+    assert clock.now - 1000 <= 10 + 12
+
+
 def test_a_third_refused_at_random_does_not_grow_without_bounds() -> None:
     clock, chance = Clock(), random.Random(7)
     budget = Budget(clock=clock, sleep=clock.sleep, jitter=random.Random(1))

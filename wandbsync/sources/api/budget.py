@@ -27,6 +27,7 @@ BASE, CAP = 1.0, 60.0  # seconds of quiet after a 429 that says nothing: doubled
 PATIENCE = 5.0  # seconds that others wait for one request to come back and tell what is left
 CAUTION, MOST = 0.25, 1.0  # seconds between requests right after a 429, at least and at most
 RECENT = 60.0  # refusals less than that apart tell which pace the server bears
+ENOUGH = 10  # answers in a row, at least, that tell that the server bears more by now
 FEW = 10  # Remaining that counts as low where the server does not say of how many
 
 
@@ -62,7 +63,8 @@ class Budget:
         self._spread = 0.0  # seconds between requests while little remains
         self._spread_until = clock() - CAP
         self._caution = 0.0  # seconds between requests since the last 429; less with each that is answered ...
-        self._borne = 0.0  # ... quickly down to the pace that was borne between the last two, and slowly from there
+        self._borne = 0.0  # ... quickly down to the pace that was borne between the last two, and slowly from there ...
+        self._enough = 0  # ... until twice as many were answered as between those two: the server is well again
         self._refusals = 0  # in a row
         self._refused_at, self._served = self._last, 0  # the last one, and how many were answered since
         self._counted = 0.0  # until when `waited` is counted
@@ -151,7 +153,8 @@ class Budget:
                     self._refusals = 0
                     self._served += 1
                     quickly = 0.7 * self._caution
-                    self._caution = quickly if quickly >= self._borne else 0.97 * self._caution
+                    is_quick = quickly >= self._borne or self._served > self._enough
+                    self._caution = quickly if is_quick else 0.97 * self._caution
                     if self._caution < 0.01:
                         self._caution = 0.0
                 if remaining is not None and reset is not None:
@@ -166,6 +169,7 @@ class Budget:
             self._refusals += 1
             since = now - self._refused_at
             self._borne = min(MOST, since / max(self._served, 1)) if since < RECENT else 0.0
+            self._enough = max(ENOUGH, 2 * self._served)
             self._refused_at, self._served = now, 0
             self._caution = max(CAUTION, self._borne)
             wanted = wanted or min(CAP, BASE * 2.0 ** min(self._refusals - 1, 10) * self._jitter.uniform(0.5, 1.5))
