@@ -148,22 +148,31 @@ def measure(
     if not len(starts):
         return
     ends = np.append(starts[1:], len(step))
+    sizes = ends - starts
+
+    def counted(which: NDArray[np.bool_]) -> NDArray[np.int64]:
+        return np.add.reduceat(which, starts, dtype=np.int64) if which.any() else np.zeros_like(starts)
+
     number = (kind == Kind.FLOAT) | (kind == Kind.INT) | (kind == Kind.BOOL) | (kind == Kind.BIGINT)
     finite = number & np.isfinite(value)
     null = kind == Kind.NULL
-    low = np.minimum.reduceat(np.where(finite, value, np.inf), starts)
-    high = np.maximum.reduceat(np.where(finite, value, -np.inf), starts)
-    numbers = np.add.reduceat(finite, starts, dtype=np.int64)
+    numbers = sizes - counted(~finite)
+    if finite.all():  # as nearly always
+        low, high, zeroed = np.minimum.reduceat(value, starts), np.maximum.reduceat(value, starts), value
+    else:
+        low = np.minimum.reduceat(np.where(finite, value, np.inf), starts)
+        high = np.maximum.reduceat(np.where(finite, value, -np.inf), starts)
+        zeroed = np.where(finite, value, 0.0)
     top = np.where(numbers > 0, np.maximum(np.abs(low), np.abs(high)), 0.0)
-    mean, rest, deviation = _moments(starts, ends - starts, np.where(finite, value, 0.0), finite, top)
+    mean, rest, deviation = _moments(starts, sizes, zeroed, finite, numbers, top)
     same = low == high
     mean, rest, deviation = np.where(same, low, mean), np.where(same, 0.0, rest), np.where(same, 0.0, deviation)
     counts = zip(
-        np.bitwise_or.reduceat(np.left_shift(1, kind.astype(np.int64)), starts).tolist(),
-        (ends - starts).tolist(),
-        np.add.reduceat(null, starts, dtype=np.int64).tolist(),
-        np.add.reduceat(number & np.isnan(value), starts, dtype=np.int64).tolist(),
-        np.add.reduceat(number & np.isinf(value), starts, dtype=np.int64).tolist(),
+        np.bitwise_or.reduceat(np.left_shift(np.uint8(1), kind), starts).tolist(),
+        sizes.tolist(),
+        counted(null).tolist(),
+        counted(number & np.isnan(value)).tolist(),
+        counted(number & np.isinf(value)).tolist(),
         numbers.tolist(),
         strict=True,
     )
@@ -187,21 +196,35 @@ def _moments(
     sizes: NDArray[np.int64],
     value: NDArray[np.float64],
     finite: NDArray[np.bool_],
+    numbers: NDArray[np.int64],
     top: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Mean, its rest and the deviation of each group's finite values; `top` is the largest magnitude in each."""
+    """Mean, its rest and the deviation of each group's finite values, of which it has `numbers`; the others are 0.
+
+    `top` is the largest magnitude in each.
+    """
     import numpy as np
 
-    numbers = np.maximum(np.add.reduceat(finite, starts, dtype=np.int64), 1)
+    numbers = np.maximum(numbers, 1)
     extreme = (top > LARGE) | (top < SMALL)
     power = np.where(extreme, np.frexp(top)[1], 0)
     if extreme.any():
         value = np.ldexp(value, -np.repeat(power, sizes))
+    other = None if finite.all() else ~finite
+
+    def less(value: NDArray[np.float64], each: NDArray[np.float64]) -> NDArray[np.float64]:
+        off = np.repeat(each, sizes)
+        np.subtract(value, off, out=off)
+        if other is not None:
+            off[other] = 0.0
+        return off
+
     guess = np.add.reduceat(value, starts) / numbers
-    off = np.where(finite, value - np.repeat(guess, sizes), 0.0)
+    off = less(value, guess)
     shift = np.add.reduceat(off, starts) / numbers
-    off = np.where(finite, off - np.repeat(shift, sizes), 0.0)
-    deviation = np.sqrt(np.add.reduceat(off * off, starts) / numbers)
+    off = less(off, shift)
+    off *= off
+    deviation = np.sqrt(np.add.reduceat(off, starts) / numbers)
     mean, rest = _two_sum(guess, shift)
     return np.ldexp(mean, power), np.ldexp(rest, power), np.ldexp(deviation, power)
 
