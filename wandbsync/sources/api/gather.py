@@ -141,13 +141,11 @@ class Gathering:
         due = self.counted - self.rows
         piece = self._assembled(files, rows, have, due)
         self._compare_count(piece, known)
-        found = self._in_gaps(np.union1d(seen, piece.steps), due - piece.rows)
+        found = self._in_gaps(np.union1d(seen, piece.steps), due - piece.rows) if due > piece.rows else []
         yield self._assembled(files, [*rows, *found], have, due) if found else piece
 
     def _in_gaps(self, steps: NDArray[np.int64], missing: int) -> list[Node]:
-        """Rows between those that came, if the server counts more."""
-        if missing <= 0:
-            return []
+        """Rows between those that came: the server counts more."""
         found = in_gaps(self.api, self.ref, steps, self._stop(), missing)
         self._compare_page(found)
         return found
