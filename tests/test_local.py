@@ -28,7 +28,8 @@ SdkRuns = Callable[[str], Path]
 
 
 def found(*folders: Path) -> list[str]:
-    logs, problems = local.find(folders)
+    found = local.find(folders)
+    logs, problems = found.logs, found.unreadable
     assert problems == {}
     return [log.path for log in logs]
 
@@ -101,7 +102,8 @@ def test_a_folder_that_cannot_be_read_is_told_and_the_others_are_found(
         return really(place)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    logs, problems = local.find([tmp_path])
+    found = local.find([tmp_path])
+    logs, problems = found.logs, found.unreadable
     assert [log.path for log in logs] == [str(good)]
     assert problems == {str(bad.parent.parent): f"cannot read {bad.parent.parent}: Permission denied"}
 
@@ -111,7 +113,8 @@ def test_a_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
     bad = os.fsencode(tmp_path) + b"/wandb/run-\xff"
     Path(os.fsdecode(bad)).mkdir()
     Path(os.fsdecode(bad), "run-r2.wandb").write_bytes(good.read_bytes())
-    logs, problems = local.find([tmp_path])
+    found = local.find([tmp_path])
+    logs, problems = found.logs, found.unreadable
     assert [log.path for log in logs] == [str(good)]
     assert all("not UTF-8" in reason for reason in problems.values()) and len(problems) == 1
     assert all(name.encode() for name in problems)
@@ -121,7 +124,7 @@ def test_the_signature_changes_with_all_that_may_be_news(tmp_path: Path) -> None
     path = small(tmp_path, "r1")
 
     def signature() -> str:
-        ((one,), _) = local.find([tmp_path])
+        (one,) = local.find([tmp_path]).logs
         return one.signature
 
     seen = [signature()]

@@ -12,7 +12,7 @@ import dataclasses
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -117,12 +117,18 @@ class Cache:
         ).fetchone()
         return row[0] if row else None
 
-    def logs(self) -> dict[str, tuple[RunRef, LogCursor]]:
-        """Every log read so far by its path, without its state."""
+    def logs(self, paths: Collection[str] | None = None) -> dict[str, tuple[RunRef, LogCursor]]:
+        """Every log read so far by its path, without its state; or all logs of the runs that `paths` belong to."""
+        some = (
+            ""
+            if paths is None
+            else "WHERE run IN (SELECT run FROM logs WHERE path IN (SELECT value FROM json_each(?)))"
+        )
         with catalog.translated(self.folder):
             rows = self.con.execute(
                 "SELECT entity, project, run_id, path, log_key, signature, position, started_at, rewinds_to, status, "
-                "'' FROM logs JOIN runs USING (run)"
+                f"'' FROM logs JOIN runs USING (run) {some}",
+                () if paths is None else (json.dumps(list(paths)),),
             ).fetchall()
         return {row[3]: (RunRef(*row[:3]), LogCursor(*row[3:])) for row in rows}
 
@@ -136,10 +142,15 @@ class Cache:
             ).fetchall()
         return {row[0]: LogCursor(*row) for row in rows}
 
-    def last_steps(self) -> dict[RunRef, int | None]:
-        """Every run in the cache, with the last step of its history."""
+    def last_steps(self, refs: Iterable[RunRef] | None = None) -> dict[RunRef, int | None]:
+        """Every run in the cache, or those of some runs that are, with the last step of its history."""
+        select = "SELECT entity, project, run_id, last_step FROM runs"
         with catalog.translated(self.folder):
-            rows = self.con.execute("SELECT entity, project, run_id, last_step FROM runs").fetchall()
+            if refs is None:
+                rows = self.con.execute(select).fetchall()
+            else:
+                one = f"{select} WHERE entity = ? AND project = ? AND run_id = ?"
+                rows = [row for ref in refs for row in self.con.execute(one, _name(ref))]
         return {RunRef(*row[:3]): row[3] for row in rows}
 
     def stream_rows(self, ref: RunRef) -> tuple[dict[str, int], int | None]:

@@ -49,7 +49,16 @@ class Found:
     modified_at: float  # unix seconds
 
 
-def find(folders: Iterable[Path]) -> tuple[list[Found], dict[str, str]]:
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What lies below some folders."""
+
+    logs: list[Found]
+    unreadable: dict[str, str]  # path -> why
+    places: list[str]  # folders with no log in them: where run directories are, or may appear
+
+
+def find(folders: Iterable[Path]) -> Finding:
     """All `.wandb` logs in and below the folders, each once however many links lead to it; and what was unreadable.
 
     A folder may also be a run directory or a log itself. What is no regular file is no log. Raises UsageError if a
@@ -57,6 +66,7 @@ def find(folders: Iterable[Path]) -> tuple[list[Found], dict[str, str]]:
     """
     found: dict[str, Found] = {}
     problems: dict[str, str] = {}
+    places: list[str] = []
     seen: set[tuple[int, int]] = set()
     waiting: list[str] = []
     for folder in folders:
@@ -89,6 +99,8 @@ def find(folders: Iterable[Path]) -> tuple[list[Found], dict[str, str]]:
                     elif is_log:
                         is_run = True
                         waiting.append(entry.path)
+            if not is_run:
+                places.append(place)
             waiting += [path for path in below if not (is_run and os.path.basename(path) in OF_A_RUN)]
         except FileNotFoundError:
             continue  # a link to nowhere, or just removed
@@ -98,7 +110,18 @@ def find(folders: Iterable[Path]) -> tuple[list[Found], dict[str, str]]:
         del found[path]
         shown = path.encode("utf-8", "replace").decode()
         problems[shown] = f"cannot read {shown}: its name is not UTF-8"
-    return sorted(found.values(), key=lambda one: one.path), problems
+    return Finding(sorted(found.values(), key=lambda one: one.path), problems, places)
+
+
+def stat_logs(paths: Iterable[str]) -> list[Found]:
+    """Those of some logs that are there, as they stand now."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            status = os.stat(path)
+            if stat.S_ISREG(status.st_mode):
+                found.append(_found(path, status))
+    return sorted(found, key=lambda one: one.path)
 
 
 def is_there(folder: Path) -> bool:
@@ -507,6 +530,7 @@ def read_metadata(path: str) -> dict[str, Any]:
 
 __all__ = [
     "EmptyLog",
+    "Finding",
     "Found",
     "Identity",
     "Keys",
@@ -521,5 +545,6 @@ __all__ = [
     "is_there",
     "list_files",
     "read_metadata",
+    "stat_logs",
     "writers",
 ]

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from ..model import RunRef
+
+if TYPE_CHECKING:
+    from ..sources.local import Finding
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +25,7 @@ class SyncReport:
     """What a pass found and did."""
 
     logs: int = 0  # found on this machine
+    found: Finding | None = None  # what lies in the folders of this machine
     listed: int = 0  # runs that a server has
     planned: list[Any] = field(default_factory=list)  # the actions; each prints as a sentence
     runs: int = 0  # that got new rows or changed
@@ -29,6 +35,8 @@ class SyncReport:
     bytes_read: int = 0  # of logs, or received from a server
     requests: int = 0  # sent to a server
     waited: float = 0.0  # seconds, for a server's rate limit
+    more: bool = False  # it was ended before all was done; the next pass goes on
+    left: list[RunRef] = field(default_factory=list)  # runs with so much to read that a whole pass has to do it
     deleted: int = 0  # runs found to be gone from the server
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what was done differently than one might expect
