@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,15 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often the daemon asks for a project, in seconds."""
+
+    poll: float = 60.0  # while runs of it go on: for what can have changed
+    settled: float = 1800.0  # at the longest, where nothing has changed for long
+    sweep: float = 21600.0  # for everything: what was deleted, edited or uploaded late
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,10 @@ class Config:
     newer_than: float | None = None  # only runs made since then
     in_flight: int = 1  # requests of one project under way at a time
     downloads: int = 4  # files under way at a time
+    pace: Pace = Pace()  # of projects that have none of their own
+    paces: tuple[tuple[str, Pace], ...] = ()  # pattern of entity/project -> theirs; the first that fits counts
+    scan: float = 300.0  # how often the daemon walks all local folders
+    metrics_port: int | None = None  # where the daemon tells Prometheus how it is, on this machine only; None: nowhere
     file: Path | None = None  # where it was read from
 
 
@@ -114,6 +127,19 @@ def _few(value: Any) -> int:
     return value
 
 
+def _port(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 65535:
+        raise ValueError(f"{value!r} is not a port, a number from 1 to 65535")
+    return value
+
+
+def _interval(value: Any) -> float:
+    seconds = parse_duration(value)
+    if seconds < 1:
+        raise ValueError(f"{value!r} is less than a second")
+    return seconds
+
+
 # key in the file -> (field of Config, how to read it, environment variables that beat it)
 KEYS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "cache.dir": ("cache_dir", _folder, ("WANDBSYNC_CACHE_DIR",)),
@@ -129,10 +155,16 @@ KEYS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "server.newer_than": ("newer_than", parse_duration, ()),
     "server.in_flight": ("in_flight", _few, ()),
     "server.downloads": ("downloads", _few, ()),
+    "daemon.poll": ("pace.poll", _interval, ()),
+    "daemon.settled": ("pace.settled", _interval, ()),
+    "daemon.sweep": ("pace.sweep", _interval, ()),
+    "daemon.scan": ("scan", _interval, ()),
+    "daemon.metrics_port": ("metrics_port", _port, ()),
 }
+PACE = ("poll", "settled", "sweep")  # the keys of [daemon] that a project may have for itself, in [projects."e/p"]
 
-DURATIONS = [key for key, (_, read, _) in KEYS.items() if read is parse_duration]
-TABLES = list(dict.fromkeys(key.split(".")[0] for key in KEYS))
+DURATIONS = [key for key, (_, read, _) in KEYS.items() if read in (parse_duration, _interval)]
+TABLES = [*dict.fromkeys(key.split(".")[0] for key in KEYS), "projects"]
 
 
 def load(file: Path | None = None, *, cache_dir: Path | None = None, env: Mapping[str, str] = os.environ) -> Config:
@@ -143,18 +175,21 @@ def load(file: Path | None = None, *, cache_dir: Path | None = None, env: Mappin
     values: dict[str, Any] = {}
     if path.exists() or named:
         values, problems = _read(path)
-    names = {key: f"{key} in {path}" for key in values}
+    names = {key: f"{key} in {path}" for key in values if key != "projects"}
     for key, (_, _, variables) in KEYS.items():
         for variable in variables:
             if env.get(variable):
                 values[key], names[key] = env[variable], variable
     fields: dict[str, Any] = {"cache_dir": default_cache_dir(env), "file": path if path.exists() else None}
+    paces = values.pop("projects", {})
     for key, value in values.items():
         field, read, _ = KEYS[key]
         try:
             fields[field] = read(value)
         except ValueError as error:
             problems.append(f"{names[key]}: {error}")
+    pace = Pace(**{name: fields.pop(f"pace.{name}") for name in PACE if f"pace.{name}" in fields})
+    fields |= {"pace": pace, "paces": _paces(paces, pace, path, problems)}
     if problems:
         count = f"{len(problems)} problem{'s' * (len(problems) > 1)}"
         raise UsageError(
@@ -164,6 +199,30 @@ def load(file: Path | None = None, *, cache_dir: Path | None = None, env: Mappin
     if cache_dir is not None:
         fields["cache_dir"] = cache_dir
     return Config(**fields)
+
+
+def _paces(tables: dict[str, Any], usual: Pace, path: Path, problems: list[str]) -> tuple[tuple[str, Pace], ...]:
+    """What projects have for themselves; what they leave out is as usual."""
+    paces = []
+    for name, table in tables.items():
+        where = f'[projects."{name}"] in {path}'
+        try:
+            _patterns([name])
+            if not isinstance(table, dict):
+                raise ValueError("it is not a table")
+        except ValueError as error:
+            problems.append(f"{where}: {error}")
+            continue
+        own: dict[str, float] = {}
+        for key, value in table.items():
+            try:
+                if key not in PACE:
+                    raise ValueError(f"there is no such key ({_there(PACE)})")
+                own[key] = _interval(value)
+            except ValueError as error:
+                problems.append(f"{key} of {where}: {error}")
+        paces.append((name, replace(usual, **own)))
+    return tuple(paces)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
@@ -178,6 +237,9 @@ def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
     for table, content in tables.items():
         if not isinstance(content, dict):
             problems.append(f"{table} in {path}: there is no such table ({_there(TABLES)})")
+            continue
+        if table == "projects":
+            values["projects"] = content
             continue
         if table not in TABLES:
             problems.append(f"[{table}] in {path}: there is no such table ({_there(TABLES)})")

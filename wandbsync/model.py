@@ -54,6 +54,7 @@ STREAMS = (HISTORY, SYSTEM, CONSOLE)
 EXACT_INT = 2**53  # the largest n for which every integer up to n is a float64
 
 STATES = ("running", "finished", "failed", "crashed", "killed", "pending", "preempting", "preempted")
+GOING_ON = ("running", "pending", "preempting")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -137,7 +138,7 @@ class Fingerprint:
 
     @property
     def ended(self) -> bool:
-        return self.state not in ("running", "pending", "preempting")
+        return self.state not in GOING_ON
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,14 +178,19 @@ def file_fields(result: FileResult) -> dict[str, Any]:
 
 def config_fields(config: Config) -> dict[str, Any]:
     """The settings by their keys in the file; durations in seconds."""
-    from .config import KEYS
+    import operator
+
+    from .config import KEYS, PACE
 
     def text(value: Any) -> Any:
         if isinstance(value, tuple):
             return [text(one) for one in value]
         return value if value is None or isinstance(value, (int, float)) else str(value)
 
-    return {key: text(getattr(config, field)) for key, (field, _, _) in KEYS.items()} | {"file": text(config.file)}
+    values = {key: text(operator.attrgetter(field)(config)) for key, (field, _, _) in KEYS.items()}
+    for project, pace in config.paces:
+        values |= {f'projects."{project}".{name}': getattr(pace, name) for name in PACE}
+    return values | {"file": text(config.file)}
 
 
 def fields(value: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def config_show(on: Settings, /, as_json: bool) -> None:
         output.show_json(values)
         return
     for name, value in values.items():
-        if value is not None and name in DURATIONS:
+        if value is not None and (name in DURATIONS or name.startswith("projects.")):
             value = show_duration(value)
         click.echo(f"{name} = {output.show_cell(value)}")
 

@@ -16,8 +16,9 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from ..errors import UsageError
-from ..model import STATES
+from ..model import GOING_ON, STATES
 
+MANY = 200  # runs that are asked for by name in one listing, at the most
 LAST_SECOND = 253402300799  # of the year 9999
 
 
@@ -79,6 +80,17 @@ class RunFilter:
     def text(self, *, at: float, also: Collection[str] = ()) -> str:
         """The same as the `filters` argument of GraphQL's `runs`: JSON."""
         return json.dumps(self.query(at=at, also=also))
+
+    def changing(self, *, at: float, since: float, also: Collection[str]) -> str:
+        """The same for the runs that can have new rows: those that go on, those made `since`, and those in `also`."""
+        may_change: list[dict[str, Any]] = [
+            {"state": {"$in": list(GOING_ON)}},
+            {"createdAt": {"$gte": _timestamp(since)}},
+        ]
+        if also:
+            may_change.append({"name": {"$in": sorted(also)}})
+        query: dict[str, Any] = {"$or": may_change}
+        return json.dumps({"$and": [self.query(at=at, also=also), query]} if self else query)
 
 
 def _ago(at: float, seconds: float | None) -> float | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,11 +17,11 @@ from ..cache import Cache, Mirrored
 from ..cache.locks import workplace
 from ..errors import CacheBusy, NotFound, NotPermitted, ServerError
 from ..model import Fingerprint, RunRef
-from ..plan.discovery import RunFilter
+from ..plan.discovery import MANY, RunFilter
 from ..plan.server import Action, Cached, Describe, Fetch, Gone, Remote, Wait, plan_server, unfinished
 from ..sources.api.client import FILES_A_PAGE, Api
 from ..sources.api.fetch import Fetched
-from ..sources.api.record import fingerprint, record
+from ..sources.api.record import fingerprint, record, unix
 from . import listing
 from .arrivals import Arrivals, Described, Failed, Job
 from .commits import SECONDS
@@ -52,6 +52,8 @@ class _How:
     files: bool
     only: RunFilter
     local_entity: str
+    quick: bool
+    enough: Callable[[], bool]
     progress: Callable[[Progress], None]
     now: Callable[[], float]
 
@@ -67,19 +69,23 @@ def sync_server(
     files: bool = True,
     only: RunFilter | None = None,
     local_entity: str = "local",
+    quick: bool = False,
+    enough: Callable[[], bool] = lambda: False,
     progress: Callable[[Progress], None] = lambda _: None,
     now: Callable[[], float] = time.time,
 ) -> SyncReport:
     """Bring projects of a server into the cache; without `rows` only what a listing tells of their runs.
 
-    Of runs asked for by name their `files` are listed anew, changed or not.
+    Of runs asked for by name their `files` are listed anew, changed or not. `quick`: list only runs that can have new
+    rows, which tells nothing of deletions, edits, and old runs that are uploaded late. Once `enough` says so no other
+    run is begun, and the report says that there is `more`.
 
     Of a project where nothing has changed only the listing is asked. A run that fails does not hold up the others: it
     is in the report. Raises NotFound, NotSignedIn, Unreachable, CacheBusy or CacheError; what was committed stays.
     """
     began = time.perf_counter()
     report = SyncReport(dry_run=dry_run)
-    how = _How(full, rows, files, only or RunFilter(), local_entity, progress, now)
+    how = _How(full, rows, files, only or RunFilter(), local_entity, quick, enough, progress, now)
     transport = api.transport
     sent, received, waited = transport.requests, transport.bytes, transport.budget.waited
     try:
@@ -107,6 +113,7 @@ class _Pass:
         self.known: dict[RunRef, Mirrored] = {}  # in the cache
         self.cached: dict[RunRef, Cached] = {}  # the same, for the planner
         self.nodes: listing.Nodes = {}
+        self.quick = False  # only what can have changed was listed
 
     # -- list and plan
 
@@ -128,7 +135,7 @@ class _Pass:
             full=self.how.full,
             rows=self.how.rows,
             insist=bool(self.asked.runs) and self.how.rows,
-            complete_listing=not self.asked.runs and not self.how.only,
+            complete_listing=self._is_complete,
         )
         if self._files:
             planned = {action.ref for action in actions if isinstance(action, (Fetch, Describe))}
@@ -137,6 +144,11 @@ class _Pass:
         self.report.planned += actions
         self.report.listed += len(self.nodes)
         return actions
+
+    @property
+    def _is_complete(self) -> bool:
+        """Whether a run that is not listed is not there."""
+        return not (self.asked.runs or self.how.only or self.quick)
 
     @property
     def _files(self) -> bool:
@@ -153,14 +165,25 @@ class _Pass:
             self.how.progress(self.at)
 
         unfinished_ids = [ref.run_id for ref in unfinished(self.cached.values())]
+        only, newest = self.how.only, self._newest() if self.how.quick and len(unfinished_ids) <= MANY else None
+        self.quick = newest is not None
+        if newest is not None:
+            filters = only.changing(at=self.started, since=newest, also=unfinished_ids)
+        else:
+            filters = only.text(at=self.started, also=unfinished_ids)
         return listing.listed(
             self.api,
             self.asked.entity,
             self.asked.project,
-            filters=self.how.only.text(at=self.started, also=unfinished_ids),
+            filters=filters,
             records=not self.how.rows and not any(one.described for one in self.cached.values()),
             tell=tell,
         )
+
+    def _newest(self) -> float | None:
+        """When the newest run was made that the server is known to have (unix seconds)."""
+        seen = [one.described or one.fetched for one in self.cached.values()]
+        return max((unix(one.created_at) or 0.0 for one in seen if one is not None), default=None)
 
     def _named(self) -> tuple[listing.Nodes, list[RunRef]]:
         """The runs asked for, and those of them that are in the cache but not on the server any more."""
@@ -210,7 +233,7 @@ class _Pass:
             self._note([*(ref for ref in self.nodes if ref not in planned), *arrivals.done])
         self._gone([action.ref for action in actions if isinstance(action, Gone)])
         self._tell_waiting([action for action in actions if isinstance(action, Wait)])
-        if not self.asked.runs and not self.how.only:
+        if self._is_complete and not self.report.more:
             where = f"{self.api.login.base_url} {self.asked}"
             self.cache.synced("listed", where, self.started)
             if self.how.rows:
@@ -221,7 +244,7 @@ class _Pass:
         if len(bare) > listing.FEW:
             with contextlib.suppress(ServerError):  # then one by one
                 self.nodes |= listing.some(self.api, bare, records=True)
-        jobs = (arrivals.job(action, self.nodes[action.ref], self.known.get(action.ref)) for action in todo)
+        jobs = self._jobs(todo, arrivals)
         under_way: dict[Future[Fetched | Described | Failed], Job] = {}
         done: SimpleQueue[Future[Fetched | Described | Failed]] = SimpleQueue()
         with ThreadPoolExecutor(self._workers(todo), thread_name_prefix="fetch") as pool:
@@ -248,6 +271,14 @@ class _Pass:
                 if not isinstance(error, CacheBusy):  # after that, another project may still be asked for
                     self.api.transport.budget.stop()
                 raise
+
+    def _jobs(self, todo: Sequence[Fetch | Describe], arrivals: Arrivals) -> Iterator[Job]:
+        """What to begin next, as long as it is not enough."""
+        for action in todo:
+            if self.how.enough():
+                self.report.more = True
+                return
+            yield arrivals.job(action, self.nodes[action.ref], self.known.get(action.ref))
 
     def _workers(self, todo: Sequence[Fetch | Describe]) -> int:
         """How many threads are to fetch: while some ask others download, and any more are in each other's way."""
