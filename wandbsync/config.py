@@ -9,25 +9,17 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
+from .model import Pace
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How often the daemon asks for a project, in seconds."""
-
-    poll: float = 60.0  # while runs of it go on: for what can have changed
-    settled: float = 1800.0  # at the longest, where nothing has changed for long
-    sweep: float = 21600.0  # for everything: what was deleted, edited or uploaded late
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +39,7 @@ class Config:
     newer_than: float | None = None  # only runs made since then
     in_flight: int = 1  # requests of one project under way at a time
     downloads: int = 4  # files under way at a time
-    pace: Pace = Pace()  # of projects that have none of their own
+    pace: Pace = field(default_factory=Pace)  # of projects that have none of their own
     paces: tuple[tuple[str, Pace], ...] = ()  # pattern of entity/project -> theirs; the first that fits counts
     scan: float = 300.0  # how often the daemon walks all local folders
     metrics_port: int | None = None  # where the daemon tells Prometheus how it is, on this machine only; None: nowhere
@@ -219,7 +211,7 @@ def _paces(tables: dict[str, Any], usual: Pace, path: Path, problems: list[str])
                 if key not in PACE:
                     raise ValueError(f"there is no such key ({_there(PACE)})")
                 own[key] = _interval(value)
-            except ValueError as error:
+            except ValueError as error:  # noqa: PERF203
                 problems.append(f"{key} of {where}: {error}")
         paces.append((name, replace(usual, **own)))
     return tuple(paces)

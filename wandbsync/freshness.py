@@ -326,13 +326,13 @@ class _Server:
     # -- the server
 
     def _connect(self) -> Api:
-        from .sources.api import connect
+        from .sources.api import HASTE, connect
 
         assert self.login
         failed = self.cache.sources("unreachable").get(self.login.base_url) if self.cache.exists() else None
         if failed is not None and not self.wanted.refresh and not _old(failed, AGAIN, self.now):
             raise Unreachable(f"{self.login.host} could not be reached {self.now - failed:.0f} s ago")
-        return connect(self.login, in_flight=self.config.in_flight, downloads=self.config.downloads, hasty=True)
+        return connect(self.login, in_flight=self.config.in_flight, downloads=self.config.downloads, manner=HASTE)
 
     def _note(self, kind: str, where: str) -> None:
         self.cache.synced(kind, where, self.now)

@@ -151,6 +151,15 @@ class SummaryRules:
     """key or prefix* -> the aggregates asked for with define_metric: min, max, mean, last, first, best-min ..."""
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often the daemon asks for a project, in seconds."""
+
+    poll: float = 60.0  # while runs of it go on: for what can have changed
+    settled: float = 1800.0  # at the longest, where nothing has changed for long
+    sweep: float = 21600.0  # for everything: what was deleted, edited or uploaded late
+
+
 def logged(kind: int, value: float | None, text: str | None) -> Any:
     """The Python value that a row stands for, exactly as it was logged."""
     if kind == Kind.FLOAT:

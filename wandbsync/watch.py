@@ -66,7 +66,7 @@ class Watch:
     # -- what to look at
 
     def watch(self, logs: Iterable[str], found: local.Finding) -> None:
-        """Look at these logs from now on and at no others, and for what is not among the `found`.
+        """Look at these logs from now on and at no others, and for what is not among what was `found`.
 
         Each log is hinted once, whether it has changed or not.
         """
@@ -85,6 +85,11 @@ class Watch:
             for path in logs:
                 self._logs.setdefault(path, None)
         self._watch_events()
+
+    def again(self, logs: Iterable[str]) -> None:
+        """Hint these once more, changed or not."""
+        with self._lock:
+            self._logs.update(dict.fromkeys(logs))
 
     def leave(self, logs: Iterable[str]) -> None:
         """Look at these no longer."""

@@ -12,14 +12,18 @@ the new one gets the highest number on the next level: nothing of these runs is 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from . import catalog
 from .disk import NewSegment, os_errors, sync, write_segment
 from .metrics import forget_streams
 from .store import Cache
+
+if TYPE_CHECKING:
+    from . import segments
 
 FAN_IN = {0: 32, 1: 16, 2: 16}
 TOP = 3  # the highest level
@@ -116,16 +120,20 @@ def live_parts(cache: Cache) -> list[Part]:
     return [Part(*one, frozenset(runs)) for one, runs in found.items()]
 
 
-def compact(cache: Cache, *, everything: bool = False) -> list[Merge]:
+def compact(cache: Cache, *, everything: bool = False, check: Callable[[], object] = lambda: None) -> list[Merge]:
     """Merge what is due; the merges done. Safe beside any number of writers and readers.
 
-    Raises CacheError if a segment is gone or damaged; what it is about stays as it is.
+    `check` is called again and again; what it raises ends the merge, as if it had not been begun. Raises CacheError if
+    a segment is gone or damaged; what it is about stays as it is.
     """
     done: list[Merge] = []
     with catalog.translated(cache.folder), os_errors(cache.folder):
         while todo := list(plan(live_parts(cache), everything=everything)):
             before = catalog.version(cache.con)
-            done += [merge for merge in todo if (_lift if len(merge.parts) == 1 else _merge)(cache, merge)]
+            for merge in todo:
+                check()
+                if _lift(cache, merge) if len(merge.parts) == 1 else _merge(cache, merge, check):
+                    done.append(merge)
             # A round at the top ends it: what it takes apart again, large runs from small, it could merge for ever.
             at_top = all(part.level == TOP for merge in todo for part in merge.parts)
             if at_top or catalog.version(cache.con) == before:
@@ -147,7 +155,7 @@ def _lift(cache: Cache, merge: Merge) -> bool:
     return bool(found)
 
 
-def _merge(cache: Cache, merge: Merge) -> bool:
+def _merge(cache: Cache, merge: Merge, check: Callable[[], object]) -> bool:
     """Carry out one merge; False if another process was first."""
     from . import segments
 
@@ -166,7 +174,7 @@ def _merge(cache: Cache, merge: Merge) -> bool:
     written: list[tuple[list[int], NewSegment]] = []
     try:
         for streams in _outputs([tuple(row) for row in held]):
-            new = write_segment(cache, merge.level, segments.merged(paths, streams))
+            new = write_segment(cache, merge.level, _checked(segments.merged(paths, streams), check))
             if new is not None:
                 written.append((streams, new))
         with catalog.transaction(cache.con):
@@ -187,6 +195,12 @@ def _merge(cache: Cache, merge: Merge) -> bool:
             return False
         raise
     return True
+
+
+def _checked(blocks: Iterable[segments.Block], check: Callable[[], object]) -> Iterator[segments.Block]:
+    for block in blocks:
+        check()
+        yield block
 
 
 class _Overtaken(Exception):

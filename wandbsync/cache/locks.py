@@ -1,4 +1,7 @@
-"""Kernel locks: one process at a time mirrors a project. Only work is saved by them; the commits are safe without."""
+"""Kernel locks: one process at a time mirrors a project, and one daemon keeps a cache.
+
+Only work is saved by them; the commits are safe without. A lock goes with its process, however that ends.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,15 @@ import contextlib
 import hashlib
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import CacheBusy
 from .disk import os_errors
+
+NOTE = 200  # bytes of a note
 
 
 @contextmanager
@@ -23,13 +29,13 @@ def workplace(folder: Path, what: str) -> Iterator[Path]:
     """
     name = hashlib.blake2b(what.encode(), digest_size=8).hexdigest()
     place = folder / "fetch" / name
-    with _locked(folder / "locks" / name, what):
+    with _syncing(folder / "locks" / name, what):
         with os_errors(folder):
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(mode=0o700, parents=True)
             for other in place.parent.iterdir():
                 if other != place:
-                    with contextlib.suppress(CacheBusy), _locked(folder / "locks" / other.name, other.name):
+                    with contextlib.suppress(_Held), _locked(folder / "locks" / other.name, str(os.getpid())):
                         shutil.rmtree(other, ignore_errors=True)
         try:
             yield place
@@ -38,11 +44,68 @@ def workplace(folder: Path, what: str) -> Iterator[Path]:
 
 
 @contextmanager
-def _locked(path: Path, what: str) -> Iterator[None]:
+def _syncing(path: Path, what: str) -> Iterator[None]:
+    try:
+        with _locked(path, str(os.getpid())):
+            yield
+    except _Held as held:
+        owner = f" ({held.note})" if held.note else ""
+        raise CacheBusy(f"another process{owner} is syncing {what}", hint="it will be done soon") from None
+
+
+@contextmanager
+def alone(path: Path, note: str, *, patience: float = 1.0) -> Iterator[int]:
+    """Hold a lock for as long as this process works, with a note of who that is; the file's handle.
+
+    Raises CacheBusy with the note of whoever holds it, if that does not let go within `patience` seconds: it may be
+    somebody who just looks (`holder`).
+    """
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            with _locked(path, note) as handle:
+                yield handle
+                return
+        except _Held as held:
+            if time.monotonic() >= deadline:
+                raise CacheBusy(held.note) from None
+        time.sleep(0.05)
+
+
+def holder(path: Path) -> str | None:
+    """The note of the process that holds a lock; None if nobody does."""
+    try:
+        import fcntl
+
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except (ImportError, FileNotFoundError):
+        return None
+    except OSError:
+        return None  # not ours to read: whoever holds it is somebody else's business
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.read(handle, NOTE).decode(errors="replace").strip()
+    finally:
+        os.close(handle)
+    return None
+
+
+class _Held(Exception):
+    """A signal within this file: somebody else has the lock."""
+
+    def __init__(self, note: str) -> None:
+        super().__init__(note)
+        self.note = note
+
+
+@contextmanager
+def _locked(path: Path, note: str) -> Iterator[int]:
+    """Hold a lock and leave a note; raises _Held if another process has it."""
     try:
         import fcntl
     except ImportError:  # no such locks on Windows
-        yield
+        yield -1
         return
     with os_errors(path.parent):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -51,13 +114,10 @@ def _locked(path: Path, what: str) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            owner = os.read(handle, 20).decode(errors="replace").strip()
-            raise CacheBusy(
-                f"another process{f' ({owner})' if owner else ''} is syncing {what}", hint="it will be done soon"
-            ) from None
+            raise _Held(os.read(handle, NOTE).decode(errors="replace").strip()) from None
         with contextlib.suppress(OSError):
             os.ftruncate(handle, 0)
-            os.pwrite(handle, str(os.getpid()).encode(), 0)
-        yield
+            os.pwrite(handle, note.encode(), 0)
+        yield handle
     finally:
         os.close(handle)

@@ -73,7 +73,6 @@ class Reading:
         self.mended: list[str] = []  # logs that could not be read the last time
         self.up_to_date: list[RunRef] = []
         self.whole: set[RunRef] = set()  # of which nothing more is to be read
-        self.overtaken: list[RunRef] = []
         self.open_logs: set[tuple[int, int]] | None = None
 
     def run(self, actions: Sequence[Action]) -> None:
@@ -92,7 +91,7 @@ class Reading:
                 try:
                     self._run(ref, todo)
                 except _Overtaken:
-                    self.overtaken.append(ref)
+                    self.report.overtaken.append(ref)
                 self.at.runs_done += 1
                 self.tell(self.at)
             self._flush()
@@ -106,8 +105,8 @@ class Reading:
         if self.problems or self.mended:
             self.cache.note_problems(self.problems, self.mended, self.started)
         self.cache.checked(self.up_to_date, self.started)
-        if self.overtaken:
-            first, more = self.overtaken[0], len(self.overtaken) - 1
+        if overtaken := self.report.overtaken:
+            first, more = overtaken[0], len(overtaken) - 1
             runs = f"{first} and {more} more" if more else str(first)
             self.report.notes.append(f"another process is syncing {runs}; the next sync goes on with what it leaves")
 
@@ -321,7 +320,7 @@ class Reading:
             if revision is not None:
                 self._count(share)
             elif run is None or share.ref != run.ref:
-                self.overtaken.append(share.ref)
+                self.report.overtaken.append(share.ref)
             if run is not None and share.ref == run.ref:
                 run.revision = revision
         if run is not None and run.revision is None:

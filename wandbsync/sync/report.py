@@ -37,6 +37,7 @@ class SyncReport:
     waited: float = 0.0  # seconds, for a server's rate limit
     more: bool = False  # it was ended before all was done; the next pass goes on
     left: list[RunRef] = field(default_factory=list)  # runs with so much to read that a whole pass has to do it
+    overtaken: list[RunRef] = field(default_factory=list)  # runs that another process was syncing meanwhile
     deleted: int = 0  # runs found to be gone from the server
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)  # what was done differently than one might expect

@@ -1,0 +1,212 @@
+"""The runs on this machine: their folders are walked now and then, and what is being written is followed.
+
+    scan      every few minutes, or when told to: all folders, as `wandbsync sync` does it
+    follow    a thread: hints of what was written -> the rows of these logs, many runs in one commit
+
+A row is in the cache a fraction of a second after the SDK has flushed it. Each pass is followed by a pause many times
+as long as it took, so that however much is written little of a processor is used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+
+from ..cache import Cache
+from ..config import Config
+from ..errors import CacheBusy, CacheError, Stopped, UsageError
+from ..status import Live, Source
+from ..sync import SyncReport, sync_local
+from ..sync.local import follow
+from ..watch import Hints, Watch
+from .log import Log
+from .service import Service
+
+POOL = "folders"
+SCAN = "scan folders"
+LOOK = 10.0  # seconds between two looks whether somebody still writes to logs that are still
+FILES = 30.0  # seconds between two listings of the files of a run that goes on
+PAUSE = (0.15, 0.5)  # seconds after a pass, at least and at most
+REST = 9.0  # times as long as a pass is the pause after it
+AGAIN = 5.0  # seconds after which what could not be committed is tried again
+
+
+class Folders:
+    """The jobs for local runs. `scan` is called by the service, `run` is a thread of its own."""
+
+    def __init__(self, config: Config, folder: Path, service: Service, log: Log, *, watch: Watch | None = None) -> None:
+        """`folder` is the cache's."""
+        self.config, self.folder, self.service, self.log = config, folder, service, log
+        self.watch = watch or Watch(say=lambda text: log.note("no file events", reason=text))
+        self._sources: dict[str, Source] = {}
+        self._live: dict[str, Live] = {}
+        self._listed: dict[str, float] = {}  # when the files beside a log were listed, by time.monotonic
+        self._looked = 0.0
+        self._problems: dict[str, str] = {}  # told already
+
+    def sources(self) -> list[Source]:
+        return list(self._sources.values())
+
+    def live(self) -> list[Live]:
+        return list(self._live.values())
+
+    # -- walk
+
+    def scan(self) -> float | None:
+        """Walk all folders; when to do it next (unix seconds)."""
+        service, clock = self.service, self.service.clock
+        interval = self.config.scan
+        with Cache(self.folder) as cache:
+            remembered = cache.sources("local")
+            folders = list(
+                dict.fromkeys([*(one.resolve() for one in self.config.local_folders), *map(Path, remembered)])
+            )
+            known = self._sources
+            next_at = clock() + interval
+            self._sources = {
+                str(one): known.get(str(one)) or Source("local", str(one), remembered.get(str(one)), interval, next_at)
+                for one in folders
+            }
+            if not folders:
+                return next_at
+            started = clock()
+            try:
+                report = sync_local(cache, folders, entity=self.config.local_entity, progress=service.check, now=clock)
+            except UsageError as error:  # none of the folders is there, nor ever was
+                self._tell({str(folders[0]): error.line()})
+                return clock() + interval
+            self._tell({one.subject: one.reason for one in report.problems if not one.harmless})
+            self._note(report, "read", started)
+            ended = {path for path, (_, cursor) in cache.logs().items() if cursor.status != "open"}
+            if report.found is not None:
+                self.watch.watch({log.path for log in report.found.logs} - ended, report.found)
+        next_at = clock() + interval
+        for one in folders:
+            if one.is_dir():
+                self._sources[str(one)] = Source("local", str(one), started, interval, next_at)
+            else:
+                was = self._sources[str(one)]
+                self._sources[str(one)] = Source(
+                    "local", str(one), was.fresh_at, interval, next_at, 0, was.failures + 1, "it is not there"
+                )
+        return next_at
+
+    def _tell(self, problems: dict[str, str]) -> None:
+        """Tell what is wrong now and was not before."""
+        for subject, reason in problems.items():
+            if self._problems.get(subject) != reason:
+                self.log.problem("not read", subject=subject, reason=reason)
+        self._problems = problems
+
+    def _note(self, report: SyncReport, event: str, started: float) -> None:
+        if report.runs:
+            self.log.note(
+                event,
+                runs=report.runs,
+                new=report.new_runs,
+                rows=report.rows,
+                bytes=report.bytes_read,
+                seconds=round(report.seconds, 3),
+            )
+        for note in report.notes:
+            self.log.note("note", text=note, at=started)
+
+    # -- follow
+
+    def run(self) -> None:
+        """Follow what is being written, until the service stops."""
+        cache = Cache(self.folder)
+        waiting: set[str] = set()  # logs to be read
+        closed = False
+        try:
+            while not self.service.stopping.is_set():
+                hints = self.watch.wait(1.0)
+                waiting |= hints.written | hints.closed
+                closed = closed or bool(hints.closed)
+                try:
+                    took = self.follow(cache, Hints(frozenset(waiting), hints.closed), look=closed)
+                except Stopped:
+                    return
+                except (CacheBusy, CacheError) as error:  # a full disk, say: nothing is lost, the logs stay
+                    self._tell({"follow": error.line()})
+                    cache.close()
+                    self.service.stopping.wait(AGAIN)
+                    continue
+                waiting, closed = set(), False
+                if took:
+                    self.service.stopping.wait(min(max(REST * took, PAUSE[0]), PAUSE[1]))
+        finally:
+            cache.close()
+
+    def follow(self, cache: Cache, hints: Hints, *, look: bool = False) -> float:
+        """Bring what the hints are about into the cache; how many seconds that took.
+
+        `look`: find out whether somebody still writes; that is done now and then in any case.
+        """
+        paths = set(hints.written | hints.closed)
+        monotonic = time.monotonic()
+        if monotonic - self._looked > LOOK:
+            self._looked, look = monotonic, True
+            paths |= set(self.watch.followed)
+        if not paths:
+            return 0.0
+        began = time.perf_counter()
+        written = {path: at for path in paths if (at := _written_at(path)) is not None}
+        report = follow(
+            cache,
+            written.keys(),
+            entity=self.config.local_entity,
+            look=look,
+            with_files=lambda path: self._files_are_due(path, monotonic),
+            progress=self.service.check,
+            now=self.service.clock,
+        )
+        self._keep_track(cache, written, report)
+        if report.left:
+            self.service.wake(SCAN)
+        return time.perf_counter() - began
+
+    def _files_are_due(self, path: str, now: float) -> bool:
+        if now - self._listed.get(path, -FILES) < FILES:
+            return False
+        self._listed[path] = now
+        return True
+
+    def _keep_track(self, cache: Cache, written: dict[str, float], report: SyncReport) -> None:
+        """Which of these logs are still being written, and how far behind they are."""
+        now = self.service.clock()
+        logs = cache.logs(written.keys())
+        left = set(map(str, report.left))
+        ended = []
+        for path, at in written.items():
+            ref, cursor = logs.get(path, (None, None))
+            if cursor is None or ref is None:
+                continue  # nobody can say yet whose it is; the poll goes on
+            if cursor.status != "open":
+                ended.append(path)
+                self._live.pop(path, None)
+                self._listed.pop(path, None)
+                continue
+            before = self._live.get(path)
+            if before is None or at > before.written_at:
+                lag = 0.0 if str(ref) in left else max(0.0, now - at)
+                self._live[path] = Live(str(ref), path, at, lag if before is not None else 0.0)
+        self.watch.leave(ended)
+        overtaken = set(report.overtaken)
+        self.watch.again(path for path, (ref, _) in logs.items() if ref in overtaken)
+        self.watch.follow(written.keys() - set(ended))
+        new = {one.reason for one in report.problems if not one.harmless} - set(self._problems.values())
+        for reason in sorted(new):
+            self._problems[reason] = reason
+            self.log.problem("not read", reason=reason)
+        if report.runs:
+            self.log.detail("followed", runs=report.runs, rows=report.rows, seconds=round(report.seconds, 3))
+        for ref_text in sorted({str(logs[path][0]) for path in ended}):
+            self.log.note("ended", run=ref_text)
+
+
+def _written_at(path: str) -> float | None:
+    with contextlib.suppress(OSError):
+        return Path(path).stat().st_mtime
+    return None
