@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import query, targets
+from . import query, status, targets
 from .cache import Cache
 from .config import Config
 from .errors import (
@@ -29,6 +29,7 @@ from .errors import (
     WandbsyncError,
 )
 from .model import RunRef
+from .status import Kept
 
 if TYPE_CHECKING:
     from .sources.api import Login
@@ -46,6 +47,11 @@ class Wanted:
     refresh: bool = False  # ask now
     max_age: float | None = None  # seconds; None: as the config says
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether nothing is said, so that what a daemon keeps fresh is fresh enough."""
+        return not (self.offline or self.refresh) and self.max_age is None
+
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -58,13 +64,18 @@ class Question:
     entity: str | None = None  # whose projects are to be listed, where no project is named
 
 
-def stale_folders(cache: Cache, config: Config, wanted: Wanted, *, now: float) -> list[Path]:
-    """The local folders to look at before answering: those in the config, and those synced before."""
+def stale_folders(cache: Cache, config: Config, wanted: Wanted, *, now: float, kept: Kept | None = None) -> list[Path]:
+    """The local folders to look at before answering: those in the config, and those synced before.
+
+    Not those that a daemon keeps fresh (`kept`), unless it is said how fresh the answer has to be.
+    """
     if wanted.offline:
         return []
     synced = cache.sources("local") if cache.exists() else {}
     known = dict.fromkeys([*(str(folder.resolve()) for folder in config.local_folders), *synced])
     max_age = config.max_age if wanted.max_age is None else wanted.max_age
+    if kept is not None and wanted.is_usual:
+        known = {place: None for place in known if place not in kept.folders}
     return [Path(place) for place in known if wanted.refresh or _old(synced.get(place), max_age, now)]
 
 
@@ -86,19 +97,21 @@ def refresh(
 
     Raises what kept the server from answering if the cache has no answer either; NotFound if neither knows it.
     """
-    _refresh_local(cache, config, wanted, say, sync)
+    kept = status.kept(cache.folder, now=time.time()) if wanted.is_usual else Kept()
+    _refresh_local(cache, config, wanted, kept, say, sync)
     if question is not None and not wanted.offline:
-        _Server(cache, config, wanted, question, say).refresh()
+        _Server(cache, config, wanted, question, kept, say).refresh()
 
 
 def _refresh_local(
     cache: Cache,
     config: Config,
     wanted: Wanted,
+    kept: Kept,
     say: Callable[[str], None],
     sync: Callable[[Cache, list[Path]], SyncReport] | None,
 ) -> None:
-    folders = stale_folders(cache, config, wanted, now=time.time())
+    folders = stale_folders(cache, config, wanted, now=time.time(), kept=kept)
     there = [folder for folder in folders if folder.exists()]
     for folder in folders:
         if folder not in there:
@@ -123,9 +136,16 @@ class _Server:
     """One question, put to the server if the cache's answer is too old."""
 
     def __init__(
-        self, cache: Cache, config: Config, wanted: Wanted, question: Question, say: Callable[[str], None]
+        self,
+        cache: Cache,
+        config: Config,
+        wanted: Wanted,
+        question: Question,
+        kept: Kept,
+        say: Callable[[str], None],
     ) -> None:
         self.cache, self.config, self.wanted, self.question, self.say = cache, config, wanted, question, say
+        self.kept = kept
         self.now = time.time()
         self.max_age = config.max_age if wanted.max_age is None else wanted.max_age
         self.target = None if question.project is None else targets.parse(question.project)
@@ -203,6 +223,8 @@ class _Server:
     def _ask_about(self, project: tuple[str, str], runs: Sequence[str]) -> None:
         assert self.login
         where = f"{self.login.base_url} {'/'.join(project)}"
+        if where in self.kept.projects and self._has(project, runs):
+            return
         if runs:
             refs = {name: self._cached(project, name) for name in runs}
             # By its run_id a run is one question; by a display name, it is looked for first.
@@ -236,6 +258,16 @@ class _Server:
             from .cache.compaction import compact
 
             compact(self.cache)
+
+    def _has(self, project: tuple[str, str], runs: Sequence[str]) -> bool:
+        """Whether the cache has all of these runs that the question needs."""
+        refs = [self._cached(project, name) for name in runs]
+        return all(
+            ref is not None
+            and (not self.question.rows or self._has_rows(ref))
+            and (not self.question.files or self._has_files(ref))
+            for ref in refs
+        )
 
     def _ask_projects(self) -> None:
         assert self.login

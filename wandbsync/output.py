@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .media import FileResult
     from .plot import PlotResult
+    from .status import Snapshot
     from .sync import Progress, SyncReport
 
 
@@ -99,12 +101,25 @@ def ago(timestamp: str | None) -> str:
     """How long ago an ISO timestamp is: 20s, 5m, 3h, 2d."""
     if not timestamp:
         return "never"
-    then = datetime.fromisoformat(timestamp.replace("Z", "+00:00"))
-    seconds = max(0.0, (datetime.now(timezone.utc) - then).total_seconds())
+    return ago_seconds(datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp())
+
+
+def ago_seconds(at: float | None) -> str:
+    """The same for unix seconds."""
+    return "never" if at is None else f"{show_seconds(time.time() - at)} ago"
+
+
+def ahead_seconds(at: float | None) -> str:
+    """How long until unix seconds."""
+    return "" if at is None else f"in {show_seconds(at - time.time())}"
+
+
+def show_seconds(seconds: float) -> str:
+    """A time span in its largest unit: 20s, 5m, 3h, 2d."""
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= size:
-            return f"{int(seconds // size)}{unit} ago"
-    return f"{int(seconds)}s ago"
+            return f"{int(seconds // size)}{unit}"
+    return f"{int(max(0.0, seconds))}s"
 
 
 def summary_line(summary: dict[str, Any]) -> str:
@@ -174,6 +189,23 @@ def file_fields(result: FileResult) -> dict[str, Any]:
         "note": result.note,
         "error": result.error.line() if result.error else None,
     }
+
+
+def snapshot_fields(snapshot: Snapshot, *, alive: bool) -> dict[str, Any]:
+    """How the daemon is, or was when it ended, as JSON; times as ISO timestamps."""
+    from .query import timestamp
+
+    def with_times(part: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: timestamp(value) if name.endswith(("_at", "_until", "since")) and isinstance(value, float) else value
+            for name, value in part.items()
+        }
+
+    values = with_times(fields(snapshot)) | {"alive": alive}
+    for name in ("sources", "jobs", "live"):
+        values[name] = [with_times(part) for part in values[name]]
+    values["server"] = None if values["server"] is None else with_times(values["server"])
+    return values
 
 
 def config_fields(config: Config) -> dict[str, Any]:

@@ -117,6 +117,11 @@ def lock_of(folder: Path) -> Path:
     return folder / "locks" / LOCK
 
 
+def is_alive(folder: Path) -> bool:
+    """Whether a daemon keeps this cache now."""
+    return holder(lock_of(folder)) is not None
+
+
 def write(folder: Path, snapshot: Snapshot) -> None:
     """Put the status in place of the one before. Raises CacheError."""
     path, beside = folder / FILE, folder / f".{FILE}.{os.getpid()}"
@@ -152,8 +157,12 @@ def _made(kind: type[Part], values: dict[str, Any]) -> Part:
 def verdict(snapshot: Snapshot | None, *, alive: bool, now: float) -> Verdict:
     """What to think of the daemon's last words. Pure. `alive`: it holds its lock; `now`: unix seconds."""
     if not alive:
-        ended = "" if snapshot is None else f" since {max(0.0, now - snapshot.written_at):.0f} s or less"
-        return Verdict("stopped", (f"no daemon is running{ended}",))
+        last = (
+            ""
+            if snapshot is None
+            else f"; the last one wrote its status {max(0.0, now - snapshot.written_at):.0f} s ago"
+        )
+        return Verdict("stopped", (f"no daemon is running{last}",))
     if snapshot is None:
         return Verdict("stale", ("the daemon has only just started",))
     failing, stale = _failing(snapshot, now), _stale(snapshot, now)
@@ -206,7 +215,7 @@ class Kept:
 
 def kept(folder: Path, *, now: float) -> Kept:
     """What the daemon of a cache keeps fresh, if there is one and it is at work."""
-    if holder(lock_of(folder)) is None:
+    if not is_alive(folder):
         return Kept()
     snapshot = read(folder)
     if snapshot is None or snapshot.stopping or abs(now - snapshot.written_at) > HUNG:

@@ -1,6 +1,7 @@
 """The long-running service beside training jobs: the same sync() on a timer, and live runs followed.
 
-    process     one instance: its lock, signals, config; runs a Service until it is stopped
+    process     one instance: its lock, signals, config
+    daemon      all jobs of one cache with one config
     service     jobs by name: each is done, then says when it is to be done next
     timer       when that time has come (APScheduler)
     folders     jobs for the runs on this machine: walk the folders, follow what is being written

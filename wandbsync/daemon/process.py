@@ -3,71 +3,40 @@
     SIGTERM, SIGINT     ends within five seconds: what is being committed is finished or was never begun
     SIGHUP              reads the config again, as a changed file does; a wrong one is refused, the old stays in force
 
-It takes the lowest priority, and one processor for what Arrow and DuckDB do.
+It takes the lowest priority, and one processor for what Arrow does.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import signal
-import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from .. import status as health
 from ..cache import Cache
 from ..cache.locks import alone
 from ..config import Config
-from ..errors import CacheBusy, CacheError, UsageError, WandbsyncError
+from ..errors import CacheBusy, CacheError, UsageError
+from ..plan.schedule import Past
 from ..status import Snapshot
-from . import folders, projects, upkeep
 from .control import note_of
-from .folders import Folders
+from .daemon import POOLS, Daemon
 from .log import Log
 from .metrics import Port
-from .projects import Projects
+from .projects import Project
 from .service import Service
 from .timer import RealTimer
-from .upkeep import Upkeep
 
-if TYPE_CHECKING:
-    from ..sources.api import Login
-    from ..sources.api.client import Api
-
-POOLS = {folders.POOL: 1, projects.POOL: 3, upkeep.POOL: 1}  # threads
 TICK = 0.5  # seconds between two looks at signals and the config's file
 TOLD = 2.0  # seconds between two times that the status is written
 GRACE = 4.0  # seconds for jobs to find out that all is to end
 CLOCK = 30.0  # seconds by which a clock has to be set to be noticed
-TRIES, PATIENCE = 4, 60.0  # at a server that does not answer; then it is probed
-
-
-@dataclass(slots=True)
-class _Wanted:
-    """What signals ask for; a handler does no more than note it."""
-
-    stop: bool = False
-    reload: bool = False
-
-
-@dataclass(slots=True)
-class _Settings:
-    """The config in force, and what is known of its file."""
-
-    load: Callable[[], Config]
-    config: Config
-    read_at: float
-    stamp: tuple[int, int] | None
-    problem: str | None = None
-    pasts: dict[tuple[str, str], Any] = field(default_factory=dict)  # of projects, across configs
 
 
 def run(load: Callable[[], Config], *, verbose: bool = False, quiet: bool = False) -> None:
@@ -75,201 +44,140 @@ def run(load: Callable[[], Config], *, verbose: bool = False, quiet: bool = Fals
 
     Raises CacheBusy if another keeps this cache already, UsageError for a wrong config, CacheError.
     """
-    config = load()
-    folder = config.cache_dir.expanduser().absolute()
-    settings = _Settings(load, config, time.time(), _stamp(config))
-    wanted = _Wanted()
+    process = _Process(load)
     _be_modest()
-    with _signals(wanted):
-        while not wanted.stop:
-            with _only_one(folder) as handle:
-                log = Log(folder / "logs", out=None if quiet else sys.stderr, verbose=verbose)
+    with process.signals():
+        while not process.is_to_stop:
+            with _only_one(process.folder) as handle:
+                log = Log(process.folder / "logs", out=None if quiet else sys.stderr, verbose=verbose)
                 try:
-                    _serve(folder, handle, settings, wanted, log)
+                    process.serve(handle, log)
                 finally:
                     log.close()
 
 
-def _serve(folder: Path, handle: int, settings: _Settings, wanted: _Wanted, log: Log) -> None:
-    """Serve until the process is to end, or the cache is no longer the one that was locked."""
-    started_at = time.time()
-    log.note("started", pid=os.getpid(), version=__version__, cache=str(folder), config=str(settings.config.file or ""))
-    while True:
-        again = _serve_config(folder, handle, settings, wanted, log, started_at)
-        if not again:
-            return
+class _Process:
+    """The config in force, what signals ask for, and what outlives both a changed config and a deleted cache."""
 
+    def __init__(self, load: Callable[[], Config]) -> None:
+        self.load, self.config = load, load()
+        self.folder = _folder_of(self.config)
+        self.started_at = self.read_at = time.time()
+        self.stamp = _stamp(self.config)
+        self.problem: str | None = None  # with the config as it is now
+        self.pasts: dict[Project, Past] = {}
+        self.is_to_stop = self.is_to_reload = False
 
-def _serve_config(folder: Path, handle: int, settings: _Settings, wanted: _Wanted, log: Log, started_at: float) -> bool:
-    """Serve with one config; whether to go on with another."""
-    config = settings.config
-    with Cache(folder) as cache:
-        _ = cache.con  # makes it, or says why not
-    service = Service(RealTimer(POOLS), log)
-    daemon = Daemon(config, folder, service, log, pasts=settings.pasts)
-    port: Port | None = None
+    @contextlib.contextmanager
+    def signals(self) -> Iterator[None]:
+        """A handler does no more than note what is asked for."""
 
-    def snapshot() -> Snapshot:
-        return replace(
-            daemon.snapshot(started_at),
-            config=None if config.file is None else str(config.file),
-            config_read_at=settings.read_at,
-            config_problem=settings.problem,
-        )
+        def stop(*_: object) -> None:
+            self.is_to_stop = True
 
-    try:
-        if config.metrics_port is not None:
-            port = Port(config.metrics_port, snapshot, service.clock)
-        daemon.start()
-        return _watch_over(folder, handle, settings, wanted, log, daemon, snapshot)
-    finally:
-        if port is not None:
-            port.close()
-        with contextlib.suppress(CacheError):
-            health.write(folder, replace(snapshot(), stopping=True))
-        done = daemon.stop(GRACE)
-        settings.pasts = daemon.projects.pasts
-        with contextlib.suppress(CacheError):
-            if _is_ours(folder, handle):
-                health.write(folder, replace(snapshot(), stopping=True))
-        if wanted.stop:
-            log.note("stopped", finished=done)
-        if not done:
-            # Whoever is still at it has committed nothing, or all of it: it is as safe as a power cut.
-            log.close()
-            os._exit(0)
+        def again(*_: object) -> None:
+            self.is_to_reload = True
 
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, again)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
-def _watch_over(
-    folder: Path,
-    handle: int,
-    settings: _Settings,
-    wanted: _Wanted,
-    log: Log,
-    daemon: Daemon,
-    snapshot: Callable[[], Snapshot],
-) -> bool:
-    """Look after the daemon while it works; whether it is to begin anew with another config."""
-    ahead = time.time() - time.monotonic()
-    told = -TOLD
-    while not wanted.stop:
-        if not _is_ours(folder, handle):
-            log.problem("cache gone", cache=str(folder), then="it is begun anew")
-            return False
-        stamp = _stamp(settings.config)
-        if wanted.reload or stamp != settings.stamp:
-            wanted.reload, settings.stamp = False, stamp
-            if _read_again(settings, folder, log):
-                return True
-            told = -TOLD
-        drift = time.time() - time.monotonic() - ahead
-        if abs(drift) > CLOCK:
-            log.note("clock was set", by=round(drift, 1))
-            ahead += drift
-            daemon.service.set_clock()
-        if time.monotonic() - told >= TOLD:
-            told = time.monotonic()
-            with contextlib.suppress(CacheError):  # a full disk: the lock still tells that there is a daemon
-                health.write(folder, snapshot())
-        time.sleep(TICK)
-    return False
+    def serve(self, handle: int, log: Log) -> None:
+        """Serve until the process is to end, or the cache is no longer the one that is locked (`handle`)."""
+        fields = {"pid": os.getpid(), "version": __version__, "cache": str(self.folder)}
+        log.note("started", **fields, config=str(self.config.file) if self.config.file else None)
+        while self._serve_one_config(handle, log):
+            pass
 
+    def _serve_one_config(self, handle: int, log: Log) -> bool:
+        """Serve with the config in force; whether to go on with another."""
+        with Cache(self.folder) as cache:
+            _ = cache.con  # makes it, or says why not
+        service = Service(RealTimer(POOLS), log)
+        daemon = Daemon(self.config, self.folder, service, log, pasts=self.pasts)
+        port: Port | None = None
+        try:
+            if self.config.metrics_port is not None:
+                port = Port(self.config.metrics_port, lambda: self._snapshot(daemon), service.clock)
+            daemon.start()
+            return self._watch_over(daemon, handle, log)
+        finally:
+            if port is not None:
+                port.close()
+            self._tell(replace(self._snapshot(daemon), stopping=True), handle)
+            done = daemon.stop(GRACE)
+            self.pasts = daemon.projects.pasts
+            self._tell(replace(self._snapshot(daemon), stopping=True), handle)
+            if self.is_to_stop:
+                log.note("stopped", finished=done)
+            if not done:
+                # Whoever is still at it has committed nothing, or all of it: it is as safe as a power cut.
+                log.close()
+                os._exit(0)
 
-def _read_again(settings: _Settings, folder: Path, log: Log) -> bool:
-    """Read the config again; whether it is another one, and right."""
-    settings.read_at = time.time()
-    try:
-        config = settings.load()
-        if config.cache_dir.expanduser().absolute() != folder:
-            raise UsageError("cache.dir is another one", hint="restart the daemon for that")
-    except UsageError as error:
-        settings.problem = error.line()
-        log.problem("config refused", reason=settings.problem)
+    def _watch_over(self, daemon: Daemon, handle: int, log: Log) -> bool:
+        """Look after the daemon while it works; whether it is to begin anew with another config."""
+        ahead = time.time() - time.monotonic()
+        told = -TOLD
+        while not self.is_to_stop:
+            if not _is_ours(self.folder, handle):
+                log.problem("cache gone", cache=str(self.folder), then="it is begun anew")
+                return False
+            stamp = _stamp(self.config)
+            if self.is_to_reload or stamp != self.stamp:
+                self.is_to_reload, self.stamp = False, stamp
+                if self._reads_another_config(log):
+                    return True
+                told = -TOLD
+            drift = time.time() - time.monotonic() - ahead
+            if abs(drift) > CLOCK:
+                log.note("clock was set", by=round(drift, 1))
+                ahead += drift
+                daemon.service.set_clock()
+            if time.monotonic() - told >= TOLD:
+                told = time.monotonic()
+                self._tell(self._snapshot(daemon), handle)
+            time.sleep(TICK)
         return False
-    settings.problem = None
-    changed = config != settings.config
-    settings.config, settings.stamp = config, _stamp(config)
-    log.note("config read", file=str(config.file or ""), changed=changed)
-    return changed
 
+    def _reads_another_config(self, log: Log) -> bool:
+        """Read the config again; whether it is another one, and right."""
+        self.read_at = time.time()
+        try:
+            config = self.load()
+            if _folder_of(config) != self.folder:
+                raise UsageError("cache.dir is another one", hint="restart the daemon for that")
+        except UsageError as error:
+            self.problem = error.line()
+            log.problem("config refused", reason=self.problem)
+            return False
+        changed, self.problem = config != self.config, None
+        self.config, self.stamp = config, _stamp(config)
+        log.note("config read", file=str(config.file) if config.file else None, changed=changed)
+        return changed
 
-class Daemon:
-    """All jobs of one cache with one config."""
-
-    def __init__(
-        self,
-        config: Config,
-        folder: Path,
-        service: Service,
-        log: Log,
-        *,
-        login: Callable[[], Login | None] | None = None,
-        connect: Callable[[Login], Api] | None = None,
-        pasts: dict[tuple[str, str], Any] | None = None,
-    ) -> None:
-        self.service = service
-        self.folders = Folders(config, folder, service, log)
-        self.projects = Projects(
-            config,
-            folder,
-            service,
-            log,
-            login=login or (lambda: _login(config)),
-            connect=connect or (lambda login: _connect(login, config)),
-            pasts=pasts,
-        )
-        self.upkeep = Upkeep(folder, service, log)
-        self._follower = threading.Thread(target=self.folders.run, name="follow", daemon=True)
-
-    def start(self) -> None:
-        """Begin with everything."""
-        now = self.service.clock()
-        self.service.add(folders.SCAN, folders.POOL, self.folders.scan, now)
-        self.service.add(projects.DISCOVER, projects.POOL, self.projects.discover, now)
-        self.service.add(upkeep.UPKEEP, upkeep.POOL, self.upkeep.tidy, now + upkeep.EVERY)
-        self._follower.start()
-
-    def stop(self, patience: float) -> bool:
-        """Begin nothing more; whether all that was under way has come to its end within so many seconds."""
-        deadline = time.monotonic() + patience
-        self.service.stop()
-        self.projects.stop()
-        self.folders.watch.stop()
-        done = self.service.wait(patience)
-        if self._follower.is_alive():
-            self._follower.join(max(0.0, deadline - time.monotonic()))
-        if done:
-            self.projects.close()
-        return done and not self._follower.is_alive()
-
-    def snapshot(self, started_at: float) -> Snapshot:
-        """How it is now."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return Snapshot(
-            os.getpid(),
-            socket.gethostname(),
-            __version__,
-            started_at,
-            self.service.clock(),
-            sources=[*self.folders.sources(), *self.projects.sources()],
-            jobs=self.service.status(),
-            live=self.folders.live(),
-            server=self.projects.status(),
-            memory=peak * (1 if sys.platform == "darwin" else 1024),
+    def _snapshot(self, daemon: Daemon) -> Snapshot:
+        file = self.config.file
+        return replace(
+            daemon.snapshot(self.started_at),
+            config=None if file is None else str(file),
+            config_read_at=self.read_at,
+            config_problem=self.problem,
         )
 
+    def _tell(self, snapshot: Snapshot, handle: int) -> None:
+        """Write the status. On a full disk it stays as it was; the lock still tells that there is a daemon."""
+        if _is_ours(self.folder, handle):
+            with contextlib.suppress(CacheError):
+                health.write(self.folder, snapshot)
 
-def _login(config: Config) -> Login | None:
-    from ..sources.api import find_login
 
-    return find_login(base_url=config.server_url)
-
-
-def _connect(login: Login, config: Config) -> Api:
-    from ..sources.api import Manner, connect
-
-    manner = Manner(attempts=TRIES, patience=PATIENCE)
-    return connect(login, in_flight=config.in_flight, downloads=config.downloads, manner=manner)
+def _folder_of(config: Config) -> Path:
+    return config.cache_dir.expanduser().absolute()
 
 
 @contextlib.contextmanager
@@ -321,23 +229,3 @@ def _be_modest() -> None:
     import pyarrow as pa
 
     pa.set_cpu_count(1)
-
-
-@contextlib.contextmanager
-def _signals(wanted: _Wanted) -> Iterator[None]:
-    def stop(*_: object) -> None:
-        wanted.stop = True
-
-    def again(*_: object) -> None:
-        wanted.reload = True
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    before[signal.SIGHUP] = signal.signal(signal.SIGHUP, again)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-__all__ = ["Daemon", "WandbsyncError", "run"]

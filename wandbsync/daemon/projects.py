@@ -10,13 +10,15 @@ When to look is decided in plan/schedule.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..cache import Cache
 from ..config import Config
 from ..errors import CacheBusy, NotFound, NotPermitted, NotSignedIn, RateLimited, ServerError, Unreachable
+from ..model import Pace
 from ..plan import schedule
 from ..plan.discovery import RunFilter, wanted
 from ..plan.schedule import Past
@@ -46,13 +48,13 @@ class Projects:
     def __init__(
         self,
         config: Config,
-        folder: Any,
+        folder: Path,
         service: Service,
         log: Log,
         *,
         login: Callable[[], Login | None],
         connect: Callable[[Login], Api],
-        pasts: dict[Project, Past] | None = None,
+        pasts: Mapping[Project, Past] | None = None,
     ) -> None:
         """`folder` is the cache's; `pasts` is what was known before the config was read again."""
         self.config, self.folder, self.service, self.log = config, folder, service, log
@@ -135,7 +137,7 @@ class Projects:
     def _next(self, project: Project) -> schedule.Look:
         return schedule.next_look(self.pasts[project], self._pace(project), now=self.service.clock())
 
-    def _pace(self, project: Project) -> Any:
+    def _pace(self, project: Project) -> Pace:
         return schedule.pace_of("/".join(project), self.config.pace, self.config.paces)
 
     # -- look
@@ -193,8 +195,6 @@ class Projects:
                 new=report.new_runs,
                 rows=report.rows,
                 deleted=report.deleted,
-                requests=report.requests,
-                bytes=report.bytes_read,
                 seconds=round(report.seconds, 3),
                 more=report.more,
             )

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from ..cache import Cache, catalog
+from ..model import GOING_ON
 from .lists import timestamp
 
 SHOWN = 1000  # runs of a kind
 
 
 def status(cache: Cache) -> dict[str, Any]:
-    """Projects by name with their freshness; runs with rows missing; what could not be read the last time."""
+    """Projects by name with their freshness; runs that go on; runs with rows missing; what could not be read."""
     with catalog.translated(cache.folder), catalog.snapshot(cache.con):
         projects = cache.con.execute(
             "SELECT p.entity, p.project, count(r.run) AS runs, sum(r.state = 'running') AS running, "
@@ -25,6 +26,12 @@ def status(cache: Cache) -> dict[str, Any]:
             "m.reason FROM runs r LEFT JOIN mirrors m USING (run) WHERE incomplete IS NOT NULL OR m.failures > 0 "
             f"ORDER BY failures DESC, r.created_at DESC LIMIT {SHOWN}"
         ).fetchall()
+        states = ", ".join(f"'{state}'" for state in GOING_ON)
+        going_on = cache.con.execute(
+            "SELECT entity, project, run_id, state, source, rows, heartbeat_at, synced_at FROM runs LEFT JOIN checks "
+            f"USING (run) WHERE state IN ({states}) AND deleted_at IS NULL ORDER BY created_at DESC LIMIT {SHOWN}"
+        ).fetchall()
+        size = cache.con.execute("SELECT coalesce(sum(bytes), 0) FROM segments").fetchone()[0]
         problems = cache.con.execute("SELECT * FROM problems ORDER BY subject").fetchall()
     return {
         "projects": [
@@ -40,6 +47,19 @@ def status(cache: Cache) -> dict[str, Any]:
                 "oldest_synced_at": timestamp(row["oldest"]),
             }
             for row in projects
+        ],
+        "running": [
+            {
+                "entity": row["entity"],
+                "project": row["project"],
+                "run_id": row["run_id"],
+                "state": row["state"],
+                "source": row["source"],
+                "rows": row["rows"],
+                "heartbeat_at": timestamp(row["heartbeat_at"]),
+                "synced_at": timestamp(row["synced_at"]),
+            }
+            for row in going_on
         ],
         "incomplete": [
             {
@@ -63,4 +83,5 @@ def status(cache: Cache) -> dict[str, Any]:
             }
             for row in problems
         ],
+        "cache": {"folder": str(cache.folder), "segment_bytes": size},
     }
