@@ -21,7 +21,7 @@ from .. import __version__
 from .. import status as health
 from ..cache import Cache
 from ..cache.locks import alone
-from ..config import Config
+from ..config import Config, default_file
 from ..errors import CacheBusy, CacheError, UsageError
 from ..plan.schedule import Past
 from ..status import Snapshot
@@ -211,10 +211,9 @@ def _is_ours(folder: Path, handle: int) -> bool:
 
 
 def _stamp(config: Config) -> tuple[int, int] | None:
-    if config.file is None:
-        return None
+    """What changes when the settings file does; None while there is none."""
     try:
-        found = config.file.stat()
+        found = (config.file or default_file()).stat()
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size
