@@ -5,7 +5,7 @@ RUN = $(VENV)/bin
 READY = $(VENV)/.ready
 OLDEST = $(VENV)/oldest
 
-.PHONY: demo test oldest check format lint types bench clean
+.PHONY: demo test oldest check format lint types bench soak clean
 
 demo: $(READY)
 	$(RUN)/wandbsync demo
@@ -36,6 +36,10 @@ types: $(READY)
 
 bench: $(READY)
 	$(RUN)/python tests/bench.py
+
+# Everything at once, and everything killed; `make soak SOAK='--seconds 600 --kills 200'` for longer.
+soak: $(READY)
+	$(RUN)/python tests/soak.py $(SOAK)
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("wandbsync needs Python 3.10 or newer") if sys.version_info < (3, 10) else None'

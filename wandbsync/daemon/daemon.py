@@ -61,11 +61,15 @@ class Daemon:
 
     def start(self) -> None:
         """Begin with everything."""
+        self.begin()
+        self._follower.start()
+
+    def begin(self) -> None:
+        """Begin with the jobs that have their times."""
         now = self.service.clock()
         self.service.add(folders.SCAN, folders.POOL, self.folders.scan, now)
         self.service.add(projects.DISCOVER, projects.POOL, self.projects.discover, now)
         self.service.add(upkeep.UPKEEP, upkeep.POOL, self.upkeep.tidy, now + upkeep.EVERY)
-        self._follower.start()
 
     def stop(self, patience: float) -> bool:
         """Begin nothing more; whether all that was under way has come to its end within so many seconds."""

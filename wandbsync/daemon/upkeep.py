@@ -13,7 +13,7 @@ from .service import Service
 
 POOL = "upkeep"
 UPKEEP = "look after the cache"
-EVERY = 10.0  # seconds between two looks whether anything is due
+EVERY, IDLE = 10.0, 60.0  # seconds between two looks whether anything is due: while there are commits, and without
 PUBLISH = 60.0  # seconds between two times that `wandb.duckdb` is published, at least ...
 SHARE = 20.0  # ... and so many times as long as it takes
 SWEEP = 600.0  # seconds between two sweeps
@@ -33,11 +33,12 @@ class Upkeep:
         now = self.service.clock()
         with Cache(self.folder) as cache:
             version = catalog.version(cache.con)
+            busy = version != self._merged_at
             if version[0] != (self._merged_at or (None,))[0]:
                 merges = compact(cache, check=self.service.check)
                 if merges:
                     self.log.detail("merged", merges=len(merges), rows=sum(p.count for m in merges for p in m.parts))
-                self._merged_at = version
+            self._merged_at = version
             due = not 0 <= self._publish_at - now <= SWEEP
             sweep = not 0 <= self._sweep_at - now <= SWEEP
             if (due or sweep) and version != self._published_at:
@@ -50,4 +51,4 @@ class Upkeep:
                 self._sweep_at = now + SWEEP
                 if swept.files:
                     self.log.detail("swept", files=len(swept.files), bytes=swept.bytes)
-        return self.service.clock() + EVERY
+        return self.service.clock() + (EVERY if busy else IDLE)
