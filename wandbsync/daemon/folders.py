@@ -3,7 +3,7 @@
     scan      every few minutes, or when told to: all folders, as `wandbsync sync` does it
     follow    a thread: hints of what was written -> the rows of these logs, many runs in one commit
 
-A row is in the cache a fraction of a second after the SDK has flushed it. Each pass is followed by a pause many times
+A row is in the cache a fraction of a second after the SDK has flushed it. Each pass is followed by a pause six times
 as long as it took, so that however much is written little of a processor is used.
 """
 
@@ -30,8 +30,8 @@ POOL = "folders"
 SCAN = "scan folders"
 LOOK = 10.0  # seconds between two looks whether somebody still writes to logs that are still
 FILES = 30.0  # seconds between two listings of the files of a run that goes on
-PAUSE = (0.15, 0.5)  # seconds after a pass, at least and at most
-REST = 9.0  # times as long as a pass is the pause after it
+PAUSE = (0.1, 0.3)  # seconds after a pass, at least and at most
+REST = 6.0  # times as long as a pass is the pause after it
 AGAIN = 5.0  # seconds after which what could not be committed is tried again
 
 

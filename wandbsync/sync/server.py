@@ -42,6 +42,11 @@ class Asked:
     def __str__(self) -> str:
         return f"{self.entity}/{self.project}"
 
+    @property
+    def work(self) -> str:
+        """What nobody else is to do at the same time. Who asks for some runs does not wait for a whole project."""
+        return "/".join((self.entity, self.project, *self.runs))
+
 
 @dataclass(frozen=True, slots=True)
 class _How:
@@ -93,7 +98,7 @@ def sync_server(
             if dry_run:
                 _Pass(cache, api, one, how, report).plan()
             else:
-                with workplace(cache.folder, str(one)) as folder:
+                with workplace(cache.folder, one.work) as folder:
                     _Pass(cache, api, one, how, report).run(folder)
     finally:
         report.requests = transport.requests - sent
