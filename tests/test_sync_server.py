@@ -711,6 +711,24 @@ def test_two_processes_do_not_mirror_one_project_at_once(server: Server, mirror:
     other.close()
 
 
+def test_who_asks_for_a_run_does_not_wait_for_its_project(server: Server, mirror: Mirror) -> None:
+    runs = [server.add_run(*DEMO, f"r{i:02}", rows(3)) for i in range(5)]
+    other = Mirror(mirror.cache.folder, server)
+    asked = []
+
+    def meanwhile(progress: object) -> None:
+        if not asked:
+            asked.append("r03")
+            sync_server(other.cache, other.api, [Asked(*DEMO, ("r03",))])
+            other.assert_same(runs[3])
+
+    mirror.sync(progress=meanwhile)
+    assert asked
+    mirror.assert_same(*runs)
+    assert other.quietly().planned == []
+    other.close()
+
+
 def test_two_processes_that_get_in_each_others_way_double_nothing(
     server: Server, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
