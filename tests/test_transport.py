@@ -331,7 +331,7 @@ def test_errors_beside_data(server: Server, transport: Transport) -> None:
     with pytest.raises(ServerError) as caught:
         viewer(transport)
     assert len(str(caught.value)) < 400 and len(caught.value.messages[0]) == 5000
-    server.fail("Viewer", status=200, body=b"{}")
+    server.fail("Viewer", status=200, body=b"{}", times=3)
     with pytest.raises(ServerError, match="neither data nor errors"):
         viewer(transport)
 

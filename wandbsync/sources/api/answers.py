@@ -35,7 +35,7 @@ def data_of(status: int, headers: Mapping[str, str], content: bytes, login: Logi
         messages=messages,
         data=data if isinstance(data, dict) else None,
     )
-    raise Failed(error, attempts=1)
+    raise Failed(error, attempts=1 if messages else STRANGE)
 
 
 def _refused(status: int, headers: Mapping[str, str], messages: list[str], login: Login, *, page: bool) -> Failed:

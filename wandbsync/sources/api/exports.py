@@ -8,6 +8,7 @@ hold in one column (a key with numbers and texts, lists of both) a server spells
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from .rows import STEP, KeyPath, Values, classified, gathered, number_kinds
 from .texts import is_text, json_texts, logged, strings
 
 SMALL = 8 << 20  # bytes in memory; a file below that is read at once
+MAGIC = b"PAR1"
 BLOCK = 1 << 20  # bytes of lists and dicts that are made into texts at once
 
 
@@ -75,6 +77,17 @@ def look(source: Source, *, hold: bool) -> Export:
     del sizes[STEP]
     nested = any(pa.types.is_struct(one.type) and one.type.get_field_index("_type") < 0 for one in fields)
     return Export(source, steps, sizes, nested, table, metadata)
+
+
+def is_whole(source: Source) -> bool:
+    """Whether a file begins and ends as a Parquet file does."""
+    if isinstance(source, bytes):
+        return len(source) > 8 and source[:4] == source[-4:] == MAGIC
+    with source.open("rb") as file:
+        begin = file.read(4)
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - 4))
+        return end > 8 and begin == file.read() == MAGIC
 
 
 def _opened(source: Source, *, metadata: Any = None) -> pq.ParquetFile:
