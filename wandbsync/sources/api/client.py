@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import NotFound, NotSignedIn, ServerError
+from ...errors import NotFound, NotPermitted, NotSignedIn, ServerError, Unreachable, nearest
 from ...model import RunRef
 from . import queries
 from .credentials import Login
@@ -18,7 +20,10 @@ from .transport import Transport
 RUNS_A_PAGE = 1000  # without their records
 RECORDS_A_PAGE = 100  # a config may be large
 FILES_A_PAGE = 1000
+NEAR = 1000  # names that one that is not there is compared with
 LINES_A_PAGE = 1000
+
+SILENT = (NotFound, NotPermitted, ServerError, Unreachable)  # when it is only about a hint
 
 Node = dict[str, Any]
 
@@ -71,10 +76,7 @@ class Api:
         def runs(data: Node) -> Node | None:
             nonlocal counted
             if data.get("project") is None:
-                raise NotFound(
-                    f"{self.login.host} has no project {entity}/{project}, or not for this key",
-                    hint="`wandbsync list-projects --refresh` lists those there are",
-                )
+                raise self._no_project(entity, project)
             counted = number(data["project"].get("runCount")) or 0
             found: Node | None = data["project"].get("runs")
             return found
@@ -91,6 +93,24 @@ class Api:
             if node["name"] not in seen:
                 seen.add(node["name"])
                 yield node, counted
+
+    def _no_project(self, entity: str, project: str) -> NotFound:
+        hint = "`wandbsync list-projects --refresh` lists those there are"
+        with contextlib.suppress(*SILENT):
+            if names := [f"{entity}/{node['name']}" for node in itertools.islice(self.projects(entity), NEAR)]:
+                hint = nearest(f"{entity}/{project}", names)
+        return NotFound(f"{self.login.host} has no project {entity}/{project}, or not for this key", hint=hint)
+
+    def no_run(self, ref: RunRef) -> NotFound:
+        """What to say of a run that was asked for by a name that none has."""
+        hint = "`wandbsync list-runs` lists those there are"
+        with contextlib.suppress(*SILENT):
+            some = [node for node, _ in itertools.islice(self.runs(ref.entity, ref.project), NEAR)]
+            names = dict.fromkeys(text for node in some for text in (node["name"], node.get("displayName")) if text)
+            if names:
+                hint = nearest(ref.run_id, names)
+        where = f"{ref.entity}/{ref.project}"
+        return NotFound(f"{self.login.host} has no run {ref.run_id} in {where}, or not for this key", hint=hint)
 
     # -- one run
 
