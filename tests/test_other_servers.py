@@ -12,7 +12,7 @@ import pytest
 from mirror import DEMO, Mirror, rows
 from wandb_server import Run, Server, front, views
 
-from wandbsync.errors import ServerError
+from wandbsync.errors import NotFound, NotPermitted, NotSignedIn, ServerError
 from wandbsync.model import RunRef
 from wandbsync.sources.api.record import unix
 
@@ -243,6 +243,64 @@ def test_files_cut_short_where_no_length_tells(
     monkeypatch.setattr(front.Handler, "_storage", storage)
     mirror.quietly()
     mirror.assert_same(run)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "code"),
+    [
+        (404, "run nope not found", NotFound),
+        (200, "could not find run me/demo/nope", NotFound),
+        (200, "Run 'nope' does not exist", NotFound),
+        (200, "permission denied", NotPermitted),
+        (200, "user is not logged in", NotSignedIn),
+        (200, "internal error", ServerError),
+    ],
+)
+def test_errors_where_others_answer_null(
+    server: Server, mirror: Mirror, status: int, message: str, code: type[Exception]
+) -> None:
+    one = server.add_run(*DEMO, "one", rows(3))
+    server.add_run(*DEMO, "nope", rows(3))
+    mirror.quietly()
+    server.delete(server.run(*DEMO, "nope"))
+
+    def twist(payload: Any, well: int, body: Any) -> tuple[int, Any]:
+        if "nope" in payload["variables"].values():
+            return status, {"data": {"project": {"run": None}}, "errors": [{"message": message}]}
+        return well, body
+
+    server.twist = twist
+    if code is NotFound:
+        mirror.quietly()
+        assert mirror.run("nope")["deleted_at"]
+        mirror.assert_same(one)
+    elif code is NotSignedIn:
+        with pytest.raises(NotSignedIn):
+            mirror.sync()
+    else:
+        assert mirror.sync().partial
+        assert not mirror.run("nope")["deleted_at"]
+    with pytest.raises(code):
+        mirror.api.run(RunRef(*DEMO, "nope"), {"record"})
+
+
+def test_a_key_that_sees_nothing_is_the_wrong_key(server: Server, mirror: Mirror) -> None:
+    server.twist = lambda payload, status, body: (200, {"data": dict.fromkeys(body["data"])})
+    with pytest.raises(NotSignedIn, match="does not know the API key"):
+        mirror.sync()
+
+
+def test_a_server_that_lists_all_runs_whatever_is_asked(
+    server: Server, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = views.ProjectView._listing
+    monkeypatch.setattr(views.ProjectView, "_listing", lambda self, query, order: plain(self, None, order))
+    one, two = (server.add_run(*DEMO, name, rows(3), display_name=f"{name} name") for name in ("one", "two"))
+    mirror.quietly("one name")
+    mirror.assert_same(one)
+    assert set(mirror.runs()) == {"one"}
+    mirror.quietly()
+    mirror.assert_same(one, two)
 
 
 def test_an_answer_with_nothing_in_it_is_asked_for_again(server: Server, mirror: Mirror) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -15,6 +16,8 @@ from .credentials import Login
 from .failures import Failed
 
 STRANGE = 3  # attempts where something else than W&B seems to answer
+_NOT_SIGNED_IN = re.compile(r"not (logged|signed) in|unauthenticated|invalid api key", re.IGNORECASE)
+_NOT_PERMITTED = re.compile(r"permission denied|access denied|not permitted|unauthori[sz]ed|forbidden", re.IGNORECASE)
 BETWEEN = "a proxy or a login page may be in between: check WANDB_BASE_URL and HTTPS_PROXY"
 
 
@@ -30,6 +33,10 @@ def data_of(status: int, headers: Mapping[str, str], content: bytes, login: Logi
     messages, data = _messages(payload, login), payload.get("data")
     if isinstance(data, dict) and not messages:
         return data
+    if _NOT_SIGNED_IN.search(_short(messages)):
+        raise _refused(401, headers, messages, login, page=False)
+    if _NOT_PERMITTED.search(_short(messages)):
+        raise _refused(403, headers, messages, login, page=False)
     error = ServerError(
         f"{login.host} says: {_short(messages) or 'neither data nor errors'}",
         messages=messages,

@@ -97,6 +97,7 @@ class Api:
     def _no_project(self, entity: str, project: str) -> NotFound:
         hint = "`wandbsync list-projects --refresh` lists those there are"
         with contextlib.suppress(*SILENT):
+            self.viewer()  # raises NotSignedIn if it is the key: of some servers those without a good one see nothing
             if names := [f"{entity}/{node['name']}" for node in itertools.islice(self.projects(entity), NEAR)]:
                 hint = nearest(f"{entity}/{project}", names)
         return NotFound(f"{self.login.host} has no project {entity}/{project}, or not for this key", hint=hint)
@@ -212,6 +213,8 @@ class Api:
                 if not news and doubtful and error.status in (None, 400, 422) and error.data is None:
                     suspects |= doubtful  # it does not say what it has against the question
                 elif not news:
+                    if project and _says_absent(error):
+                        return {}
                     raise
             else:
                 self._doubtful -= doubtful
@@ -255,6 +258,20 @@ def next_cursor(connection: Node) -> str | None:
         return None
     edges = connection.get("edges") or [None]
     return page.get("endCursor") or (edges[-1] or {}).get("cursor") or ""
+
+
+# That there is no such thing, for those that say so besides answering null.
+_ABSENT = re.compile(
+    r"\b(?:entity|project|model|run|bucket)\b.{0,100}(?:not found|not exist|n't exist)"
+    r"|(?:not find|n't find|no such|unknown|no) (?:the |a |any )?(?:entity|project|model|run|bucket)\b",
+    re.IGNORECASE,
+)
+
+
+def _says_absent(error: ServerError) -> bool:
+    if error.data and any((one or {}).get("run") is not None for one in error.data.values() if isinstance(one, dict)):
+        return False
+    return error.status in (None, 404) and any(map(_ABSENT.search, error.messages))
 
 
 # What a server has against a field or an argument. Only the name that it is about: what may follow is "Did you mean".
