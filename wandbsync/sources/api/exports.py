@@ -162,6 +162,8 @@ def column_values(
         at = np.arange(start, start + len(array), dtype=np.int64)
         if pa.types.is_dictionary(array.type):
             array = array.dictionary_decode()
+        if (kind := _without_views(array.type)) != array.type:
+            array = array.cast(kind)
         if is_text(array.type):
             at, array = _given(at, array)
             texts.append((at, strings(array)))
@@ -173,6 +175,19 @@ def column_values(
         for path, values in as_they_are:
             found.setdefault(path, []).append(values)
     return found
+
+
+def _without_views(kind: pa.DataType) -> pa.DataType:
+    """A type with plain texts for views of texts, as other writers than Arrow have them: these cannot be filtered."""
+    types = pa.types
+    if types.is_string_view(kind) or types.is_binary_view(kind):
+        return pa.large_string() if types.is_string_view(kind) else pa.large_binary()
+    if types.is_struct(kind):
+        return pa.struct([one.with_type(_without_views(one.type)) for one in kind])
+    if types.is_list(kind) or types.is_large_list(kind):
+        make = pa.list_ if types.is_list(kind) else pa.large_list
+        return make(kind.value_field.with_type(_without_views(kind.value_type)))
+    return kind
 
 
 def _values(path: KeyPath, at: NDArray[np.int64], array: pa.Array) -> Iterator[tuple[KeyPath, Values]]:
