@@ -13,7 +13,8 @@ from mirror import DEMO, Mirror, rows
 from wandb_server import Run, Server, front, views
 
 from wandbsync.errors import NotFound, NotPermitted, NotSignedIn, ServerError
-from wandbsync.model import RunRef
+from wandbsync.model import SYSTEM, RunRef
+from wandbsync.sources.api import queries
 from wandbsync.sources.api.record import unix
 
 Twist = Callable[[Any, int, Any], tuple[int, Any]]
@@ -153,6 +154,8 @@ def test_a_server_that_goes_by_the_names_of_operations(server: Server, mirror: M
         "HistoryPage": ("run", {"history"}),
         "RunFiles": ("name", {"files"}),
         "RunConsoleLogPage": ("runName", {"logLines"}),
+        "RunFullHistory": ("name", {"history", "events"}),
+        "Run": ("name", set(re.findall(r"\w+", queries.LISTED + queries.RECORD))),
     }
 
     def twist(payload: Any, status: int, body: Any) -> tuple[int, Any]:
@@ -167,6 +170,10 @@ def test_a_server_that_goes_by_the_names_of_operations(server: Server, mirror: M
     mirror.quietly()
     mirror.assert_same(*runs)
     assert mirror.console("live") == [("stdout", letter) for letter in "abcde"]
+    assert len(mirror.cells("half", SYSTEM)) == 30
+    assert len(mirror.cache.files(RunRef(*DEMO, "half"))) == 3
+    mirror.quietly()
+    assert mirror.asked == {"Runs": 1}
 
 
 def test_cursors_on_the_edges_only(server: Server, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,7 +192,13 @@ FIRST = {part: "config" if part == "record" else re.findall(r"\w+", fields)[0] f
 
 # The name of a question about one run, after the part that weighs most: what the server's logs and limits call it; and
 # what the SDK calls the run there.
-_NAMES = {"exports": "RunParquetHistory", "page": "HistoryPage", "console": "RunConsoleLogPage", "files": "RunFiles"}
+_NAMES = {
+    "exports": "RunParquetHistory",
+    "page": "HistoryPage",
+    "console": "RunConsoleLogPage",
+    "files": "RunFiles",
+    "events": "RunFullHistory",
+}
 _RUN_VARIABLES = {"RunParquetHistory": "runName", "HistoryPage": "run", "RunConsoleLogPage": "runName"}
 
 
