@@ -356,6 +356,18 @@ def test_the_key_does_not_follow_a_redirect(status: int, server: Server, transpo
     assert transport.requests == 1
 
 
+@pytest.mark.parametrize("status", [307, 308])
+def test_a_redirect_on_the_same_server_is_followed(status: int, server: Server, transport: Transport) -> None:
+    server.fail("Viewer", status=status, headers={"Location": "/graphql?again=1"}, times=2)
+    viewer(transport)
+    assert [request.path for request in server.requests] == ["/graphql", *["/graphql?again=1"] * 2]
+    server.fail("Viewer", status=status, headers={"Location": "/graphql"}, times=None)
+    assert "sends us on" in str(fails(ServerError, lambda: viewer(transport)))
+    server.calm()
+    server.fail("Viewer", status=status, headers={"Location": "http://[/graphql"}, times=1)
+    fails(ServerError, lambda: viewer(transport))
+
+
 def test_no_cookies_are_kept(make: Make) -> None:
     answer = reply(b'{"data": {}}', "Set-Cookie: a=b; Path=/")
     with Scripted(answer, answer) as server:

@@ -56,8 +56,10 @@ def _refused(status: int, headers: Mapping[str, str], messages: list[str], login
         hint = BETWEEN if page else "try again later"
         return Failed(ServerError(says, hint=hint, status=status, messages=messages))
     if 300 <= status < 400:
-        target = urlsplit(headers.get("location", ""))
-        place = f"{target.scheme}://{target.hostname}" if target.hostname else "another place"
+        place = "another place"
+        with contextlib.suppress(ValueError):
+            target = urlsplit(headers.get("location", ""))
+            place = f"{target.scheme}://{target.hostname}" if target.hostname else place
         says, hint = f"{host} sends us on to {place}", "if that is the server's address, set WANDB_BASE_URL to it"
     elif status == 401:
         hint = f"set another with `wandb login --relogin` or WANDB_API_KEY; {login.app_url}/authorize has it"
