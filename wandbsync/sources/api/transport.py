@@ -179,7 +179,7 @@ class Transport:
                 length = answer.headers.get("content-length", "")
                 if answer.status_code in (200, 206) and length.isdigit() and received != int(length):
                     raise urllib3.exceptions.ProtocolError("cut short")  # urllib3 1.26 would not tell
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             failed = explain(error, host, self.timeout, reached=host in self._reached)
         else:
             return
