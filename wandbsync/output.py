@@ -127,7 +127,7 @@ def summary_line(summary: dict[str, Any]) -> str:
     flat = {
         key: value for key, value in summary.items() if not key.startswith("_") and not isinstance(value, (dict, list))
     }
-    text = ", ".join(f"{key}={shorten(show_cell(value), 20)}" for key, value in list(flat.items())[:3])
+    text = ", ".join(f"{shorten(key, 40)}={shorten(show_cell(value), 20)}" for key, value in list(flat.items())[:3])
     return f"{text} (+{len(flat) - 3})" if len(flat) > 3 else text
 
 

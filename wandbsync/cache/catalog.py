@@ -146,10 +146,10 @@ def connect(path: Path) -> sqlite3.Connection:
             con.row_factory = sqlite3.Row
             if version > VERSION:
                 raise NewerCache(f"the cache {path.parent} has schema {version}, this wandbsync knows {VERSION}")
-            if version < VERSION:
-                _create(con, path)
             # NORMAL: a power cut may lose the last commits, as if they had never been; they are read again.
             con.execute("PRAGMA synchronous = NORMAL")
+            if version < VERSION:
+                _create(con, path)
             con.execute("PRAGMA cache_size = -16000")
             con.execute("PRAGMA temp_store = MEMORY")  # a full disk has no room to sort in
         except BaseException:

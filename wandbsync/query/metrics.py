@@ -10,10 +10,9 @@ from ..cache.layout import metric_type
 from ..cache.metrics import stream_stats
 from ..cache.rows import steps, streams_of
 from ..cache.stats import Stat, measure
-from ..errors import NotFound, UsageError
+from ..errors import NotFound, UsageError, nearest
 from ..model import HISTORY, SYSTEM, Kind, RunRef, logged
 from .lists import get_run
-from .names import nearest
 from .rows import series
 
 if TYPE_CHECKING:

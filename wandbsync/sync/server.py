@@ -196,10 +196,10 @@ class _Pass:
         found, absent = listing.named(self.api, entity, project, self.asked.runs, files=self._files)
         gone = [ref for ref in absent if ref in self.known and self.known[ref].cursor is not None]
         if not found and not gone:
-            raise _not_found(self.api, absent[0])
+            raise self.api.no_run(absent[0])
         for ref in absent:
             if ref not in self.known:
-                self.report.problems.append(Problem(str(ref), _not_found(self.api, ref).line()))
+                self.report.problems.append(Problem(str(ref), self.api.no_run(ref).line()))
         return found, [ref for ref in gone if not self.known[ref].deleted]
 
     def _adopt(self) -> int:
@@ -336,12 +336,6 @@ class _Pass:
         one = self.known.get(ref)
         before = one.cursor.fetched if one is not None and one.cursor is not None else None
         return before is not None and _rows_of(before) != _rows_of(fingerprint(self.nodes[ref]))
-
-
-def _not_found(api: Api, ref: RunRef) -> NotFound:
-    hint = "`wandbsync list-runs` lists those there are"
-    where = f"{ref.entity}/{ref.project}"
-    return NotFound(f"{api.login.host} has no run {ref.run_id} in {where}, or not for this key", hint=hint)
 
 
 def _rows_of(seen: Fingerprint) -> Fingerprint:
