@@ -167,7 +167,8 @@ class _Server:
 
     def _has_rows(self, ref: RunRef) -> bool:
         one = self.cache.mirrored(ref.entity, ref.project)[ref]
-        return one.local is not None or (one.cursor is not None and one.cursor.fetched is not None)
+        fetched = one.cursor is not None and one.cursor.fetched is not None
+        return not one.evicted and (one.local is not None or fetched)
 
     def _has_files(self, ref: RunRef) -> bool:
         one = self.cache.mirrored(ref.entity, ref.project)[ref]

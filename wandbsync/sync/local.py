@@ -15,6 +15,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..cache import Cache, LogCursor, MirrorCursor, Share
+from ..cache.eviction import absence
 from ..cache.rows import steps, tables
 from ..errors import CacheBusy, EmptyLog, LogError, NewerLog, NotALog, ReplacedLog, UsageError, WandbsyncError
 from ..model import CONSOLE, HISTORY, SYSTEM, Columns, FileRecord, RunRef
@@ -48,7 +49,8 @@ def sync_local(
     known = {} if dry_run and not cache.exists() else cache.logs()
     listed = _list(cache, folders, known, entity, report)
     last_steps = {} if dry_run and not cache.exists() else cache.last_steps()
-    report.planned = list(plan(listed, _known(known), last_steps, full=full))
+    evicted = cache.evicted() if last_steps else set()
+    report.planned = list(plan(listed, _known(known), last_steps, full=full, evicted=evicted))
     if full:
         report.notes += _not_read_again(listed, known)
     if not dry_run:
@@ -322,7 +324,7 @@ class _Pass:
                 keys = local.Keys(self.cache.key_paths(ref, HISTORY))
                 so_far = local.RunSoFar(keys, last_step, rows.get(SYSTEM, 0), rows.get(CONSOLE, 0))
                 count = rows.get(HISTORY, 0)
-                if mirror is not None and mirror.fetched is not None:
+                if mirror is not None and mirror.fetched is not None and not absence(self.cache, ref):
                     so_far = self._after_server(ref, so_far, first=not before)
         states = {path: local.LogState.load(one.state) for path, one in before.items()}
         generation = self.cache.new_generation() if again and revision is not None else None
