@@ -105,7 +105,7 @@ with Cache(folder / "cache") as cache:
     with pytest.raises(NoRoom):
         publish.publish(cache)
     assert compaction.gc(cache, dry_run=True).files == []
-    swept = upkeep.sweep(cache)
+    swept = upkeep.sweep(cache).swept
     assert swept.files == ["wandb.duckdb"] and swept.bytes > 100_000
     add(cache, [number("loss", rows, 1.0)])
     answers(cache, rows + 1)
@@ -258,7 +258,7 @@ def test_gc_on_a_full_disk_takes_what_nothing_needs(cache: Cache, unwritable: py
     orphan.write_bytes(b"left by a crash")
     os.utime(orphan, (0, 0))
     (cache.folder / publish.FILE).write_bytes(b"old")
-    swept = upkeep.sweep(cache)
+    swept = upkeep.sweep(cache).swept
     assert swept.files == ["wandb.duckdb", "history/L0/orphan.parquet"] and swept.bytes == 3 + 15
     assert not orphan.exists()
     with pytest.raises(NoRoom, match="no room left") as caught:
@@ -269,8 +269,8 @@ def test_gc_on_a_full_disk_takes_what_nothing_needs(cache: Cache, unwritable: py
 
 def test_gc_by_hand_publishes_first(cache: Cache) -> None:
     (cache.folder / "tmp" / "half.parquet").write_bytes(b"half")
-    assert upkeep.sweep(cache, dry_run=True) == compaction.Swept([], 0, young=1)
+    assert upkeep.sweep(cache, dry_run=True).swept == compaction.Swept([], 0, young=1)
     assert not (cache.folder / publish.FILE).exists()
-    swept = upkeep.sweep(cache)
+    swept = upkeep.sweep(cache).swept
     assert swept == compaction.Swept([], 0, young=1) and (cache.folder / publish.FILE).exists()
     assert stored(query.history(cache, A)) == exact(ROWS)
