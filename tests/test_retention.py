@@ -190,6 +190,10 @@ def test_what_holds_for_every_plan(facts: Facts, most: int | None, keep: float |
     actions = list(plan(facts, Limits(most, keep), now=NOW, force=force))
     runs = {run.ref: run for run in facts.runs}
     gone = [action.ref for action in actions if isinstance(action, Evict)]
+    for action in actions:
+        if isinstance(action, Evict) and action.only_here is None:
+            one = runs[action.ref]
+            assert one.listed and one.whole and one.samples <= SAMPLES
     files = [file for action in actions if isinstance(action, Remove) for file in action.files]
     assert len(gone) == len(set(gone)) and len(files) == len({file.path for file in files})
     for one in map(runs.__getitem__, gone):

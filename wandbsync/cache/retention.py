@@ -153,13 +153,13 @@ def holds(run: Held, now: float) -> str | None:
     """Why the rows of a run are not to be removed; None: they can be."""
     if not run.ended:
         return RUNNING
-    if run.asked_at is not None and 0 <= now - run.asked_at < IN_USE:
-        return USED
     if not run.listed:
         return "only here"
     if not run.whole:
         return "not all on its server"
-    return "more machine metrics than a server gives again" if run.samples > SAMPLES else None
+    if run.samples > SAMPLES:
+        return "more machine metrics than a server gives again"
+    return USED if run.asked_at is not None and 0 <= now - run.asked_at < IN_USE else None
 
 
 @dataclass

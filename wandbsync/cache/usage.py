@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..model import CONSOLE, HISTORY, SYSTEM, Fingerprint, RunRef
-from . import catalog
+from . import catalog, migration
 from .cursors import mirror_cursor
 from .disk import os_errors
 from .retention import Facts, Held, Kept, Segment
@@ -33,7 +33,7 @@ class Sizes:
 
     rows: int = 0  # of all segments that count
     dead: int = 0  # of these for rows that nobody needs, about
-    waiting: int = 0  # segments that gc is going to remove, and files under way
+    waiting: int = 0  # segments that gc is going to remove, commits not in the catalog's own file yet, files under way
     media: int = 0
     catalog: int = 0  # with the copies of older versions
     duckdb: int = 0
@@ -63,6 +63,7 @@ def measure(cache: Cache) -> Sizes:
             "FROM segments LEFT JOIN (SELECT segment, sum(count) AS alive FROM segment_streams GROUP BY segment) "
             "USING (segment) WHERE removed_at IS NULL"
         ).fetchone()
+        pages = [cache.con.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size")]
         found: dict[str, int] = {}
         for entry in _entries(cache.folder):
             inside = _files(entry.path) if entry.is_dir(follow_symlinks=False) else [entry]
@@ -70,8 +71,11 @@ def measure(cache: Cache) -> Sizes:
     parts = {"media": found.pop(MEDIA, 0), "derived": found.pop(DERIVED, 0), "duckdb": found.pop("wandb.duckdb", 0)}
     history = found.pop("history", 0)
     waiting = max(history - rows, 0) + sum(found.pop(name, 0) for name in PASSING)
-    of_catalog = sum(found.pop(name) for name in list(found) if name.startswith("catalog.sqlite"))
-    return Sizes(rows, dead, waiting, catalog=of_catalog, other=sum(found.values()), **parts)
+    copies = sum(found.pop(path.name, 0) for path in migration.copies(cache.folder))
+    on_disk = sum(found.pop(name) for name in list(found) if name.startswith("catalog.sqlite"))
+    catalog_bytes = pages[0] * pages[1]
+    waiting += max(on_disk - catalog_bytes, 0)
+    return Sizes(rows, dead, waiting, catalog=catalog_bytes + copies, other=sum(found.values()), **parts)
 
 
 def facts(cache: Cache, sizes: Sizes) -> Facts:
