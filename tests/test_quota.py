@@ -585,7 +585,7 @@ with Cache(folder / "cache") as cache:
             pass
     assert frozen.obstacle(folder) == "full" and cache.frozen
     sizes = usage.measure(cache)
-    limits = Limits(sizes.held - sizes.derived - sizes.rows // 2)
+    limits = Limits(sizes.held - sizes.derived - sizes.rows // 2 + 9999)
     assert sweep(cache, limits, dry_run=True).runs == 2
     freed = sweep(cache, limits)
     assert freed.runs == 2 and freed.short is None
