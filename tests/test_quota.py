@@ -97,7 +97,7 @@ def without_rows(mirror: Mirror, run: Run) -> None:
 
 def nobody_asked(cache: Cache) -> None:
     """As if no rows had been read by these tests."""
-    cache.con.execute("DELETE FROM uses")
+    cache.con.execute("UPDATE uses SET asked_at = NULL")
 
 
 def rows_size(cache: Cache) -> int:
@@ -198,7 +198,7 @@ def test_what_is_asked_for_stays_for_a_while(mirror: Mirror, three: list[Run]) -
 
 def usage_noted(cache: Cache, ref: RunRef) -> float:
     return float(
-        cache.con.execute("SELECT used_at FROM uses JOIN runs USING (run) WHERE run_id = ?", (ref.run_id,)).fetchone()[
+        cache.con.execute("SELECT asked_at FROM uses JOIN runs USING (run) WHERE run_id = ?", (ref.run_id,)).fetchone()[
             0
         ]
     )
@@ -610,6 +610,8 @@ def test_a_full_disk_gets_room(tmp_path: Path, published: bool, derived: bool) -
 
 def test_what_was_not_used_for_long_goes_by_its_age(mirror: Mirror, three: list[Run]) -> None:
     at = 1_699_272_000.0 + 30 * 86400  # thirty days after 2023-11-06T12:00Z
+    assert make_room(mirror.cache, Limits(keep=30 * 86400), now=at).actions == [], "they have only just come"
+    mirror.cache.con.execute("UPDATE uses SET came_at = ?", (at - 30 * 86400 - 1,))
     freed = make_room(mirror.cache, Limits(keep=30 * 86400), now=at)
     assert [action.ref for action in freed.actions if isinstance(action, retention.Evict)] == [OLD, MID]
     mirror.assert_same(three[2])

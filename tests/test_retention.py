@@ -12,6 +12,7 @@ from hypothesis import given
 from wandbsync.cache.retention import (
     IN_USE,
     SAMPLES,
+    SMALL,
     Evict,
     Facts,
     Held,
@@ -131,18 +132,27 @@ def test_what_was_not_used_for_long_goes_however_small_the_cache_is() -> None:
         "remove 1 file of media, 100 ",
         "remove the rows of me/demo/o",
     ]
+    fetched = replace(OLD_AND_NEW, runs=[held("old", 30, came_at=NOW - 7 * DAY), held("new", 20)])
+    (one,) = plan(fetched, Limits(keep=8 * DAY), now=NOW)
+    assert isinstance(one, Evict) and one.ref == ref("new"), "what came lately has its time"
 
 
 def test_of_packed_segments_only_what_is_worth_it_is_written_anew() -> None:
-    packed = Segment(7, 1000, 100, {ref(f"r{n:02d}"): 10 for n in range(10)})
     runs = [held(f"r{n:02d}", 50 - n) for n in range(10)]
-    done = list(plan(facts(1000, segments=[packed], runs=runs), Limits(900), now=NOW))
-    assert [type(action) for action in done] == [Evict, Evict, Evict, Rewrite], "a quarter, or nothing is saved"
-    assert str(done[-1]) == "rewrite segment 7 without its dead rows, 300 B"
-    done = list(plan(facts(1000, segments=[packed], runs=runs), Limits(0), now=NOW))
-    assert [type(action) for action in done] == [Evict] * 10, "it goes with its last run"
-    dead = replace(packed, runs={ref("r00"): 10})
-    assert sentences(facts(1000, segments=[dead], runs=runs[:1]), 500) == [
+
+    def kinds(size: int, limit: int, alive: int = 10) -> list[type]:
+        packed = Segment(7, size, 100, {run.ref: 10 for run in runs[:alive]})
+        return [type(one) for one in plan(facts(size, segments=[packed], runs=runs), Limits(limit), now=NOW)]
+
+    large = 2 * SMALL
+    assert kinds(large, large - 1) == [Evict, Evict, Evict, Rewrite], "a quarter, or nothing is saved"
+    assert kinds(1000, 999) == kinds(1000, 900) == [Evict, Rewrite], "what is small is written at once"
+    assert kinds(large, 0) == kinds(1000, 0) == [Evict] * 10, "it goes with its last run"
+    assert kinds(large, large - 1, alive=5) == kinds(1000, 999, alive=5) == [Rewrite]
+    assert kinds(large, large - 1, alive=9) == [Evict, Evict, Rewrite]
+    assert kinds(1000, 999, alive=9) == [Evict, Rewrite], "for dead rows alone it is not"
+    packed = Segment(7, 1000, 100, {runs[0].ref: 10})
+    assert sentences(facts(1000, segments=[packed], runs=runs[:1]), 500) == [
         "rewrite segment 7 without its dead rows, 900 B"
     ]
 
@@ -160,6 +170,7 @@ RUNS = st.lists(
         st.just(1),
         st.floats(0, NOW),
         st.none() | st.floats(NOW - 2 * IN_USE, NOW),
+        st.floats(0, NOW),
         st.booleans(),
         st.booleans(),
         st.booleans(),

@@ -78,6 +78,7 @@ def connect(path: Path) -> sqlite3.Connection:
             # NORMAL: a power cut may lose the last commits, as if they had never been; they are read again.
             con.execute("PRAGMA synchronous = NORMAL")
             con.execute("PRAGMA cache_size = -16000")
+            con.execute("PRAGMA journal_size_limit = 4000000")  # a long commit's log would keep its size for ever
             con.execute("PRAGMA temp_store = MEMORY")  # a full disk has no room to sort in
         except BaseException:
             con.close()

@@ -23,7 +23,8 @@ from ..model import RunRef
 from ..sizes import show_size
 
 RUNNING, USED = "still running", "in use"
-WORTH = 0.25  # of a segment is dead: write it anew
+WORTH = 0.25  # of a segment is dead: write it anew, however large it is
+SMALL = 16_000_000  # bytes of a segment that is written anew for any run that goes
 SAMPLES = 10_000  # of machine metrics are all that a server gives of a run
 IN_USE = 7200.0  # seconds after a run was last asked for; that is noted once an hour
 
@@ -33,7 +34,7 @@ class Limits:
     """How much to keep, and for how long."""
 
     max_size: int | None = None  # bytes
-    keep: float | None = None  # seconds since a run or a file was last used
+    keep: float | None = None  # seconds since a run or a file was last used, or came
 
     def __bool__(self) -> bool:
         return self.max_size is not None or self.keep is not None
@@ -67,6 +68,7 @@ class Held:
     revision: int
     used_at: float  # unix seconds: when it was last asked for, or else when it last gave a sign of life
     asked_at: float | None = None  # unix seconds
+    came_at: float = 0.0  # unix seconds: when the last of its rows came
     ended: bool = True
     listed: bool = True  # a server has it
     whole: bool = True  # and has as many rows, samples and console lines of it as are here, none of which is missing
@@ -185,7 +187,7 @@ class _Plan:
     def actions(self, force: bool) -> Iterator[Action]:
         if self.too_large:
             for number in self.segments:
-                self.settle(number)
+                self.settle(number, small=0)
         yield from self.removed(self.facts.derived, "derived")
         yield from self.removed([one for one in self.facts.media if one.elsewhere], "media")
         runs = sorted(self.facts.runs, key=lambda run: (run.used_at, run.ref))
@@ -211,7 +213,7 @@ class _Plan:
         chosen = []
         for file in sorted(files, key=lambda file: (file.used_at, file.path)):
             if not self.due(file.used_at):
-                break
+                continue
             self.size -= file.bytes
             chosen.append(file)
         if chosen:
@@ -219,10 +221,8 @@ class _Plan:
 
     def evicted(self, runs: Iterable[Held], why: Mapping[RunRef, str | None]) -> Iterator[Evict]:
         for run in runs:
-            if run.ref not in self.rows:
+            if run.ref not in self.rows or not self.due(max(run.used_at, run.came_at)):
                 continue
-            if not self.due(run.used_at):
-                break
             size = self.bytes_of(run.ref)
             for number, rows in self.rows.pop(run.ref).items():
                 self.alive[number] -= rows
@@ -235,11 +235,11 @@ class _Plan:
         parts = ((self.segments[number], rows) for number, rows in self.rows.get(ref, {}).items())
         return sum(one.bytes * rows // max(one.rows, 1) for one, rows in parts)
 
-    def settle(self, number: int) -> None:
-        """Count what is saved of a segment: all of it if nothing in it is alive, nothing if little is dead."""
+    def settle(self, number: int, *, small: int = SMALL) -> None:
+        """Count what is saved of a segment: all of it if nothing in it is alive, its dead rows if that is worth it."""
         one, alive = self.segments[number], self.alive[number]
         dead = one.bytes - one.bytes * alive // max(one.rows, 1)
-        saves = one.bytes if not alive else dead if dead >= WORTH * one.bytes else 0
+        saves = one.bytes if not alive else dead if dead >= WORTH * one.bytes or one.bytes <= small else 0
         self.size -= saves - self.saved.get(number, 0)
         self.saved[number] = saves
 

@@ -83,8 +83,8 @@ STEPS = {
     2: """
 -- Runs whose rows were removed to save space: those of this generation. What else is known of them stays.
 CREATE TABLE evictions (run INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
--- When somebody last asked for a run's rows, to within an hour.
-CREATE TABLE uses (run INTEGER PRIMARY KEY, used_at REAL NOT NULL);
+-- When somebody last asked for a run's rows, to within an hour, and when the last of them came.
+CREATE TABLE uses (run INTEGER PRIMARY KEY, asked_at REAL, came_at REAL);
 """,
 }
 VERSION = max(STEPS)  # PRAGMA user_version

@@ -357,6 +357,12 @@ class Cache:
         generation = share.generation or int(row["generation"])
         for name, stream in numbers.items():
             self._add(run, generation, name, stream, share, stats.get(stream, {}))
+        if numbers:
+            con.execute(
+                "INSERT INTO uses (run, came_at) VALUES (?, ?) "
+                "ON CONFLICT (run) DO UPDATE SET came_at = excluded.came_at",
+                (run, time.time()),
+            )
         if not share.publish:
             return revision
         if generation != row["generation"]:

@@ -110,9 +110,9 @@ def _runs(cache: Cache) -> Iterator[Held]:
         counted.setdefault(run, {})[name] = count
     rows = cache.con.execute(
         "SELECT r.run, r.entity, r.project, r.run_id, r.revision, r.state AS now, r.created_at, r.heartbeat_at, "
-        "r.incomplete, r.deleted_at, u.used_at, EXISTS (SELECT 1 FROM logs l WHERE l.run = r.run) AS local, "
-        "EXISTS (SELECT 1 FROM logs l WHERE l.run = r.run AND l.status = 'open') AS open, m.* "
-        "FROM runs r LEFT JOIN uses u USING (run) LEFT JOIN mirrors m USING (run)"
+        "r.incomplete, r.deleted_at, u.asked_at, u.came_at, l.run IS NOT NULL AS local, l.open, m.* "
+        "FROM runs r LEFT JOIN uses u USING (run) LEFT JOIN mirrors m USING (run) LEFT JOIN "
+        "(SELECT run, max(status = 'open') AS open FROM logs GROUP BY run) l USING (run)"
     ).fetchall()
     for row in rows:
         cursor = None if row["state"] is None else mirror_cursor(row)
@@ -122,8 +122,9 @@ def _runs(cache: Cache) -> Iterator[Held]:
         yield Held(
             RunRef(row["entity"], row["project"], row["run_id"]),
             row["revision"],
-            max(row["used_at"] or 0.0, row["heartbeat_at"] or row["created_at"] or 0.0),
-            row["used_at"],
+            max(row["asked_at"] or 0.0, row["heartbeat_at"] or row["created_at"] or 0.0),
+            row["asked_at"],
+            row["came_at"] or 0.0,
             ended=row["now"] not in ("running", "pending", "preempting") and not row["open"],
             listed=seen is not None and row["deleted_at"] is None,
             whole=whole and seen is not None and _has_all(seen, streams, strict=bool(row["local"])),

@@ -1,7 +1,8 @@
 """When somebody last asked for a run's rows: what the rows that go first to save space are chosen by.
 
 It is noted when the rows of a run that is named are read or fetched, at most once an hour for each run, and only if the
-catalog can be written at once: no reader ever waits for it. SQL names no runs, so it notes none.
+catalog can be written at once: no reader ever waits for it. SQL names no runs, so it notes none. When the last rows of
+a run came is noted beside it, by the commit that brings them.
 """
 
 from __future__ import annotations
@@ -32,7 +33,11 @@ def note(cache: Cache, refs: Iterable[RunRef], at: float | None = None) -> None:
         try:
             cache.con.execute("PRAGMA busy_timeout = 0")
             with catalog.transaction(cache.con):
-                cache.con.executemany("INSERT OR REPLACE INTO uses VALUES (?, ?)", [(run, now) for run in stale])
+                cache.con.executemany(
+                    "INSERT INTO uses (run, asked_at) VALUES (?, ?) "
+                    "ON CONFLICT (run) DO UPDATE SET asked_at = excluded.asked_at",
+                    [(run, now) for run in stale],
+                )
         finally:
             cache.con.execute(f"PRAGMA busy_timeout = {int(catalog.BUSY_SECONDS * 1000)}")
 
@@ -40,7 +45,7 @@ def note(cache: Cache, refs: Iterable[RunRef], at: float | None = None) -> None:
 def _stale(cache: Cache, ref: RunRef, now: float) -> int | None:
     """The run's number if what is noted is of another hour."""
     row = cache.con.execute(
-        "SELECT r.run, u.used_at FROM runs r LEFT JOIN uses u USING (run) WHERE entity = ? AND project = ? "
+        "SELECT r.run, u.asked_at FROM runs r LEFT JOIN uses u USING (run) WHERE entity = ? AND project = ? "
         "AND run_id = ?",
         (ref.entity, ref.project, ref.run_id),
     ).fetchone()
