@@ -131,7 +131,9 @@ def test_the_oldest_rows_go_and_come_back_when_they_are_asked_for(mirror: Mirror
     assert {name: mirror.cells(name) for name in before} == before
     sound(cache)
     assert mirror.quietly().planned == [] and mirror.asked == {"Runs": 1}
-    assert query.status(cache)["projects"][0]["runs"] == 3
+    status = query.status(cache)
+    assert status["incomplete"] == [] and status["projects"][0]["runs"] == 3
+    assert (status["projects"][0]["incomplete"], status["projects"][0]["evicted"]) == (0, 1)
     assert [str(action) for action in mirror.quietly("old").planned] == ["fetch me/demo/old anew (removed)"]
     mirror.assert_whole()
     assert mirror.quietly().planned == []
@@ -272,6 +274,10 @@ def test_a_run_deleted_after_its_rows_were_removed_says_that_they_are_lost(
     mirror.sync()
     one = mirror.run("old")
     assert one["deleted_at"] and one["incomplete"] == eviction.LOST and one["rows"] == 300
+    mirror.cache.deleted([MID], 1.0)
+    assert mirror.run("mid")["incomplete"] == eviction.LOST
+    assert [str(action) for action in mirror.quietly().planned] == ["describe me/demo/mid (back)"]
+    without_rows(mirror, three[1])
     sound(mirror.cache)
 
 
@@ -433,6 +439,27 @@ def test_rows_of_one_step_keep_their_order_when_a_segment_is_written_anew(tmp_pa
         assert stored(query.history(cache, refs[0])) == want
         compaction.gc(cache, grace=0)
         assert not list(verify(cache))
+
+
+def test_a_run_whose_rows_were_removed_may_be_cut_renamed_and_forgotten(tmp_path: Path) -> None:
+    one, other = RunRef("e", "p", "a"), RunRef("e", "q", "a")
+    with Cache(tmp_path / "c") as cache:
+        cache.commit([share(one, None, [number("x", step, step) for step in range(9)])])
+        assert eviction.evict(cache, one, cache.revision(one) or 0, elsewhere=True)
+        cache.cut(one, 4)
+        with pytest.raises(NothingCached):
+            query.history(cache, one)
+        assert not query.get_run(cache, one)["complete"]
+        cache.rename(one, other)
+        assert cache.evicted() == {other}
+        sound(cache)
+        cache.forget(other)
+        assert [cache.con.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ("evictions", "uses")] == [
+            0,
+            0,
+        ]
+        cache.commit([share(other, None, [number("x", 0, 1)])])
+        assert cache.evicted() == set() and query.history(cache, other).num_rows == 1
 
 
 def test_a_rewrite_beside_a_merge_or_another_rewrite(
