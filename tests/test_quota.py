@@ -252,7 +252,7 @@ def test_rows_that_are_nowhere_else_stay_unless_forced(server: Server, mirror: M
     assert isinstance(freed.short, Short) and "still running" in str(freed.short)
     assert query.get_run(cache, local)["incomplete"] == eviction.LOST
     assert query.list_metrics(cache, local)["x"]["count"] == 50
-    with pytest.raises(NothingCached, match="on no server"):
+    with pytest.raises(NothingCached, match="no server has all of them"):
         query.history(cache, local)
     sound(cache)
     assert sync_local(cache, [folder]).planned == []

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Joined to `runs r`: whose rows were removed, and have not come again.
 EVICTED = "JOIN evictions e ON e.run = r.run AND e.generation = r.generation"
-LOST = "its rows were removed to save space, and are on no server any more"
+LOST = "its rows were removed to save space, and no server has all of them"
 
 
 def missing(ref: RunRef) -> str:

@@ -79,9 +79,9 @@ def sync(
 
         freed = upkeep(cache, on.limits)
         if freed.runs:
-            on.say(
-                f"the rows of {freed.runs} runs were removed to save space; `wandbsync cache info` tells how it stands"
-            )
+            on.say(f"the rows of {freed.runs} runs were removed to save space; asked for, they are fetched again")
+        if freed.short:
+            on.say(f"the cache is larger than cache.max_size: {freed.short}")
     if places and len(reports) == 1 and not reports[0].logs and not reports[0].problems:
         raise WandbsyncError(
             f"there is no W&B run below {', '.join(map(str, places))}",
