@@ -681,6 +681,11 @@ def test_reading_commands_bring_rows_back(shell: Shell, server: Server, mirror: 
     assert not listed["old"]["complete"] and "sync me/demo/old" in listed["old"]["incomplete"]
     assert shell.json("list-metrics", "me/demo", "old", "--include-system", "--offline")["loss"]["count"] == 300
     shell.error("generate-plots", "me/demo", "old", "--metrics", "loss", "--offline", code=1)
+    url, shell.env["WANDB_BASE_URL"] = shell.env["WANDB_BASE_URL"], "http://127.0.0.1:9"
+    known = shell("list-metrics", "me/demo", "old", "--json")
+    assert json.loads(known.stdout)["loss"]["max"] == 1 and known.stderr.startswith("answering from the cache")
+    assert "127.0.0.1:9" in shell.error("generate-plots", "me/demo", "old", "--metrics", "loss", code=5)
+    shell.env["WANDB_BASE_URL"] = url
     assert "without the rows of 3 runs" in shell("sql", "SELECT count(*) FROM history").stderr
     assert "without" not in shell("sql", "SELECT count(*) FROM runs").stderr
     assert shell("sync", "me/demo").stdout.startswith("up to date")
