@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from wandbsync.cache.retention import Limits, Short
 from wandbsync.cache.upkeep import Freed, make_room, sweep, upkeep
 from wandbsync.cache.verify import verify
 from wandbsync.errors import NothingCached
-from wandbsync.model import RunRef
+from wandbsync.model import Fingerprint, RunRef
 from wandbsync.plan.discovery import RunFilter
 from wandbsync.sync import sync_local
 from wandbsync.sync.server import Asked, sync_server
@@ -728,3 +729,22 @@ def test_bad_sizes_are_told_all_at_once(shell: Shell, tmp_path: Path) -> None:
     assert (
         "2 problems" in line and "cache.max_size in" in line and "20 is not a size" in line and "or unlimited" in line
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "streams", "strict", "all_of_it"),
+    [
+        ({}, {"history": 5}, True, True),
+        ({"lines": 6}, {"history": 5}, False, False),
+        ({"lines": 4}, {"history": 5}, False, False),
+        ({"state": "running"}, {"history": 5}, False, False),
+        ({}, {"history": 5, "system": 9, "console": 9}, False, True),
+        ({}, {"history": 5, "system": 9}, True, False),
+        ({"events": 9}, {"history": 5, "system": 9, "console": 1}, True, False),
+        ({"events": 9, "console": 1}, {"history": 5, "system": 9, "console": 1}, True, True),
+    ],
+)
+def test_whether_a_server_has_all_rows(fields: Any, streams: dict[str, int], strict: bool, all_of_it: bool) -> None:
+    """`strict`: of a run that was logged here, whose rows did not come from there."""
+    seen = replace(Fingerprint("finished", "2023-11-14T12:00:00Z", None, 5), **fields)
+    assert usage._has_all(seen, streams, strict=strict) == all_of_it
