@@ -46,11 +46,11 @@ def die_at(dies_at: int) -> None:
         setattr(Path, name, counted(getattr(Path, name)))
 
     class Dying(sqlite3.Connection):
-        """One that dies before a statement that changes something."""
+        """A death before any other statement of a transaction is one before its COMMIT."""
 
         def __init__(self, *args: object, **more: object) -> None:
             super().__init__(*args, **more)  # type: ignore[arg-type]
-            words = ("BEGIN", "COMMIT", "CREATE", "UPDATE", "DELETE", "INSERT", "PRAGMA user_version =")
+            words = ("BEGIN IMMEDIATE", "COMMIT", "CREATE", "PRAGMA user_version =")
             self.set_trace_callback(lambda sql: count() if sql.startswith(words) else None)
 
     plain = sqlite3.connect
