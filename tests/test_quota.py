@@ -217,7 +217,11 @@ def test_readers_note_a_use_once_an_hour_and_never_wait(mirror: Mirror, three: l
     assert usage_noted(cache, OLD) == 1e9 + uses.HOUR
     with Cache(cache.folder) as writer:
         writer.con.execute("BEGIN IMMEDIATE")
-        uses.note(cache, [OLD, MID], 2e9)  # would take ten seconds, and fail
+        said: list[str] = []
+        cache.con.set_trace_callback(said.append)
+        uses.note(cache, [OLD, MID], 2e9)
+        cache.con.set_trace_callback(None)
+        assert said.index("PRAGMA busy_timeout = 0") < said.index("BEGIN IMMEDIATE"), "not for ten seconds"
         assert len(query.series(cache, NEW, "loss")[0]) == 300
         writer.con.execute("ROLLBACK")
     assert usage_noted(cache, OLD) == 1e9 + uses.HOUR
@@ -280,6 +284,17 @@ def test_a_run_deleted_after_its_rows_were_removed_says_that_they_are_lost(
     assert [str(action) for action in mirror.quietly().planned] == ["describe me/demo/mid (back)"]
     without_rows(mirror, three[1])
     sound(mirror.cache)
+
+
+def test_a_run_that_is_not_whole_stays(mirror: Mirror, three: list[Run]) -> None:
+    cache = mirror.cache
+    cache.con.execute("UPDATE runs SET incomplete = 'a row is doubled' WHERE run_id = 'old'")
+    seen = cache.mirror(MID)
+    assert seen
+    cache.note_mirrors({MID: replace(seen, failures=1, reason="its console did not come")})
+    freed = make_room(cache, NOTHING)
+    assert [action.ref for action in freed.actions if isinstance(action, retention.Evict)] == [NEW]
+    assert "2 runs: not all on its server" in str(freed.short)
 
 
 def test_more_machine_metrics_than_a_server_gives_again(server: Server, mirror: Mirror) -> None:
