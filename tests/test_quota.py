@@ -27,7 +27,7 @@ from test_disk import mounts, on_disk
 from wandb_server import Run, Server
 
 from wandbsync import query
-from wandbsync.cache import Cache, compaction, eviction, publish, retention, usage, uses
+from wandbsync.cache import Cache, MirrorCursor, compaction, eviction, publish, retention, usage, uses
 from wandbsync.cache.retention import Limits, Short
 from wandbsync.cache.upkeep import Freed, make_room, sweep, upkeep
 from wandbsync.cache.verify import verify
@@ -352,7 +352,10 @@ def test_a_log_that_turns_up_brings_back_an_evicted_run(tmp_path: Path, server: 
         both.api.transport.close()
 
 
-def test_rows_that_come_to_a_run_whose_rows_were_removed_do_not_make_it_look_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_rows_that_come_to_a_run_whose_rows_were_removed_do_not_make_it_look_whole(
+    tmp_path: Path, mirrored: bool
+) -> None:
     """Forced; and of its two logs one is gone, so that it cannot be read again as a whole."""
     with Cache(tmp_path / "cache") as cache:
         folder = tmp_path / "logs"
@@ -360,6 +363,9 @@ def test_rows_that_come_to_a_run_whose_rows_were_removed_do_not_make_it_look_who
         again = header("l1", at=1.7e9 + 1000)
         second = put(folder, "l1", [*again, *some_rows(range(50, 60))], stamp="20240102_000000")
         sync_local(cache, [folder])
+        if mirrored:
+            seen = Fingerprint("running", "2023-11-14T12:00:00Z", None, 40)
+            cache.note_mirrors({RunRef("local", "demo", "l1"): MirrorCursor(seen, seen)})
         assert make_room(cache, NOTHING, force=True).runs == 1
         first.unlink()
         second.write_bytes(lw.log([*again, *some_rows(range(50, 70)), end()]))
