@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from ..cache import Cache, Mirrored
+from ..cache import Cache, Mirrored, uses
 from ..cache.locks import workplace
 from ..errors import CacheBusy, NotFound, NotPermitted, ServerError
 from ..model import Fingerprint, RunRef
@@ -235,6 +235,8 @@ class _Pass:
             self._do(todo, arrivals)
         finally:
             arrivals.flush()  # what came stays, whatever happened to the rest
+            if self.asked.runs and self.how.rows:
+                uses.note(self.cache, self.nodes, self.started)
             self._note([*(ref for ref in self.nodes if ref not in planned), *arrivals.done])
         self._gone([action.ref for action in actions if isinstance(action, Gone)])
         self._tell_waiting([action for action in actions if isinstance(action, Wait)])
@@ -346,7 +348,9 @@ def _rows_of(seen: Fingerprint) -> Fingerprint:
 def _cached(ref: RunRef, one: Mirrored) -> Cached:
     cursor = one.cursor
     if cursor is None:
-        return Cached(ref, rows=one.rows, local=one.local, incomplete=one.incomplete, deleted=one.deleted)
+        return Cached(
+            ref, rows=one.rows, local=one.local, incomplete=one.incomplete, deleted=one.deleted, evicted=one.evicted
+        )
     return Cached(
         ref,
         cursor.described,
@@ -359,4 +363,5 @@ def _cached(ref: RunRef, one: Mirrored) -> Cached:
         one.deleted,
         cursor.tried,
         cursor.owed,
+        one.evicted,
     )
