@@ -97,6 +97,7 @@ class Daemon:
             jobs=self.service.status(),
             live=self.folders.live(),
             server=self.projects.status(),
+            too_large=self.upkeep.too_large,
             memory=peak * (1 if sys.platform == "darwin" else 1024),
         )
 

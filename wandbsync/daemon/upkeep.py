@@ -29,6 +29,7 @@ class Upkeep:
     def __init__(self, config: Config, folder: Path, service: Service, log: Log) -> None:
         self.folder, self.service, self.log = folder, service, log
         self.limits = Limits(config.max_size, config.keep)
+        self.too_large: str | None = None  # why the cache is larger than it should be
         self._merged: tuple[int, int] | None = None  # the catalog's version then
         self._published: tuple[int, int] | None = None
         self._publish, self._sweep = _Due(PUBLISH), _Due(SWEEP)
@@ -64,8 +65,10 @@ class Upkeep:
         freed = make_room(cache, self.limits, now=now)
         if freed.actions:
             self.log.note("made room", bytes=freed.bytes, runs=freed.runs, actions=len(freed.actions))
-        if freed.short is not None:
-            self.log.problem("too large", reason=str(freed.short))
+        too_large = None if freed.short is None else str(freed.short)
+        if too_large and too_large != self.too_large:
+            self.log.problem("too large", reason=too_large)
+        self.too_large = too_large
 
     def _merge(self, cache: Cache) -> None:
         merges = compact(cache, check=self.service.check)
