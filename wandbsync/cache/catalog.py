@@ -61,9 +61,9 @@ def connect(path: Path) -> sqlite3.Connection:
     with translated(path):
         con = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
-            # NORMAL: a power cut may lose the last commits, as if they had never been; they are read again.
-            con.execute("PRAGMA synchronous = NORMAL")
             try:
+                # NORMAL: a power cut may lose the last commits, as if they had never been; they are read again.
+                con.execute("PRAGMA synchronous = NORMAL")
                 _bring_up(con, path)
             except sqlite3.OperationalError as error:
                 if not _cannot_write(error) or not path.exists():
