@@ -19,7 +19,7 @@ from ..errors import CacheBusy, NotFound, NotPermitted, ServerError
 from ..model import Fingerprint, RunRef
 from ..plan.discovery import MANY, RunFilter
 from ..plan.server import Action, Cached, Describe, Fetch, Gone, Remote, Wait, plan_server, unfinished
-from ..sources.api.client import FILES_A_PAGE, Api
+from ..sources.api.client import FILES_A_PAGE, Api, sensible
 from ..sources.api.fetch import Fetched
 from ..sources.api.record import fingerprint, record, unix
 from . import listing
@@ -132,7 +132,7 @@ class _Pass:
             self.nodes = self._listed()
         if self._adopt():
             self._recall()
-        fingerprints = {ref: fingerprint(node) for ref, node in self.nodes.items()}
+        fingerprints = self._fingerprints()
         actions = plan_server(
             [Remote(ref, now) for ref, now in fingerprints.items()],
             {ref: one for ref, one in self.cached.items() if ref in self.nodes} if self.asked.runs else self.cached,
@@ -149,6 +149,19 @@ class _Pass:
         self.report.planned += actions
         self.report.listed += len(self.nodes)
         return actions
+
+    def _fingerprints(self) -> dict[RunRef, Fingerprint]:
+        """Those of the listed runs. One that is listed without sense is told, and left as it is here."""
+        found = {}
+        for ref, node in list(self.nodes.items()):
+            try:
+                with sensible(self.api.login.host):
+                    found[ref] = fingerprint(node)
+            except ServerError as error:  # noqa: PERF203
+                self.report.problems.append(Problem(str(ref), f"{ref}: {error.line()}"))
+                del self.nodes[ref]
+                self.cached.pop(ref, None)
+        return found
 
     @property
     def _is_complete(self) -> bool:
