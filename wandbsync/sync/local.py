@@ -17,7 +17,7 @@ from ..errors import EmptyLog, LogError, UsageError
 from ..model import RunRef
 from ..plan.local import Known, Listed, Read, plan
 from ..sources import local
-from .reading import Reading, mark
+from .reading import UNNAMED, Reading, mark
 from .report import Problem, Progress, SyncReport
 
 Logs = dict[str, tuple[RunRef, LogCursor]]  # by path, as the cache knows them
@@ -86,6 +86,9 @@ def follow(
     new = set(paths) - known.keys()
     if new:
         known = cache.logs()
+    known = {
+        path: (ref, replace(at, signature=at.signature.removesuffix(UNNAMED))) for path, (ref, at) in known.items()
+    }
     found = local.stat_logs(paths)
     listed = _list(cache, found, known, entity, report, trust=True)
     # All logs of a run are looked at together: one that is new may be a copy, or come before those that are known.
@@ -99,7 +102,8 @@ def follow(
     planned = list(plan(listed, _known(known), cache.last_steps(refs)))
     report.left = sorted({action.ref for action in planned if isinstance(action, Read) and action.size > most})
     report.planned = [action for action in planned if action.ref not in report.left]
-    reading = Reading(cache, report, progress, started, look=look or bool(new), with_files=with_files)
+    unnamed = {path for path, (ref, _) in known.items() if ref.entity == entity}
+    reading = Reading(cache, report, progress, started, look=look or bool(new), with_files=with_files, unnamed=unnamed)
     reading.run(report.planned)
     report.seconds = time.perf_counter() - began
     return report
