@@ -196,20 +196,23 @@ def _named(listed: list[Listed], known: Logs, unknown: str, uploaded: Mapping[Ru
     def names(path: str, ref: RunRef, key: str) -> tuple[object, object]:
         return key, (path.rsplit("/", 2)[0], ref.project, ref.run_id)
 
-    told: dict[object, RunRef] = {}
-    cached = [(path, ref, cursor.log_key) for path, (ref, cursor) in known.items()]
-    for path, found, key in [*cached, *((log.path, log.ref, log.log_key) for log in listed)]:
-        ref = uploaded.get(found, found)
-        if ref.entity != unknown:
-            told |= dict.fromkeys(names(path, ref, key), ref)
-
-    def named(log: Listed) -> Listed:
+    def named_by(told: Mapping[object, RunRef], log: Listed) -> Listed:
         if log.ref.entity != unknown:
             return log
         refs = [told[name] for name in names(log.path, log.ref, log.log_key) if name in told]
         return replace(log, ref=refs[0]) if refs else log
 
-    return list(map(named, listed)) if told else listed
+    cached = [(path, ref, cursor.log_key) for path, (ref, cursor) in known.items()]
+    while True:  # who is named by a log beside it names its copies in turn
+        told: dict[object, RunRef] = {}
+        for path, found, key in [*cached, *((log.path, log.ref, log.log_key) for log in listed)]:
+            ref = uploaded.get(found, found)
+            if ref.entity != unknown:
+                told |= dict.fromkeys(names(path, ref, key), ref)
+        now = [named_by(told, log) for log in listed] if told else listed
+        if now == listed:
+            return listed
+        listed = now
 
 
 def _listed(
