@@ -44,7 +44,7 @@ class Upkeep:
                 began = time.perf_counter()
                 publish(cache)  # before sweeping: nobody's DuckDB client is to look for files that are gone
                 self._published_at = version
-                self._publish_at = now + max(PUBLISH, SHARE * (time.perf_counter() - began))
+                self._publish_at = now + min(SWEEP, max(PUBLISH, SHARE * (time.perf_counter() - began)))
             if sweep:
                 swept = gc(cache, now=now)
                 self._sweep_at = now + SWEEP
