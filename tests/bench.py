@@ -1,7 +1,8 @@
 """`make bench`: what wandbsync costs, as ratios to something everybody has, measured in the same run.
 
 Product and peer take turns and the medians are compared, so that a busy machine weighs on both. Times of a command are
-of the whole process. Nothing here passes or fails. What the API source costs is measured in bench_api.
+of the whole process. Nothing here passes or fails. What the API source costs is measured in bench_api, what the daemon
+costs in bench_daemon.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import bench_api
+import bench_daemon
 import logwriter
 import numpy as np
 
@@ -139,6 +141,8 @@ def main() -> None:
 
         (room / "api").mkdir()
         beside_sdk = bench_api.measure(room / "api")
+        (room / "daemon").mkdir()
+        following = bench_daemon.measure(room / "daemon")
     finally:
         shutil.rmtree(room, ignore_errors=True)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -149,8 +153,12 @@ def main() -> None:
     print("\nThe W&B server as a source, beside the SDK on the same server\n")
     for line in beside_sdk:
         print(line)
+    print("\nThe daemon beside training jobs\n")
+    for fact in following:
+        print(fact)
     facts = [{"what": name, "ours": ours, "peer": theirs, "ratio": ours / theirs} for name, ours, theirs, _ in rows]
     found = {"peak_mb": peak, "rows": facts, "api": [line.facts() for line in beside_sdk]}
+    found["daemon"] = [line.facts() for line in following]
     Path("bench.json").write_text(json.dumps(found, indent=2) + "\n")
 
 

@@ -567,7 +567,7 @@ def test_compaction_ends_when_the_service_does(tmp_path: Path) -> None:
         for i in range(33):
             assert cache.commit([share(run, cache.revision(run), [number("loss", i, 1.0)])]) != [None]
     service = Service(Pace(), Log())
-    upkeep = Upkeep(folder, service, Log())
+    upkeep = Upkeep(Config(folder), folder, service, Log())
     service.stopping.set()
     with pytest.raises(Stopped):
         upkeep.tidy()

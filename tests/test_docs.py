@@ -102,17 +102,8 @@ def test_example_config_equals_the_defaults(tmp_path: Path) -> None:
     env = {"HOME": str(Path.home())}
     loaded = config.load(file, env=env)
     default = config.load(env={"XDG_CONFIG_HOME": str(tmp_path / "none")})
-    for name in (
-        "cache_dir",
-        "max_age",
-        "local_folders",
-        "local_entity",
-        "default_entity",
-        "pace",
-        "paces",
-        "scan",
-        "metrics_port",
-    ):
+    names = ("cache_dir", "max_age", "max_size", "keep", "local_folders", "local_entity", "default_entity")
+    for name in (*names, "pace", "paces", "scan", "metrics_port"):
         assert getattr(loaded, name) == getattr(default, name), name
     for key in config.KEYS:  # every key is in the example, set or commented out
         table, name = key.split(".")

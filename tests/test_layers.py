@@ -14,10 +14,11 @@ PACKAGE = Path(__file__).parent.parent / "wandbsync"
 MAY_IMPORT = {
     "model": set(),
     "errors": set(),
-    "config": set(),
+    "sizes": set(),
+    "config": {"sizes"},
     "sources": {"sources"},
     "plan": set(),
-    "cache": {"cache"},
+    "cache": {"cache", "sizes"},
     "sync": {"cache", "plan", "sources"},
     "targets": set(),
     "watch": {"sources"},

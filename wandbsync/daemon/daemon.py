@@ -56,16 +56,20 @@ class Daemon:
             connect=connect or (lambda login: _connect(login, config)),
             pasts=pasts,
         )
-        self.upkeep = Upkeep(folder, service, log)
+        self.upkeep = Upkeep(config, folder, service, log)
         self._follower = threading.Thread(target=self.folders.run, name="follow", daemon=True)
 
     def start(self) -> None:
         """Begin with everything."""
+        self.begin()
+        self._follower.start()
+
+    def begin(self) -> None:
+        """Begin with the jobs that have their times."""
         now = self.service.clock()
         self.service.add(folders.SCAN, folders.POOL, self.folders.scan, now)
         self.service.add(projects.DISCOVER, projects.POOL, self.projects.discover, now)
         self.service.add(upkeep.UPKEEP, upkeep.POOL, self.upkeep.tidy, now + upkeep.EVERY)
-        self._follower.start()
 
     def stop(self, patience: float) -> bool:
         """Begin nothing more; whether all that was under way has come to its end within so many seconds."""
@@ -93,6 +97,7 @@ class Daemon:
             jobs=self.service.status(),
             live=self.folders.live(),
             server=self.projects.status(),
+            too_large=self.upkeep.too_large,
             memory=peak * (1 if sys.platform == "darwin" else 1024),
         )
 
