@@ -42,18 +42,25 @@ def test_every_command_is_in_the_skill(name: str) -> None:
 @pytest.mark.parametrize("text", [SKILL, README], ids=["SKILL.md", "README.md"])
 def test_every_command_and_flag_named_exists(text: str) -> None:
     named = set(
-        re.findall(r"wandbsync ((?:cache |config )?[a-z][a-z-]+)", re.sub(r"^#+.*$|^name:.*$", "", text, flags=re.M))
+        re.findall(
+            r"wandbsync ((?:cache |config |daemon )?[a-z][a-z-]+)", re.sub(r"^#+.*$|^name:.*$", "", text, flags=re.M)
+        )
     )
     prose = {"keeps", "checkout", "makes", "and", "in"}
-    assert {name for name in named if name not in commands() and name.split()[0] not in prose} <= {"cache", "config"}
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= ALL_OPTIONS
+    assert {name for name in named if name not in commands() and name.split()[0] not in prose} <= {
+        "cache",
+        "config",
+        "daemon",
+    }
+    ours = re.sub(r"systemctl .*", "", text)
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ours)) <= ALL_OPTIONS
 
 
 def test_examples_use_flags_of_their_own_command() -> None:
     for text in (SKILL, README):
         for line in re.findall(r"^\s*wandbsync (.+?)(?:\s+#.*)?$", text, flags=re.M):
             words = line.split()
-            name = " ".join(words[:2]) if words[0] in ("cache", "config") else words[0]
+            name = " ".join(words[:2]) if words[0] in ("cache", "config", "daemon") else words[0]
             flags = {word for word in re.sub(r'"[^"]*"', "", line).split() if word.startswith("-") and word != "-"}
             assert flags <= options(commands()[name]), line
 
@@ -95,12 +102,22 @@ def test_example_config_equals_the_defaults(tmp_path: Path) -> None:
     env = {"HOME": str(Path.home())}
     loaded = config.load(file, env=env)
     default = config.load(env={"XDG_CONFIG_HOME": str(tmp_path / "none")})
-    for name in ("cache_dir", "max_age", "max_size", "keep", "local_folders", "local_entity", "default_entity"):
+    names = ("cache_dir", "max_age", "max_size", "keep", "local_folders", "local_entity", "default_entity")
+    for name in (*names, "pace", "paces", "scan", "metrics_port"):
         assert getattr(loaded, name) == getattr(default, name), name
     for key in config.KEYS:  # every key is in the example, set or commented out
         table, name = key.split(".")
         section = re.search(rf"\[{table}\](.*?)(?=\n\[|\Z)", config.example(), flags=re.S)
         assert section and re.search(rf"^(# )?{name} = ", section[1], flags=re.M), key
+
+
+def test_the_examples_own_pace_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "wandbsync.toml"
+    text = config.example()
+    own = text[text.index('# [projects."') :]
+    file.write_text(re.sub(r"^# (?=\[projects|poll)", "", own, flags=re.M))
+    loaded = config.load(file, env={"HOME": str(Path.home())})
+    assert [(name, pace.poll, pace.sweep) for name, pace in loaded.paces] == [("my-team/vision", 15.0, 21600.0)]
 
 
 def test_the_packaged_version_is_the_changelogs() -> None:

@@ -140,9 +140,11 @@ def read(folder: Path) -> Snapshot | None:
         found = json.loads((folder / FILE).read_text(encoding="utf-8"))
         parts: dict[str, Any] = {name: [_made(kind, one) for one in found.pop(name)] for name, kind in _PARTS.items()}
         server = found.pop("server")
-        return _made(Snapshot, found | parts | {"server": None if server is None else _made(Server, server)})
+        snapshot = _made(Snapshot, found | parts | {"server": None if server is None else _made(Server, server)})
+        verdict(snapshot, alive=True, now=snapshot.written_at)  # what cannot be judged is nobody's status
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+    return snapshot
 
 
 _PARTS: dict[str, Any] = {"sources": Source, "jobs": Job, "live": Live}

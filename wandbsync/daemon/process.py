@@ -22,9 +22,10 @@ from .. import status as health
 from ..cache import Cache
 from ..cache.locks import alone
 from ..config import Config, default_file
-from ..errors import CacheBusy, CacheError, UsageError
+from ..errors import CacheBusy, CacheError, UsageError, WandbsyncError
 from ..plan.schedule import Past
 from ..status import Snapshot
+from . import metrics
 from .control import note_of
 from .daemon import POOLS, Daemon
 from .log import Log
@@ -110,7 +111,11 @@ class _Process:
                 port.close()
             self._tell(replace(self._snapshot(daemon), stopping=True), handle)
             done = daemon.stop(GRACE)
-            self.pasts = daemon.projects.pasts
+            while not done and not self.is_to_stop:  # it is to go on with another config: there is time
+                done = daemon.stop(TICK)
+            self.pasts = (
+                daemon.projects.pasts if _is_ours(self.folder, handle) else {}
+            )  # of another cache than the next
             self._tell(replace(self._snapshot(daemon), stopping=True), handle)
             if self.is_to_stop:
                 log.note("stopped", finished=done)
@@ -151,12 +156,14 @@ class _Process:
             config = self.load()
             if _folder_of(config) != self.folder:
                 raise UsageError("cache.dir is another one", hint="restart the daemon for that")
-        except UsageError as error:
+            if config.metrics_port is not None and config.metrics_port != self.config.metrics_port:
+                metrics.check(config.metrics_port)
+        except WandbsyncError as error:
             self.problem = error.line()
             log.problem("config refused", reason=self.problem)
             return False
         changed, self.problem = config != self.config, None
-        self.config, self.stamp = config, _stamp(config)
+        self.config = config
         log.note("config read", file=str(config.file) if config.file else None, changed=changed)
         return changed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, Protocol
@@ -29,6 +30,7 @@ class RealTimer:
         from apscheduler.executors.pool import ThreadPoolExecutor
         from apscheduler.schedulers.background import BackgroundScheduler
 
+        logging.getLogger("apscheduler").addHandler(logging.NullHandler())  # what it says at its end is no news
         self._scheduler: Any = BackgroundScheduler(
             executors={name: ThreadPoolExecutor(threads) for name, threads in pools.items()},
             timezone=timezone.utc,

@@ -64,7 +64,7 @@ def interval(past: Past, pace: Pace) -> float:
 def next_look(past: Past, pace: Pace, *, now: float) -> Look:
     """When to look at a project next, and whether at everything."""
     if past.looked_at is None:
-        return Look(now, past.swept_at is None or now - past.swept_at >= pace.sweep)
+        return Look(now, _is_to_be_swept(past, pace, now))
     wait = interval(past, pace)
     if past.more:
         wait = 0.0
@@ -75,8 +75,11 @@ def next_look(past: Past, pace: Pace, *, now: float) -> Look:
         at = max(at, past.until)
         wait = max(wait, past.until - past.looked_at)
     at = min(max(at, now), now + wait)
-    sweep = past.swept_at is None or at - past.swept_at >= pace.sweep or past.swept_at > at
-    return Look(at, sweep)
+    return Look(at, _is_to_be_swept(past, pace, at))
+
+
+def _is_to_be_swept(past: Past, pace: Pace, at: float) -> bool:
+    return past.swept_at is None or not 0 <= at - past.swept_at < pace.sweep
 
 
 def came_to_its_end(past: Past, *, at: float, sweep: bool, more: bool, news: bool, running: int) -> Past:

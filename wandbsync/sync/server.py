@@ -58,6 +58,7 @@ class _How:
     only: RunFilter
     local_entity: str
     quick: bool
+    shared: bool
     enough: Callable[[], bool]
     progress: Callable[[Progress], None]
     now: Callable[[], float]
@@ -75,6 +76,7 @@ def sync_server(
     only: RunFilter | None = None,
     local_entity: str = "local",
     quick: bool = False,
+    shared: bool = False,
     enough: Callable[[], bool] = lambda: False,
     progress: Callable[[Progress], None] = lambda _: None,
     now: Callable[[], float] = time.time,
@@ -83,14 +85,15 @@ def sync_server(
 
     Of runs asked for by name their `files` are listed anew, changed or not. `quick`: list only runs that can have new
     rows, which tells nothing of deletions, edits, and old runs that are uploaded late. Once `enough` says so no other
-    run is begun, and the report says that there is `more`.
+    run is begun, and the report says that there is `more`. `shared`: others ask by the same `api`, so what is under
+    way when this fails comes to its end.
 
     Of a project where nothing has changed only the listing is asked. A run that fails does not hold up the others: it
     is in the report. Raises NotFound, NotSignedIn, Unreachable, CacheBusy or CacheError; what was committed stays.
     """
     began = time.perf_counter()
     report = SyncReport(dry_run=dry_run)
-    how = _How(full, rows, files, only or RunFilter(), local_entity, quick, enough, progress, now)
+    how = _How(full, rows, files, only or RunFilter(), local_entity, quick, shared, enough, progress, now)
     transport = api.transport
     sent, received, waited = transport.requests, transport.bytes, transport.budget.waited
     try:
@@ -288,7 +291,9 @@ class _Pass:
                         begin(again or next(jobs, None))
             except BaseException as error:
                 pool.shutdown(wait=False, cancel_futures=True)
-                if not isinstance(error, CacheBusy):  # after that, another project may still be asked for
+                if not (
+                    self.how.shared or isinstance(error, CacheBusy)
+                ):  # after that, another project may still be asked for
                     self.api.transport.budget.stop()
                 raise
 
