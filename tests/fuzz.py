@@ -186,7 +186,7 @@ def fuzz_export(rng: random.Random, folder: Path) -> bytes:
 
 VALUES: list[Any] = [
     None, True, False, 0, -1, 2**63, 1e308, float("nan"), "", "x", "NaN", "null", "2024-13-45T99:99:99", "../../x",
-    "\ufffd", "é" * 300, [], {}, [None], {"edges": None}, {"_type": "image-file"}, "9" * 400, '{"a":', "[[[[[[", b"".hex(),
+    "\ufffd", "é" * 300, [], {}, [None], {"edges": None}, {"_type": "image-file"}, "9" * 400, '{"a":', "[[[[[[",
 ]  # fmt: skip
 
 

@@ -90,17 +90,17 @@ def test_settled_is_no_shorter_than_poll() -> None:
 
 
 def test_what_a_look_leaves_behind() -> None:
-    past = came_to_its_end(Past(), at=NOW, sweep=True, more=False, news=True, running=2)
+    past = came_to_its_end(Past(), began=NOW, at=NOW, sweep=True, more=False, news=True, running=2)
     assert past == Past(NOW, NOW, NOW, running=2)
-    past = came_to_its_end(past, at=NOW + 60, sweep=False, more=False, news=False, running=0)
+    past = came_to_its_end(past, began=NOW + 60, at=NOW + 60, sweep=False, more=False, news=False, running=0)
     assert past == Past(NOW + 60, NOW + 60, NOW, quiet=1)
     past = failed(past, at=NOW + 120, error="no")
     assert past == Past(NOW + 120, NOW + 60, NOW, quiet=1, failures=1, error="no")
     past = put_off(past, at=NOW + 150, until=NOW + 200)
     assert (past.failures, past.fresh_at, past.until) == (1, NOW + 60, NOW + 200)
-    past = came_to_its_end(past, at=NOW + 200, sweep=True, more=True, news=True, running=1)
+    past = came_to_its_end(past, began=NOW + 200, at=NOW + 200, sweep=True, more=True, news=True, running=1)
     assert past == Past(NOW + 200, NOW + 60, NOW, running=1, more=True)  # not fresh, and not swept
-    past = came_to_its_end(past, at=NOW + 210, sweep=True, more=False, news=False, running=0)
+    past = came_to_its_end(past, began=NOW + 210, at=NOW + 210, sweep=True, more=False, news=False, running=0)
     assert past == Past(NOW + 210, NOW + 210, NOW + 210, quiet=1)
 
 
@@ -125,7 +125,7 @@ def test_no_look_is_in_the_past_or_later_than_its_wait(past: Past, pace: Pace, n
 @given(pasts, paces, st.floats(NOW - 1e6, NOW + 1e6))
 def test_the_clock_may_be_set_back_or_ahead(past: Past, pace: Pace, by: float) -> None:
     """A look that comes to its end is followed by another one interval later, by the new clock."""
-    done = came_to_its_end(past, at=NOW, sweep=True, more=False, news=True, running=1)
+    done = came_to_its_end(past, began=NOW, at=NOW, sweep=True, more=False, news=True, running=1)
     assert next_look(done, pace, now=by).at <= by + pace.poll
     assert next_look(done, pace, now=by).at >= by
 
@@ -160,7 +160,7 @@ def test_a_project_is_never_forgotten(events: list[str], pace: Pace) -> None:
             past = put_off(past, at=now, until=now + 120)
         else:
             past = came_to_its_end(
-                past, at=now, sweep=look.sweep, more=event == "more", news=event != "quiet", running=0
+                past, began=now, at=now, sweep=look.sweep, more=event == "more", news=event != "quiet", running=0
             )
             assert event == "more" or now - (past.swept_at or 0) < pace.sweep + longest
 
@@ -175,7 +175,9 @@ def test_a_large_project_takes_turns_with_the_others() -> None:
         queue.sort(key=lambda one: one[0])  # stable: of two due at once the one that waits longer
         at, name = queue.pop(0)
         now = max(now, at) + 1.0
-        waits[name] = came_to_its_end(waits[name], at=now, sweep=False, more=name == "large", news=True, running=1)
+        waits[name] = came_to_its_end(
+            waits[name], began=now, at=now, sweep=False, more=name == "large", news=True, running=1
+        )
         queue.append((next_look(waits[name], Pace(poll=1.0), now=now).at, name))
         done.append(name)
     counts = {name: done.count(name) for name in waits}

@@ -181,7 +181,7 @@ def test_kept_is_what_a_daemon_at_work_keeps(tmp_path: Path) -> None:
     write(tmp_path, replace(FINE, sources=[*FINE.sources, late]))
     assert kept(tmp_path, now=NOW) == status.Kept()  # nobody has the lock
     with locked(tmp_path):
-        assert status.is_alive(tmp_path)
+        assert status.of(tmp_path)[1]
         found = kept(tmp_path, now=NOW)
         assert found == status.Kept(frozenset({"/runs"}), frozenset({"https://w me/demo"}))
         assert kept(tmp_path, now=NOW + HUNG + 1) == status.Kept()
@@ -190,7 +190,7 @@ def test_kept_is_what_a_daemon_at_work_keeps(tmp_path: Path) -> None:
         assert kept(tmp_path, now=NOW) == status.Kept()
         (tmp_path / "status.json").unlink()
         assert kept(tmp_path, now=NOW) == status.Kept()
-    assert not status.is_alive(tmp_path)
+    assert not status.of(tmp_path)[1]
 
 
 # -- the command

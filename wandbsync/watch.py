@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 POLL = 0.5  # seconds
 GATHER = 0.02  # seconds from the first event on in which others may come
-WATCHED = 64  # folders with events at the most, each kind: an old watchdog takes two threads for each
+WATCHED = 32  # folders with events at the most, each kind: an old watchdog takes an inotify instance for each
 PATIENCE = 0.02  # seconds for the stats of places where no run is yet, at each poll: they take turns
 NURSERIES = ("wandb", ".wandb")  # where run directories are made
 

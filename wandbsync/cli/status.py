@@ -26,8 +26,7 @@ def status(on: Settings, /, as_json: bool) -> int:
     from .. import status as health
 
     cache = on.cache()
-    snapshot = health.read(cache.folder)
-    alive = health.is_alive(cache.folder)
+    snapshot, alive = health.of(cache.folder)
     if not alive or not cache.exists():
         on.filled()
     found = query.status(cache)

@@ -26,7 +26,6 @@ from ..errors import CacheBusy, CacheError, UsageError, WandbsyncError
 from ..plan.schedule import Past
 from ..status import Snapshot
 from . import metrics
-from .control import note_of
 from .daemon import POOLS, Daemon
 from .log import Log
 from .metrics import Port
@@ -99,7 +98,8 @@ class _Process:
         with Cache(self.folder) as cache:
             _ = cache.con  # makes it, or says why not
         service = Service(RealTimer(POOLS), log)
-        daemon = Daemon(self.config, self.folder, service, log, pasts=self.pasts)
+        config = self.config
+        daemon = Daemon(config, self.folder, service, log, pasts=self.pasts)
         port: Port | None = None
         try:
             if self.config.metrics_port is not None:
@@ -113,9 +113,9 @@ class _Process:
             done = daemon.stop(GRACE)
             while not done and not self.is_to_stop:  # it is to go on with another config: there is time
                 done = daemon.stop(TICK)
-            self.pasts = (
-                daemon.projects.pasts if _is_ours(self.folder, handle) else {}
-            )  # of another cache than the next
+            # Of another cache, or another choice of runs, they are not what they were.
+            same = _is_ours(self.folder, handle) and _choice(self.config) == _choice(config)
+            self.pasts = daemon.projects.pasts if same else {}
             self._tell(replace(self._snapshot(daemon), stopping=True), handle)
             if self.is_to_stop:
                 log.note("stopped", finished=done)
@@ -183,6 +183,11 @@ class _Process:
                 health.write(self.folder, snapshot)
 
 
+def _choice(config: Config) -> tuple[object, ...]:
+    """What says which runs of a project are wanted."""
+    return config.states, config.tags, config.newer_than
+
+
 def _folder_of(config: Config) -> Path:
     return config.cache_dir.expanduser().absolute()
 
@@ -191,7 +196,7 @@ def _folder_of(config: Config) -> Path:
 def _only_one(folder: Path) -> Iterator[int]:
     """Hold the daemon's lock on a cache. Raises CacheBusy, which says who holds it."""
     lock = health.lock_of(folder)
-    held = alone(lock, note_of(os.getpid()))
+    held = alone(lock, health.note_of(os.getpid()))
     try:
         handle = held.__enter__()
     except CacheBusy as error:

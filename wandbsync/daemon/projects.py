@@ -217,7 +217,9 @@ class Projects:
         for problem in report.problems:
             self.log.detail("incomplete", subject=problem.subject, reason=problem.reason)
         news = bool(report.runs or report.deleted)
-        return schedule.came_to_its_end(past, at=clock(), sweep=sweep, more=report.more, news=news, running=running)
+        return schedule.came_to_its_end(
+            past, began=started, at=clock(), sweep=sweep, more=report.more, news=news, running=running
+        )
 
     # -- the server
 

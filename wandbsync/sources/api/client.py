@@ -91,7 +91,9 @@ class Api:
         seen: set[str] = set()
         for node in self._pages("Runs", query, variables, runs, project=f"{entity}/{project}"):
             with sensible(self.login.host):
-                name = str(node["name"])
+                name = node["name"]
+                if not isinstance(name, str):
+                    raise TypeError(f"a run is called {name!r}")
             if name not in seen:
                 seen.add(name)
                 yield node, counted
@@ -152,10 +154,11 @@ class Api:
         named = {"entity": ref.entity, "project": ref.project, queries.run_variable(operation): ref.run_id}
         project = f"{ref.entity}/{ref.project}"
         data = self._ask(operation, query, {**named, **used}, project=project)
-        found: Node | None = (data.get("project") or {}).get("run")
-        if found is None:
-            raise NotFound(f"{self.login.host} has no run {ref}, or not for this key")
-        return found
+        with sensible(self.login.host):
+            found: Node | None = (data.get("project") or {}).get("run")
+            if found is not None:
+                return dict(found)
+        raise NotFound(f"{self.login.host} has no run {ref}, or not for this key")
 
     def page(self, ref: RunRef, first: int, stop: int, samples: int) -> list[str]:
         """The rows with first <= step < stop as JSON texts; a sample of them if there are more than `samples`."""
@@ -254,7 +257,7 @@ def sensible(host: str) -> Iterator[None]:
     """What an answer that is not at all as W&B's are does to whoever reads it, as a ServerError."""
     try:
         yield
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         text = f"{host} gave an answer without sense: {type(error).__name__}: {error}"
         raise ServerError(text, hint="is this a W&B server?") from error
 
