@@ -67,6 +67,7 @@ class Daemon:
     def begin(self) -> None:
         """Begin with the jobs that have their times."""
         now = self.service.clock()
+        self.folders.begin()
         self.service.add(folders.SCAN, folders.POOL, self.folders.scan, now)
         self.service.add(projects.DISCOVER, projects.POOL, self.projects.discover, now)
         self.service.add(upkeep.UPKEEP, upkeep.POOL, self.upkeep.tidy, now + upkeep.EVERY)

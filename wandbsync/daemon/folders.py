@@ -60,16 +60,16 @@ class Folders:
 
     # -- walk
 
+    def begin(self) -> None:
+        """Know the folders, and how fresh they are, before anything is read."""
+        with Cache(self.folder) as cache:
+            self._found(cache)
+
     def scan(self) -> float | None:
         """Walk all folders; when to do it next (unix seconds)."""
         started = self.service.clock()
         with Cache(self.folder) as cache:
-            remembered = cache.sources("local")
-            configured = [str(one.resolve()) for one in self.config.local_folders]
-            # One that was synced by hand once and is no more, nobody misses.
-            wanted = dict.fromkeys([*configured, *(one for one in remembered if local.is_there(Path(one)))])
-            there = [Path(one) for one in wanted if local.is_there(Path(one))]
-            self._plan(wanted, {str(one): remembered.get(str(one)) for one in there}, started)
+            wanted, there = self._found(cache)
             if there:
                 if not self.watch.followed:
                     self._follow_first(there)
@@ -87,6 +87,16 @@ class Folders:
                     self.watch.watch({log.path for log in report.found.logs} - ended, report.found)
                 self._plan(wanted, {str(one): started for one in there}, self.service.clock())
         return self.service.clock() + self.config.scan
+
+    def _found(self, cache: Cache) -> tuple[list[str], list[Path]]:
+        """The folders to look after, and those of them that are there."""
+        remembered = cache.sources("local")
+        configured = [str(one.resolve()) for one in self.config.local_folders]
+        # One that was synced by hand once and is no more, nobody misses.
+        wanted = list(dict.fromkeys([*configured, *(one for one in remembered if local.is_there(Path(one)))]))
+        there = [Path(one) for one in wanted if local.is_there(Path(one))]
+        self._plan(wanted, {str(one): remembered.get(str(one)) for one in there}, self.service.clock())
+        return wanted, there
 
     def _plan(self, wanted: Iterable[str], fresh_at: Mapping[str, float | None], now: float) -> None:
         """Note which folders there are to look after, and since when those that are there are fresh."""
