@@ -1,57 +1,114 @@
-"""Plots of metrics of runs, one figure per metric with all the runs in it: carry out a plan, note what was done.
+"""Plots of metrics of runs, all the runs in one figure per metric or grid: carry out a plan, note what was done.
 
-Only drawing needs numpy and matplotlib: they are imported with the first figure.
+Only drawing needs numpy and matplotlib: they are imported with the first figure that was not drawn before. While one
+figure is drawn, what the next one needs is read by a thread beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError, WandbsyncError
-from . import record
+from . import colours, record, rendered, sheet
 from .names import PlotRun
-from .plan import ROLLING_MEAN, TIME_WEIGHTED_EMA, PlotOptions, PlotResult, labels, named_as_sampled, plan
+from .options import PlotOptions
+from .plan import Picture, Plan, PlotResult, named_as_sampled, plan
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
+    from matplotlib.figure import Figure
 
-    from .figure import Series
+    from .picture import Drawn, Points, Subject
 
-    # The steps of a run's metric and its numeric values (NaN and infinities included), sorted by step; empty if it has
-    # none. A WandbsyncError is taken down as the reason why this run is missing from the figure.
-    Load = Callable[[PlotRun, str], tuple[npt.NDArray[Any], npt.NDArray[np.float64]]]
+    # x and y of a run's metric against an axis, sorted by step, NaN and infinities included, and how many values have
+    # no x; empty if it has none. A WandbsyncError is taken down as the reason why this run is missing from the figure.
+    Load = Callable[[PlotRun, str, str], "tuple[Any, Any] | tuple[Any, Any, int] | Points"]
+
+
+def step_or_sample(metric: str) -> str:
+    """The x axis where nobody says anything else."""
+    return "sample" if named_as_sampled(metric) else "step"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where plots get what they show.
+
+    `axis` names the x axis of a metric. `version` says what moves whenever the values of a run's metric do; None: not
+    known, so that nothing is drawn from memory. `memory` is a folder for pictures that were drawn, and for colours.
+    """
+
+    load: Load
+    axis: Callable[[str], str] = step_or_sample
+    version: Callable[[PlotRun, str, str], Any] | None = None
+    memory: Path | None = None
 
 
 def generate(
     runs: Sequence[PlotRun],
     metrics: Iterable[str],
     options: PlotOptions,
+    source: Source,
     *,
-    load: Load,
     now: datetime,
-    sampled: Callable[[str], bool] = named_as_sampled,
+    labels: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
 ) -> list[PlotResult]:
-    """Draw each metric to its PNG and note it in the folder's metadata.json; one result per metric, in their order.
+    """Draw each metric to its file and note it in the folder's metadata.json; one result per file, in their order.
 
-    A metric that cannot be drawn is a result with an `error` and does not stop the others. If none can, nothing is
-    written. `sampled` tells the metrics of the machine, whose x axis counts samples, from those of the training.
+    `labels` and `groups` are of the runs, one each; None: their display names, and no groups. A metric that cannot be
+    drawn is a result with an `error` and does not stop the others. If none can, nothing is written.
     Raises WandbsyncError if metadata.json cannot be read or written.
     """
+    runs, labels, groups = _once(runs, labels, groups)
     metrics = tuple(metrics)
     first = plan(runs, metrics, options)
-    planned = plan(runs, metrics, options, taken=record.owners(_metadata(first.folder)))
-    results = [_result(planned.runs, metric, path, options, load, sampled) for metric, path in planned.files.items()]
+    before = _metadata(first.folder)
+    planned = plan(runs, metrics, options, taken=record.owners(before))
+    with _Studio(planned, options, source, labels, groups) as studio:
+        results = [studio.result(i) for i in range(len(planned.pictures))]
+    if source.memory is not None:
+        rendered.prune(source.memory)
     if any(result.path for result in results):
         try:
-            record.update(planned.folder, record.describe(planned, results, options, now))
+            record.update(planned.folder, record.describe(planned, results, options, now, studio.told()), before)
+            if options.all_metrics:
+                sheet.write(planned.folder, results, studio.names())
         except OSError as error:
             raise WandbsyncError(f"cannot write {planned.folder / record.NAME}: {error.strerror}") from error
     return results
+
+
+def figure(
+    runs: Sequence[PlotRun],
+    metrics: Iterable[str],
+    options: PlotOptions,
+    source: Source,
+    *,
+    labels: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+) -> Figure:
+    """One figure of one metric, or of several in a grid, not written anywhere. Raises UsageError if it were empty."""
+    runs, labels, groups = _once(runs, labels, groups)
+    metrics = tuple(dict.fromkeys(metrics))
+    planned = plan(runs, metrics, replace(options, grid=len(metrics) > 1))
+    with _Studio(planned, replace(options, grid=len(metrics) > 1), source, labels, groups) as studio:
+        return studio.figure(0)
+
+
+def _once(
+    runs: Sequence[PlotRun], labels: Sequence[str] | None, groups: Sequence[str] | None
+) -> tuple[tuple[PlotRun, ...], tuple[str, ...] | None, tuple[str, ...] | None]:
+    """Each run once, with its label and its group."""
+    place = {run: i for i, run in reversed(list(enumerate(runs)))}
+    kept = sorted(place.values())
+    chosen = tuple(None if of is None else tuple(of[i] for i in kept) for of in (labels, groups))
+    return tuple(runs[i] for i in kept), chosen[0], chosen[1]
 
 
 def _metadata(folder: Path) -> dict[str, Any] | None:
@@ -63,71 +120,241 @@ def _metadata(folder: Path) -> dict[str, Any] | None:
         ) from error
 
 
-def _result(
-    runs: Sequence[PlotRun], metric: str, path: Path, options: PlotOptions, load: Load, sampled: Callable[[str], bool]
-) -> PlotResult:
-    try:
-        return _plot(runs, metric, path, options, load, x_label="Sample" if sampled(metric) else "Step")
-    except Exception as error:  # whatever is wrong with this metric, the others are not to blame
-        return PlotResult(metric, None, error=f"{metric} cannot be drawn: {type(error).__name__}: {error}")
+class _Studio:
+    """Draws the pictures of a plan, one after the other."""
 
+    def __init__(
+        self,
+        planned: Plan,
+        options: PlotOptions,
+        source: Source,
+        labels: tuple[str, ...] | None,
+        groups: tuple[str, ...] | None,
+    ) -> None:
+        self.planned, self.options, self.source, self.labels, self.groups = planned, options, source, labels, groups
+        self.runs = planned.runs
+        self.ahead: dict[int, Future[list[list[Points | WandbsyncError]]]] = {}
+        self.stack = ExitStack()
+        self.ready = False
+        self._slots: dict[str, int] | None = None
+        self._subject: Subject | None = None
 
-def _plot(
-    runs: Sequence[PlotRun], metric: str, path: Path, options: PlotOptions, load: Load, *, x_label: str
-) -> PlotResult:
-    from . import figure, text
+    def __enter__(self) -> _Studio:
+        self.reader = self.stack.enter_context(ThreadPoolExecutor(1))
+        return self
 
-    names = labels(runs, shown=text.drawable)
-    series, drawn, skipped = [], [], []
-    for run, name in zip(runs, names, strict=True):
+    def __exit__(self, *error: Any) -> None:
+        self.stack.close()
+
+    # -- who is drawn
+
+    def slots(self) -> dict[str, int]:
+        """The places in the colours of all that has one."""
+        if self._slots is None:
+            projects = {(run.entity, run.project) for run in self.runs}
+            where = "/".join(min(projects))
+            drawn = {str(run): str(run) for run in self.runs}
+            if self.groups is not None:
+                by = ",".join(self.options.group_by)
+                drawn = {group: f"{where} {by} {group}" for group in self.groups}
+            places = colours.remembered(self.source.memory, list(drawn.values()))
+            self._slots = dict(zip(drawn, places, strict=True))
+        return self._slots
+
+    def subject(self) -> Subject:
+        from .picture import Subject
+
+        if self._subject is None:
+            self._subject = Subject.of(self.runs, self.slots(), self.labels, self.groups)
+        return self._subject
+
+    def names(self) -> list[str]:
+        return list(self.labels or (run.display_name or run.run_id for run in self.runs))
+
+    def told(self) -> dict[str, Any]:
+        """Besides the options, what decides how the pictures look: for metadata.json."""
+        slots = self.slots()
+        return {
+            "labels": None if self.labels is None else list(self.labels),
+            "groups": None if self.groups is None else list(self.groups),
+            "colours": slots,
+            "drawing": self.options.drawing(),
+        }
+
+    # -- one picture
+
+    def result(self, index: int) -> PlotResult:
+        picture = self.planned.pictures[index]
         try:
-            one, bad = _series(name, *load(run, metric), options)
+            return self._result(index, picture)
+        except Exception as error:  # whatever is wrong with this metric, the others are not to blame
+            reason = f"{picture.name} cannot be drawn: {type(error).__name__}: {error}"
+            return PlotResult(picture.name, None, error=reason)
+
+    def _result(self, index: int, picture: Picture) -> PlotResult:
+        axes = [self.source.axis(metric) for metric in picture.metrics]
+        name = self._digest(picture, axes)
+        data = picture.path.with_suffix(f".{self.options.data}") if self.options.data else None
+        result = PlotResult(
+            picture.name,
+            None,
+            metrics=picture.metrics if self.options.grid else (),
+            axis=axes[0] if len(set(axes)) == 1 else None,
+            data=data,
+        )
+        memory = self.source.memory
+        if name and memory and (data is None or data.exists()):
+            kept = rendered.find(memory, name, self.options.format)
+            if kept is not None and (data is None or _written_for(data, kept[1])):
+                return self._placed(picture, replace(_recalled(result, self.runs, kept[1]), cached=True), kept[0])
+        prepared, reasons = self._prepared(index, picture, axes)
+        if not prepared:
+            return replace(result, data=None, skipped=tuple(r for _, s in reasons for r in s), error=reasons[0][0])
+        from .figure import written
+        from .picture import figure_of, look_of
+
+        try:
+            figure, empty = figure_of(prepared, self.subject(), self.options)
         except WandbsyncError as error:
-            one, bad = _series(name, [], [], options)
-            skipped.append(f"{metric} of {run}: {error.line()}")
-        else:
-            if len(one.y) > bad:
-                drawn.append((run, len(one.y), bad))
-            else:
-                skipped.append(f"{metric} of {run}: {'no finite value' if bad else 'no value'}")
-        series.append(replace(one, x_label=x_label, run_id=run.run_id))
-    if not drawn:
-        others = f" (and {len(runs) - 1} more)" if len(runs) > 1 else ""
-        return PlotResult(metric, None, skipped=tuple(skipped), error=skipped[0] + others)
-    try:
-        picture = figure.png(figure.draw(series, title=metric, subtitle=_subtitle(names, len(drawn), options)))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        record.write_beside(path, picture)
-    except (OSError, WandbsyncError) as error:
-        reason = f"cannot write {path}: {error.strerror}" if isinstance(error, OSError) else error.line()
-        return PlotResult(metric, None, skipped=tuple(skipped), error=reason)
-    found, points, non_finite = zip(*drawn, strict=True)
-    return PlotResult(metric, path, found, points, non_finite, tuple(skipped))
+            why = tuple(reason for one in prepared for reason in one.skipped)
+            return replace(result, data=None, skipped=why, error=error.line())
+        content = written(figure, self.options.format, look_of(self.options))
+        skipped = [reason for one in prepared for reason in one.skipped]
+        skipped += [reason for _, some in reasons for reason in some] + [reason for reason in empty if reason]
+        result = replace(_summed(result, prepared), skipped=tuple(skipped))
+        if data is not None:
+            from .data import write
+
+            try:
+                write(data, prepared, self.subject(), self.options)
+            except OSError as error:
+                return replace(result, data=None, error=f"cannot write {data}: {error.strerror}")
+        if name and memory:
+            rendered.keep(memory, name, self.options.format, content, _remembered(result, self.runs))
+        return self._placed(picture, result, content)
+
+    def figure(self, index: int) -> Figure:
+        from .picture import figure_of
+
+        picture = self.planned.pictures[index]
+        prepared, reasons = self._prepared(index, picture, [self.source.axis(metric) for metric in picture.metrics])
+        if not prepared:
+            raise UsageError(reasons[0][0])
+        return figure_of(prepared, self.subject(), self.options)[0]
+
+    def _placed(self, picture: Picture, result: PlotResult, content: bytes) -> PlotResult:
+        try:
+            rendered.place(picture.path, content)
+        except OSError as error:
+            return replace(result, path=None, error=f"cannot write {picture.path}: {error.strerror}")
+        return replace(result, path=picture.path)
+
+    def _prepared(
+        self, index: int, picture: Picture, axes: Sequence[str]
+    ) -> tuple[list[Drawn], list[tuple[str, Sequence[str]]]]:
+        """The metrics of a picture that have something to draw; of the others why not, as a whole and run by run."""
+        coming = self._read(index)
+        self._get_ready()
+        from .picture import NothingToDraw, prepare
+
+        loaded = coming.result()
+        self.ahead.pop(index)
+        if index + 1 < len(self.planned.pictures):
+            self._read(index + 1)
+        prepared: list[Drawn] = []
+        reasons: list[tuple[str, Sequence[str]]] = []
+        for metric, axis, points in zip(picture.metrics, axes, loaded, strict=True):
+            try:
+                prepared.append(prepare(metric, points, self.subject(), self.options, axis))
+            except NothingToDraw as error:  # noqa: PERF203
+                reasons.append((error.line(), error.skipped))
+        return prepared, reasons
+
+    def _get_ready(self) -> None:
+        """Import what draws, and set it up once for all pictures."""
+        if not self.ready:
+            from . import picture, style
+
+            self.stack.enter_context(style.own_settings(picture.look_of(self.options)))
+            self.ready = True
+
+    def _read(self, index: int) -> Future[list[list[Points | WandbsyncError]]]:
+        """Begin to read what a picture needs."""
+        if index not in self.ahead:
+            metrics = self.planned.pictures[index].metrics
+            self.ahead[index] = self.reader.submit(
+                lambda: [[self._load(run, metric) for run in self.runs] for metric in metrics]
+            )
+        return self.ahead[index]
+
+    def _load(self, run: PlotRun, metric: str) -> Points | WandbsyncError:
+        from .picture import Points
+
+        try:
+            return Points(*self.source.load(run, metric, self.source.axis(metric)))
+        except WandbsyncError as error:
+            return error
+
+    def _digest(self, picture: Picture, axes: Sequence[str]) -> str | None:
+        """The name of the picture in memory; None if the versions of what it shows are not known."""
+        version = self.source.version
+        if version is None:
+            return None
+        return rendered.digest(
+            {
+                "metrics": picture.metrics,
+                "axes": axes,
+                "versions": [
+                    [version(run, metric, axis) for run in self.runs]
+                    for metric, axis in zip(picture.metrics, axes, strict=True)
+                ],
+                "runs": [[str(run), run.display_name] for run in self.runs],
+                "grid": self.options.grid,
+                "data": self.options.data,
+                **self.told(),
+            }
+        )
 
 
-def _series(label: str, steps: Any, values: Any, options: PlotOptions) -> tuple[Series, int]:
-    """The series of one run, smoothed, and how many of its values cannot be drawn."""
-    import numpy as np
-
-    from . import smoothing
-    from .figure import Series
-
-    x, y = np.asarray(steps), np.asarray(values, dtype=np.float64)
-    smooth = None
-    if options.smoothing == ROLLING_MEAN:
-        smooth = smoothing.rolling_mean(y, options.smooth or 1)
-    elif options.smoothing == TIME_WEIGHTED_EMA:
-        smooth = smoothing.time_weighted_ema(x, y, weight=options.ema_weight, viewport_scale=options.viewport_scale)
-    return Series(label, x, y, smooth), int(np.count_nonzero(~np.isfinite(y)))
+def _written_for(data: Path, told: Mapping[str, Any]) -> bool:
+    """Whether a file of numbers is the one that was written with a picture."""
+    return list(_file_stamp(data) or ()) == told.get("data_stamp")
 
 
-def _subtitle(names: Sequence[str], drawn: int, options: PlotOptions) -> str:
-    if len(names) == 1:
-        who = names[0]
-    else:
-        who = f"{len(names)} runs" if drawn == len(names) else f"{drawn} of {len(names)} runs"
-    if options.smoothing == ROLLING_MEAN:
-        return f"{who} · mean of the last {options.smooth} values"
-    if options.smoothing == TIME_WEIGHTED_EMA:
-        return f"{who} · time-weighted EMA {options.ema_weight:g}"
-    return who
+def _file_stamp(path: Path | None) -> tuple[str, int, int] | None:
+    if path is None:
+        return None
+    stat = path.stat()
+    return str(path.resolve()), stat.st_size, stat.st_mtime_ns
+
+
+def _remembered(result: PlotResult, runs: Sequence[PlotRun]) -> dict[str, Any]:
+    """What is said of a picture, as JSON."""
+    return {
+        "runs": [runs.index(run) for run in result.runs],
+        "points": result.points,
+        "non_finite": result.non_finite,
+        "skipped": result.skipped,
+        "data_stamp": _file_stamp(result.data),
+    }
+
+
+def _recalled(result: PlotResult, runs: Sequence[PlotRun], told: Mapping[str, Any]) -> PlotResult:
+    return replace(
+        result,
+        runs=tuple(runs[i] for i in told["runs"]),
+        points=tuple(told["points"]),
+        non_finite=tuple(told["non_finite"]),
+        skipped=tuple(told["skipped"]),
+    )
+
+
+def _summed(result: PlotResult, prepared: Sequence[Drawn]) -> PlotResult:
+    """With the runs of all its metrics and how many values these have."""
+    points: dict[PlotRun, int] = {}
+    bad: dict[PlotRun, int] = {}
+    for one in prepared:
+        for run, count, wrong in zip(one.runs, one.points, one.non_finite, strict=True):
+            points[run] = points.get(run, 0) + count
+            bad[run] = bad.get(run, 0) + wrong
+    return replace(result, runs=tuple(points), points=tuple(points.values()), non_finite=tuple(bad.values()))

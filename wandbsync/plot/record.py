@@ -1,4 +1,4 @@
-"""What metadata.json is told of the plots: what was drawn, from which runs and how."""
+"""What metadata.json is told of the plots: what was drawn, from which runs and how, so that it can be drawn again."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..folder.metadata import NAME, listed, read, table, update, write_beside
+from ..folder import metadata as file
+from ..folder.metadata import NAME, listed, merged, read, table, write_beside
 from .names import PlotRun
-from .plan import TIME_WEIGHTED_EMA, Plan, PlotOptions, PlotResult
+from .options import ROLLING_MEAN, TIME_WEIGHTED_EMA, PlotOptions
+from .plan import Plan, PlotResult
 
 
 def owners(metadata: Mapping[str, Any] | None) -> dict[str, str]:
@@ -24,17 +27,20 @@ def owners(metadata: Mapping[str, Any] | None) -> dict[str, str]:
     }
 
 
-def describe(planned: Plan, results: Sequence[PlotResult], options: PlotOptions, now: datetime) -> dict[str, Any]:
-    """The predecessor's fields with its meanings, and ours."""
+def describe(
+    planned: Plan, results: Sequence[PlotResult], options: PlotOptions, now: datetime, told: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The predecessor's fields with its meanings, and ours. `told` is what decides the looks besides the options."""
     runs, one = planned.runs, planned.runs[0] if len(planned.runs) == 1 else None
     points: Counter[PlotRun] = Counter()
     plots = {}
-    ema = options.smoothing == TIME_WEIGHTED_EMA
+    chosen = options.how()
+    weighted = chosen.kind == TIME_WEIGHTED_EMA
     how = {
-        "smoothing": options.smoothing,
-        "smoothing_window": options.smooth,
-        "ema_weight": options.ema_weight if ema else None,
-        "viewport_scale": options.viewport_scale if ema else None,
+        "smoothing": chosen.kind,
+        "smoothing_window": int(chosen.parameter) if chosen.kind == ROLLING_MEAN else options.smooth,
+        "ema_weight": options.ema_weight if weighted else None,
+        "viewport_scale": options.viewport_scale if weighted else None,
     }
     for result in results:
         if result.path is None:
@@ -43,12 +49,17 @@ def describe(planned: Plan, results: Sequence[PlotResult], options: PlotOptions,
             points[run] = max(points[run], count)
         plots[result.path.relative_to(planned.folder).as_posix()] = {
             "metric": result.metric,
+            **({"metrics": list(result.metrics)} if result.metrics else {}),
+            "axis": result.axis,
             "runs": [str(run) for run in result.runs],
             "points": dict(zip(map(str, result.runs), result.points, strict=True)),
             "non_finite": dict(zip(map(str, result.runs), result.non_finite, strict=True)),
             "skipped": list(result.skipped),
+            "data": result.data and result.data.relative_to(planned.folder).as_posix(),
             "generation_timestamp": now.isoformat(),
             **how,
+            "command": command(runs, result, options),
+            **told,
         }
     return {
         "run_id": one and one.run_id,
@@ -59,7 +70,7 @@ def describe(planned: Plan, results: Sequence[PlotResult], options: PlotOptions,
         "project": runs[0].project,
         "generation_timestamp": now.isoformat(),
         "full_resolution": options.full_res,
-        "ema_enabled": ema,
+        "ema_enabled": weighted,
         **how,
         "group_by_prefix": options.group_by_prefix,
         "all_metrics": options.all_metrics,
@@ -71,6 +82,30 @@ def describe(planned: Plan, results: Sequence[PlotResult], options: PlotOptions,
         "plots": plots,
         "wandbsync_version": __version__,
     }
+
+
+def command(runs: Sequence[PlotRun], result: PlotResult, options: PlotOptions) -> list[str]:
+    """The words that draw a picture again, from the same cache."""
+    names = ",".join(result.metrics or (result.metric,))
+    project = f"{runs[0].entity}/{runs[0].project}"
+    ids = ",".join(run.run_id for run in runs)
+    return ["wandbsync", "generate-plots", project, ids, "--metrics", names, *options.flags()]
+
+
+def update(folder: Path, new: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+    """Tell metadata.json what is new; if nothing is but the time, it is left alone."""
+    if before and _timeless(merged(before, new)) == _timeless(before):
+        return
+    file.update(folder, new)
+
+
+def _timeless(metadata: Any) -> Any:
+    """Without the times, and as JSON has it."""
+    if isinstance(metadata, Mapping):
+        return {key: _timeless(value) for key, value in metadata.items() if key != "generation_timestamp"}
+    if isinstance(metadata, (list, tuple)):
+        return [_timeless(value) for value in metadata]
+    return metadata
 
 
 __all__ = ["NAME", "describe", "owners", "read", "update", "write_beside"]

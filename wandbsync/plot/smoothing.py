@@ -1,4 +1,4 @@
-"""Smoothings of a series: vectorised, exact on every point, and never poisoned by a NaN or an infinity.
+"""Moving averages that look back: vectorised, exact on every point, and never poisoned by a NaN or an infinity.
 
 Each function gets what was logged and returns one float64 value per point. Points that are not finite (in x or in y)
 take no part: the result is NaN in their place, and what it is elsewhere is as if they had never been logged.
@@ -7,6 +7,7 @@ take no part: the result is NaN in their place, and what it is elsewhere is as i
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,12 +23,13 @@ STRETCH = 1_024  # points the plain loop takes before running sums are tried aga
 
 
 def time_weighted_ema(
-    x: npt.ArrayLike, y: npt.ArrayLike, *, weight: float, viewport_scale: float = 1000.0
+    x: npt.ArrayLike, y: npt.ArrayLike, *, weight: float, viewport_scale: float = 1000.0, span: float | None = None
 ) -> FloatArray:
     """The debiased exponential moving average of y in which a point's weight fades with its distance in x.
 
     `weight` (0 to 1) is used as it is, as the predecessor did: a point fades to `weight` when x has moved on by
-    1/`viewport_scale` of the series' own range. Weight 0 averages points of equal x only, weight 1 everything so far.
+    1/`viewport_scale` of `span`: the chart's range, as W&B has it, or the series' own if None. Weight 0 averages points
+    of equal x only, weight 1 everything so far.
     A step backwards in x counts as no distance at all (the formula taken literally would make old points grow).
 
     The plain loop is `last = last*f + y; n = n*f + 1; out = last/n` with f = weight ** (dx / range * viewport_scale).
@@ -41,24 +43,47 @@ def time_weighted_ema(
     xs, ys = np.asarray(x), np.asarray(y, dtype=np.float64)
     if xs.shape != ys.shape or ys.ndim != 1:
         raise ValueError(f"x and y must be of one length, not {xs.shape} and {ys.shape}")
-    keep = np.isfinite(ys) & np.isfinite(xs)
+    return _of_finite(ys, lambda place, values: _ema(_floats(place), values, weight, viewport_scale, span), xs)
+
+
+def ema(y: npt.ArrayLike, *, weight: float) -> FloatArray:
+    """TensorBoard's debiased average, W&B's "exponential": each value fades to `weight` (0 to 1) with the next one.
+
+    The plain loop is `last = last*weight + (1-weight)*y; out = last / (1 - weight**n)`, n counting from 1.
+    """
+    if not 0.0 <= weight < 1.0:
+        raise ValueError(f"weight must be at least 0 and below 1, not {weight}")
+    ys = np.asarray(y, dtype=np.float64)
+
+    def average(values: FloatArray) -> FloatArray:
+        return _ema(np.arange(len(values), dtype=np.float64), values, weight, 1.0, 1.0)
+
+    return _of_finite(ys, lambda _, values: average(values), ys)
+
+
+def _of_finite(ys: FloatArray, average: Callable[[npt.NDArray[Any], FloatArray], FloatArray], xs: Any) -> FloatArray:
+    """The average of the points that are finite, in their places; NaN in the others."""
+    if _all_finite(ys) and _all_finite(xs):
+        keep: Any = slice(None)
+    else:
+        keep = np.isfinite(ys) & np.isfinite(xs)
+    values = ys[keep]
     out = np.full(ys.shape, np.nan)
-    if keep.any():
-        whole = bool(keep.all())
-        values = ys if whole else ys[keep]
-        scale = _headroom(values)
-        smooth = _ema(_floats(xs if whole else xs[keep]), values * scale, weight, viewport_scale)
-        out[keep] = _between(smooth, values, scale)
+    if len(values):
+        scale = headroom(values)
+        out[keep] = between(average(xs[keep], values * scale if scale != 1.0 else values), values, scale)
     return out
 
 
-def rolling_mean(y: npt.ArrayLike, window: int) -> FloatArray:
-    """The mean of each value and the up to `window - 1` finite values before it; the first ones have fewer.
+def _all_finite(values: npt.NDArray[Any]) -> bool:
+    """Whether there is no NaN and no infinity; without a mask of all of them."""
+    if not len(values) or values.dtype.kind in "iu":
+        return True
+    return math.isfinite(values.min()) and math.isfinite(values.max())
 
-    Sums run forwards and backwards inside blocks of `window` values; a window is the tail of one block and the head of
-    the next. Nothing is ever subtracted, so a spike leaves no trace once it has left the window and an offset of 1e9
-    costs no digits.
-    """
+
+def rolling_mean(y: npt.ArrayLike, window: int) -> FloatArray:
+    """The mean of each value and the up to `window - 1` finite values before it; the first ones have fewer."""
     if window < 1:
         raise ValueError(f"window must be at least 1, not {window}")
     ys = np.asarray(y, dtype=np.float64)
@@ -69,29 +94,47 @@ def rolling_mean(y: npt.ArrayLike, window: int) -> FloatArray:
     if n == 0:
         return out
     size = min(window, n)
-    scale = _headroom(values)
-    blocks = np.zeros((-(-(n + size - 1) // size), size))
-    blocks.reshape(-1)[size - 1 : size - 1 + n] = values * scale
-    heads = np.cumsum(blocks, axis=1).reshape(-1)
-    tails = np.cumsum(blocks[:, ::-1], axis=1)[:, ::-1].reshape(-1)
-    first = np.arange(n)
-    sums = tails[:n] + np.where(first % size == 0, 0.0, heads[size - 1 : size - 1 + n])
-    out[keep] = _between(sums / np.minimum(first + 1, size), values, scale)
+    scale = headroom(values)
+    sums = window_sums(values * scale, size - 1, 0)
+    out[keep] = between(sums / np.minimum(np.arange(n) + 1, size), values, scale)
     return out
 
 
-def _headroom(values: FloatArray) -> float:
+def window_sums(values: FloatArray, before: int, after: int) -> FloatArray:
+    """For each value the sum of it, the `before` ones before it and the `after` ones after it.
+
+    Sums run forwards and backwards inside blocks as long as a window; a window is the tail of one block and the head
+    of the next. Nothing is ever subtracted, so a spike leaves no trace once it has left the window and an offset of
+    1e9 costs no digits.
+    """
+    n, size = len(values), before + after + 1
+    blocks = np.zeros((-(-(n + size - 1) // size), size))
+    blocks.reshape(-1)[before : before + n] = values
+    heads = np.cumsum(blocks, axis=1).reshape(-1)
+    tails = np.cumsum(blocks[:, ::-1], axis=1)[:, ::-1].reshape(-1)
+    first = np.arange(n)
+    return tails[:n] + np.where(first % size == 0, 0.0, heads[size - 1 : size - 1 + n])
+
+
+def headroom(values: FloatArray) -> float:
     """A power of two that makes the largest value small enough to be added up 2**64 times (1 for all sane data)."""
-    return 2.0**-64 if float(np.abs(values).max()) > 2.0**950 else 1.0
+    return 2.0**-64 if _largest(values) > 2.0**950 else 1.0
 
 
-def _between(averages: FloatArray, values: FloatArray, scale: float) -> FloatArray:
+def between(averages: FloatArray, values: FloatArray, scale: float) -> FloatArray:
     """Averages of values * scale as averages of values, between what they average.
 
     Without this, rounding would put ripples on a constant; on the largest floats it would make them infinite.
     """
     low, high = values.min(), values.max()
+    if scale == 1.0:
+        return np.clip(averages, low, high, out=averages)
     return np.clip(np.clip(averages, low * scale, high * scale) / scale, low, high)
+
+
+def _largest(values: FloatArray) -> float:
+    """The largest size of some values."""
+    return max(float(values.max()), -float(values.min()))
 
 
 def _floats(x: npt.NDArray[Any]) -> FloatArray:
@@ -106,8 +149,8 @@ def _floats(x: npt.NDArray[Any]) -> FloatArray:
     return floats
 
 
-def _ema(x: FloatArray, y: FloatArray, weight: float, viewport_scale: float) -> FloatArray:
-    span = float(x.max() - x.min()) or 1.0
+def _ema(x: FloatArray, y: FloatArray, weight: float, viewport_scale: float, span: float | None) -> FloatArray:
+    span = span or float(x.max() - x.min()) or 1.0
     fading = -math.log2(weight) if weight > 0.0 else math.inf
     rate = fading * viewport_scale if viewport_scale > 0.0 else 0.0  # bits of decay over the whole range
     dx = np.diff(x, prepend=x[0])
@@ -121,7 +164,7 @@ def _ema(x: FloatArray, y: FloatArray, weight: float, viewport_scale: float) -> 
             return np.maximum(distance, 0.0) / span * rate
 
     out = np.empty(len(y))
-    large = float(np.abs(y).max()) >= LARGE
+    large = _largest(y) >= LARGE
     reach = BUDGET / rate * span if rate > 0.0 else math.inf
     last = total = 0.0
     start = 0

@@ -44,34 +44,47 @@ def history(cache: Cache, ref: RunRef, keys: Sequence[str] | None = None, *, str
     return table
 
 
-def series(cache: Cache, ref: RunRef, key: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def series(
+    cache: Cache, ref: RunRef, key: str, *, stream: str | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The numbers of one metric: steps and values, ascending by step; None and text are left out.
 
+    `stream` None: that of the machine for what is named so and was not logged by the run itself, else the history.
     Integers beyond 2**53 come as the nearest float64.
     """
     import numpy as np
 
-    stream = HISTORY
     if key == "_step":
         step = steps(cache, ref)
         return step, step.astype(np.float64)
-    with catalog.translated(cache.folder):
-        numbers = streams_of(cache, ref)
-        if key.startswith("system.") and not _has(cache, numbers.get(HISTORY), key):
-            stream = SYSTEM
-    found = tables(cache, ref, stream, [key], ["step", "value", "kind"])
+    found = tables(cache, ref, stream or stream_with(cache, ref, key), [key], ["step", "value", "kind"])
     if not found:
         return np.empty(0, np.int64), np.empty(0)
-    step = np.concatenate([t.column("step").to_numpy() for t in found])
-    value = np.concatenate([t.column("value").to_numpy() for t in found])
-    kind = np.concatenate([t.column("kind").to_numpy() for t in found])
-    plain = (kind != Kind.NULL) & (kind != Kind.JSON) & (kind != Kind.LINE)
-    if not plain.all():
-        step, value = step[plain], value[plain]
-    if len(step) > 1 and (np.diff(step) < 0).any():
+    parts = [_numeric(table) for table in found]
+    if len(parts) == 1:
+        ((step, value),) = parts
+    else:
+        step, value = (np.concatenate(column) for column in zip(*parts, strict=True))
+    if len(step) > 1 and (step[1:] < step[:-1]).any():
         order = np.argsort(step, kind="stable")
         step, value = step[order], value[order]
     return step, value
+
+
+def _numeric(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    step, value, kind = (table.column(name).to_numpy() for name in ("step", "value", "kind"))
+    if kind.max(initial=0) <= Kind.BOOL:
+        return step, value
+    plain = (kind <= Kind.BOOL) | (kind == Kind.BIGINT)
+    return step[plain], value[plain]
+
+
+def stream_with(cache: Cache, ref: RunRef, key: str) -> str:
+    """The stream a metric is in: the machine's if it is named so, and was not logged by the run itself."""
+    if not key.startswith("system."):
+        return HISTORY
+    with catalog.translated(cache.folder):
+        return HISTORY if _has(cache, streams_of(cache, ref).get(HISTORY), key) else SYSTEM
 
 
 def _has(cache: Cache, stream: int | None, key: str) -> bool:
