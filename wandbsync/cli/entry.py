@@ -160,7 +160,7 @@ def main() -> None:
         click.echo(f"error: {error.filename or 'the output'}: {error.strerror or error}", err=True)
         code = WandbsyncError.exit_code
     code = code if isinstance(code, int) else 0
-    if "matplotlib" in sys.modules:
+    if "wandbsync.plot" in sys.modules:
         # All is written and closed. To take apart what drew the pictures costs a tenth of a second, for nothing.
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError):

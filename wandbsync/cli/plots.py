@@ -57,15 +57,16 @@ def generate_plots(
     """
     import gc
     import os
+
+    # Half of what starting costs: there is no matrix to multiply with many threads, and what is imported is no garbage.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    gc.disable()
+
     from datetime import datetime
 
     from .. import output, query
     from ..plot import PlotRun, Source, generate
 
-    # For the second half of what starting costs: there is no matrix to multiply with many threads, and nothing that
-    # is imported is garbage.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    gc.disable()
     chosen = plot_options(all_metrics=all_metrics, include_system=include_system, **options)
     fresh = {"offline": offline, "refresh": refresh, "max_age": max_age}
     cache, refs = _chosen_runs(on, project, runs, runs_where, fresh)

@@ -47,6 +47,7 @@ class Series:
     run_id: str = ""  # stands beside the label if that has to be shortened and then looks like another's
     slot: int | None = None  # its place in the colours; None: the next one
     bands: tuple[tuple[FloatArray, FloatArray], ...] = ()  # areas around it, the innermost first: low and high
+    sorted_x: bool = False  # x is known to ascend
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -188,12 +189,12 @@ def _ready(panel: Panel, look: Look) -> _Ready:
     slots = [i if one.slot is None else one.slot for i, one in enumerate(panel.series)]
     lines, bad = [], 0
     for one, stroke in zip(panel.series, style.strokes(slots, look), strict=True):
-        raw = Trace.of(one.x, one.y)
+        raw = Trace.of(one.x, one.y, sorted_x=one.sorted_x)
         bad += len(one.y) - len(raw)
         raw = raw.only(raw.x > 0) if panel.view.log_x else raw
         line = _Line(one.label, one.run_id, stroke, None, None, raw)
         if one.smooth is not None:
-            main = Trace.of(one.x, one.smooth)
+            main = Trace.of(one.x, one.smooth, sorted_x=one.sorted_x)
             main = main.only(main.x > 0) if panel.view.log_x else main
             line = replace(line, raw=raw, dots=raw if len(raw) <= SPARSE else None, main=main)
         elif one.bands:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -22,19 +22,16 @@ def _ruler() -> Any:
     return canvas.get_renderer()
 
 
-@cache
-def _font(size: float, weight: str, families: tuple[str, ...]) -> FontProperties:
-    return FontProperties(size=size, weight=weight, family=list(families))
+@lru_cache(maxsize=4096)
+def _measured(text: str, size: float, weight: str, families: tuple[str, ...]) -> float:
+    font = FontProperties(size=size, weight=weight, family=list(families))
+    wide: float = _ruler().get_text_width_height_descent(text, font, ismath=False)[0]
+    return wide
 
 
 def width(text: str, size: float, weight: str = "normal") -> float:
     """The width of a text in points of `size`."""
-    if not text:
-        return 0.0
-    measured: float = _ruler().get_text_width_height_descent(
-        text, _font(size, weight, tuple(families())), ismath=False
-    )[0]
-    return measured
+    return _measured(text, size, weight, tuple(families())) if text else 0.0
 
 
 def widest(texts: Sequence[str], size: float) -> float:

@@ -19,7 +19,7 @@ from .plan import labels as told_apart
 from .scale import View
 from .style import Look
 from .text import drawable
-from .trace import FloatArray, finite
+from .trace import FloatArray, ascending, finite
 
 AXES = {"step": "Step", "sample": "Sample", "time": "Time (UTC)", "relative": "Relative time"}
 UNIT_NAMES = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
@@ -112,7 +112,7 @@ def prepare(
     ]
     if subject.groups is None:
         series = [
-            Series(label, one.x, one.y, line, x_label, run.run_id, subject.slots[str(run)])
+            Series(label, one.x, one.y, line, x_label, run.run_id, subject.slots[str(run)], sorted_x=True)
             for label, run, one, line in zip(subject.labels, subject.runs, known, smooth, strict=True)
         ]
     else:
@@ -159,11 +159,9 @@ def figure_of(prepared: Sequence[Drawn], subject: Subject, options: PlotOptions)
 
 def _ascending(one: Points) -> tuple[Points, int]:
     """The points by ascending x, and how often x went back; a step never does, other metrics and clocks may."""
-    if len(one.x) < 2:
+    if ascending(one.x):
         return one, 0
     backwards = one.x[1:] < one.x[:-1]
-    if not backwards.any():
-        return one, 0
     order = np.argsort(one.x, kind="stable")
     return Points(one.x[order], one.y[order], one.without_x), int(np.count_nonzero(backwards))
 
@@ -219,7 +217,8 @@ def _groups(
         counted = [(x, y) for x, y in members if y is not None and np.isfinite(y).any()]
         group = groups.combine(counted, line=options.line, bands=bands)
         label = f"{drawable(name)} (n={len(counted)})"
-        series.append(Series(label, group.x, group.line, None, x_label, "", subject.slots[name], group.bands))
+        slot = subject.slots[name]
+        series.append(Series(label, group.x, group.line, None, x_label, "", slot, group.bands, sorted_x=True))
     return series
 
 

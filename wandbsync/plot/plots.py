@@ -7,7 +7,6 @@ figure is drawn, what the next one needs is read by a thread beside it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -15,12 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError, WandbsyncError
-from . import colours, record, rendered, sheet
+from . import colours, record, rendered
 from .names import PlotRun
 from .options import PlotOptions
 from .plan import Picture, Plan, PlotResult, named_as_sampled, plan
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
+
     from matplotlib.figure import Figure
 
     from .picture import Drawn, Points, Subject
@@ -78,6 +79,8 @@ def generate(
         try:
             record.update(planned.folder, record.describe(planned, results, options, now, studio.told()), before)
             if options.all_metrics:
+                from . import sheet
+
                 sheet.write(planned.folder, results, studio.names())
         except OSError as error:
             raise WandbsyncError(f"cannot write {planned.folder / record.NAME}: {error.strerror}") from error
@@ -135,12 +138,12 @@ class _Studio:
         self.runs = planned.runs
         self.ahead: dict[int, Future[list[list[Points | WandbsyncError]]]] = {}
         self.stack = ExitStack()
+        self.reader: Executor | None = None
         self.ready = False
         self._slots: dict[str, int] | None = None
         self._subject: Subject | None = None
 
     def __enter__(self) -> _Studio:
-        self.reader = self.stack.enter_context(ThreadPoolExecutor(1))
         return self
 
     def __exit__(self, *error: Any) -> None:
@@ -280,6 +283,10 @@ class _Studio:
 
     def _read(self, index: int) -> Future[list[list[Points | WandbsyncError]]]:
         """Begin to read what a picture needs."""
+        if self.reader is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self.reader = self.stack.enter_context(ThreadPoolExecutor(1))
         if index not in self.ahead:
             metrics = self.planned.pictures[index].metrics
             self.ahead[index] = self.reader.submit(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -11,7 +12,7 @@ from typing import Any
 
 from .. import __version__
 from ..folder import metadata as file
-from ..folder.metadata import NAME, listed, merged, read, table, write_beside
+from ..folder.metadata import NAME, listed, read, table, write_beside
 from .names import PlotRun
 from .options import ROLLING_MEAN, TIME_WEIGHTED_EMA, PlotOptions
 from .plan import Plan, PlotResult
@@ -94,18 +95,22 @@ def command(runs: Sequence[PlotRun], result: PlotResult, options: PlotOptions) -
 
 def update(folder: Path, new: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
     """Tell metadata.json what is new; if nothing is but the time, it is left alone."""
-    if before and _timeless(merged(before, new)) == _timeless(before):
-        return
-    file.update(folder, new)
+    if not _told(new, before or {}):
+        file.update(folder, new)
 
 
-def _timeless(metadata: Any) -> Any:
-    """Without the times, and as JSON has it."""
-    if isinstance(metadata, Mapping):
-        return {key: _timeless(value) for key, value in metadata.items() if key != "generation_timestamp"}
-    if isinstance(metadata, (list, tuple)):
-        return [_timeless(value) for value in metadata]
-    return metadata
+def _told(new: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether it says all of this already, times aside."""
+    plain: dict[str, Any] = json.loads(json.dumps(new))
+    plots, known = plain.pop("plots"), table(before, "plots")
+    for told in (plain, *plots.values()):
+        del told["generation_timestamp"]
+    lists = {name: plain.pop(name) for name in ("plots_generated", "metrics_plotted")}
+    return (
+        all(name in before and before[name] == value for name, value in plain.items())
+        and all(set(value) <= set(listed(before, name)) for name, value in lists.items())
+        and all(path in known and {**known[path], **plot} == known[path] for path, plot in plots.items())
+    )
 
 
 __all__ = ["NAME", "describe", "owners", "read", "update", "write_beside"]

@@ -14,13 +14,17 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from hashlib import blake2b
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from .. import __version__
-from ..folder.metadata import write_beside
+
+try:
+    from _blake2 import blake2b  # as hashlib has it, without the time it takes to load OpenSSL
+except ImportError:
+    from hashlib import blake2b
 
 RENDERER = 1  # counts up with every change to what a picture looks like
 MOST = 256 << 20  # bytes of all of them; the oldest go
@@ -75,8 +79,8 @@ def keep(folder: Path, name: str, form: str, picture: bytes, told: Mapping[str, 
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Whole or not at all, but not made durable: what a power cut tears is not what its digest says."""
-    beside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    """Whole or not at all for whoever looks, but not made durable: what a power cut tears can be drawn again."""
+    beside = path.with_name(f".{uuid4().hex}.tmp")
     try:
         beside.write_bytes(content)
         beside.replace(path)
@@ -115,7 +119,7 @@ def place(path: Path, picture: bytes) -> None:
     except OSError:
         pass
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_beside(path, picture)
+    _write(path, picture)
 
 
 def _of(picture: bytes) -> str:

@@ -43,7 +43,7 @@ def time_weighted_ema(
     xs, ys = np.asarray(x), np.asarray(y, dtype=np.float64)
     if xs.shape != ys.shape or ys.ndim != 1:
         raise ValueError(f"x and y must be of one length, not {xs.shape} and {ys.shape}")
-    return _of_finite(ys, lambda place, values: _ema(_floats(place), values, weight, viewport_scale, span), xs)
+    return _of_finite(ys, lambda place, values: _ema(_Place(place), values, weight, viewport_scale, span), xs)
 
 
 def ema(y: npt.ArrayLike, *, weight: float) -> FloatArray:
@@ -56,7 +56,7 @@ def ema(y: npt.ArrayLike, *, weight: float) -> FloatArray:
     ys = np.asarray(y, dtype=np.float64)
 
     def average(values: FloatArray) -> FloatArray:
-        return _ema(np.arange(len(values), dtype=np.float64), values, weight, 1.0, 1.0)
+        return _ema(_Place(np.arange(len(values))), values, weight, 1.0, 1.0)
 
     return _of_finite(ys, lambda _, values: average(values), ys)
 
@@ -64,15 +64,19 @@ def ema(y: npt.ArrayLike, *, weight: float) -> FloatArray:
 def _of_finite(ys: FloatArray, average: Callable[[npt.NDArray[Any], FloatArray], FloatArray], xs: Any) -> FloatArray:
     """The average of the points that are finite, in their places; NaN in the others."""
     if _all_finite(ys) and _all_finite(xs):
-        keep: Any = slice(None)
-    else:
-        keep = np.isfinite(ys) & np.isfinite(xs)
-    values = ys[keep]
+        return _scaled(xs, ys, average) if len(ys) else ys.copy()
+    keep = np.isfinite(ys) & np.isfinite(xs)
     out = np.full(ys.shape, np.nan)
-    if len(values):
-        scale = headroom(values)
-        out[keep] = between(average(xs[keep], values * scale if scale != 1.0 else values), values, scale)
+    if keep.any():
+        out[keep] = _scaled(xs[keep], ys[keep], average)
     return out
+
+
+def _scaled(
+    xs: npt.NDArray[Any], values: FloatArray, average: Callable[[npt.NDArray[Any], FloatArray], FloatArray]
+) -> FloatArray:
+    scale = headroom(values)
+    return between(average(xs, values * scale if scale != 1.0 else values), values, scale)
 
 
 def _all_finite(values: npt.NDArray[Any]) -> bool:
@@ -137,31 +141,59 @@ def _largest(values: FloatArray) -> float:
     return max(float(values.max()), -float(values.min()))
 
 
-def _floats(x: npt.NDArray[Any]) -> FloatArray:
-    """x as float64 whose differences are exact: integers, however large, become distances from their smallest."""
-    if x.dtype.kind in "iu":
-        modular = x.astype(np.uint64)  # the difference of two int64 fits, modulo 2**64, into a uint64
-        distances: FloatArray = (modular - modular[int(np.argmin(x))]).astype(np.float64)
-        return distances
-    floats: FloatArray = x.astype(np.float64)
-    if float(np.abs(floats).max()) > 2.0**1022:
-        floats /= 4.0  # so that the range is finite
-    return floats
+class _Place:
+    """How far apart points are in x, as float64, piece by piece: ten million steps are never copied as a whole.
+
+    Integers are subtracted as such, however large. A step backwards is no distance: what follows is moved up by as
+    much, so that the position never falls.
+    """
+
+    def __init__(self, x: npt.NDArray[Any]) -> None:
+        if x.dtype.kind in "iu":
+            self.x: npt.NDArray[Any] = x.astype(np.int64, copy=False).view(np.uint64)  # differences modulo 2**64
+            low, high = int(x.min()), int(x.max())
+            self.span = float(high - low)
+            self.falls = bool((x[1:] < x[:-1]).any())
+        else:
+            self.x = x.astype(np.float64, copy=False)
+            if max(float(self.x.max()), -float(self.x.min())) > 2.0**1022:
+                self.x = self.x / 4.0  # so that the range is finite
+            self.span = float(self.x.max() - self.x.min())
+            self.falls = bool((self.x[1:] < self.x[:-1]).any())
+        if self.falls:
+            forth = np.maximum(self._step(x), 0.0)
+            self.x = np.cumsum(forth)
+
+    def _step(self, x: npt.NDArray[Any]) -> FloatArray:
+        """The distance of each point from the one before, which may be negative."""
+        if x.dtype.kind not in "iu":
+            return np.diff(self.x, prepend=self.x[0])
+        back = np.concatenate(([False], x[1:] < x[:-1]))
+        modular = np.diff(self.x, prepend=self.x[0])
+        return np.where(back, -((-modular).astype(np.float64)), modular.astype(np.float64))
+
+    def from_first(self, start: int, stop: int) -> FloatArray:
+        """The distances of some points from the first of them."""
+        away: FloatArray = (self.x[start:stop] - self.x[start]).astype(np.float64, copy=False)
+        return away
+
+    def from_last(self, start: int, stop: int) -> FloatArray:
+        """The distance of each of some points from the one before; the very first has none."""
+        if start:
+            return np.diff(self.x[start - 1 : stop]).astype(np.float64, copy=False)
+        return np.diff(self.x[:stop], prepend=self.x[0]).astype(np.float64, copy=False)
 
 
-def _ema(x: FloatArray, y: FloatArray, weight: float, viewport_scale: float, span: float | None) -> FloatArray:
-    span = span or float(x.max() - x.min()) or 1.0
+def _ema(place: _Place, y: FloatArray, weight: float, viewport_scale: float, span: float | None) -> FloatArray:
+    span = span or place.span or 1.0
     fading = -math.log2(weight) if weight > 0.0 else math.inf
     rate = fading * viewport_scale if viewport_scale > 0.0 else 0.0  # bits of decay over the whole range
-    dx = np.diff(x, prepend=x[0])
-    # Where x stepped back, what follows is moved up by as much, so that the position never falls.
-    position = x - np.cumsum(np.minimum(dx, 0.0)) if dx.min() < 0.0 else x
 
     def decay(distance: FloatArray) -> FloatArray:
         if math.isinf(rate):
             return np.where(distance > 0.0, np.inf, 0.0)
         with np.errstate(over="ignore"):
-            return np.maximum(distance, 0.0) / span * rate
+            return distance / span * rate
 
     out = np.empty(len(y))
     large = _largest(y) >= LARGE
@@ -170,16 +202,18 @@ def _ema(x: FloatArray, y: FloatArray, weight: float, viewport_scale: float, spa
     start = 0
     while start < len(y):
         stop = min(start + CHUNK, len(y))
-        if position[stop - 1] - position[start] > reach:
-            stop = start + int(np.searchsorted(position[start:stop], position[start] + reach, side="right"))
+        away = place.from_first(start, stop)
+        if away[-1] > reach:
+            stop = start + int(np.searchsorted(away, reach, side="right"))
+            away = away[: stop - start]
         short = stop - start < SHORT
         if large or short:
             stop = min(start + STRETCH, len(y))
-            fade = np.exp2(-decay(dx[start:stop]))
+            fade = np.exp2(-decay(place.from_last(start, stop)))
             last, total = _plain(fade, y[start:stop], last, total, out[start:stop])
         else:
-            fade = np.exp2(-decay(dx[start : start + 1]))
-            growth = np.exp2(decay(position[start:stop] - position[start]))
+            fade = np.exp2(-decay(place.from_last(start, start + 1)))
+            growth = np.exp2(decay(away))
             last, total = _running_sums(growth, y[start:stop], last * fade[0], total * fade[0], out[start:stop])
         start = stop
     return out

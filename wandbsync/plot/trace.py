@@ -22,10 +22,10 @@ class Trace:
     breaks: npt.NDArray[np.intp]  # before these points the line is broken; ascending
 
     @classmethod
-    def of(cls, x: npt.NDArray[Any], y: FloatArray) -> Trace:
+    def of(cls, x: npt.NDArray[Any], y: FloatArray, *, sorted_x: bool = False) -> Trace:
         """The points that are finite; those that are not leave a gap. Where x goes back, it is sorted."""
         bad = None if finite(y) and finite(x) else ~(np.isfinite(y) & np.isfinite(x))
-        if len(x) > 1 and (x[1:] < x[:-1]).any():
+        if not sorted_x and not ascending(x):
             if bad is not None:  # a gap has no place in a line that is sorted
                 x, y, bad = x[~bad], y[~bad], None
             order = np.argsort(x, kind="stable")
@@ -78,6 +78,12 @@ class Trace:
     @property
     def last(self) -> float:
         return float(self.y[-1]) if len(self) else math.nan
+
+
+def ascending(x: npt.NDArray[Any]) -> bool:
+    """Whether x never goes back."""
+    pieces = (slice(start, start + 65_537) for start in range(0, len(x), 65_536))
+    return not any((x[piece][1:] < x[piece][:-1]).any() for piece in pieces)
 
 
 def finite(values: npt.NDArray[Any]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 from ..cache import Cache, catalog
@@ -77,6 +76,8 @@ def run_names(cache: Cache, spec: str, *, default_entity: str | None = None) -> 
 
 def nearest(wanted: str, names: Iterable[str]) -> str:
     """A hint: the names most like the one wanted, or some that there are."""
+    import difflib
+
     names = list(names)
     near = difflib.get_close_matches(wanted, names, n=5, cutoff=0.4)
     near += [name for name in names if wanted.lower() in name.lower() and name not in near][: 5 - len(near)]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..cache import Cache, catalog
-from ..cache.rows import steps, streams_of, tables
+from ..cache.rows import reading, steps, streams_of, tables
 from ..model import HISTORY, SYSTEM, Kind, RunRef
 
 if TYPE_CHECKING:
@@ -57,18 +57,32 @@ def series(
     if key == "_step":
         step = steps(cache, ref)
         return step, step.astype(np.float64)
-    found = tables(cache, ref, stream or stream_with(cache, ref, key), [key], ["step", "value", "kind"])
-    if not found:
-        return np.empty(0, np.int64), np.empty(0)
-    parts = [_numeric(table) for table in found]
-    if len(parts) == 1:
-        ((step, value),) = parts
-    else:
-        step, value = (np.concatenate(column) for column in zip(*parts, strict=True))
-    if len(step) > 1 and (step[1:] < step[:-1]).any():
+    stream = stream or stream_with(cache, ref, key)
+    with catalog.translated(cache.folder):
+        expected = _count(cache, streams_of(cache, ref).get(stream), key)
+
+    def gather(tables: Iterator[pa.Table]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """All in two arrays, made once: to hold ten million values twice takes longer than to read them."""
+        step, value, filled = np.empty(expected, np.int64), np.empty(expected), 0
+        for table in tables:
+            steps, values = _numeric(table)
+            end = filled + len(steps)
+            if end > len(step):  # there are more than a moment ago
+                step, value = np.resize(step[:filled], end), np.resize(value[:filled], end)
+            step[filled:end], value[filled:end] = steps, values
+            filled = end
+        return step[:filled], value[:filled]
+
+    step, value = reading(cache, ref, stream, [key], ["step", "value", "kind"], gather)
+    if not all(bool((one[1:] >= one[:-1]).all()) for one in _pieces(step)):
         order = np.argsort(step, kind="stable")
         step, value = step[order], value[order]
     return step, value
+
+
+def _pieces(values: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Neighbours in the processor's cache, all pairs of them."""
+    return (values[start : start + 65_537] for start in range(0, len(values), 65_536))
 
 
 def _numeric(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -88,5 +102,10 @@ def stream_with(cache: Cache, ref: RunRef, key: str) -> str:
 
 
 def _has(cache: Cache, stream: int | None, key: str) -> bool:
-    found = cache.con.execute("SELECT 1 FROM metrics WHERE stream = ? AND key = ?", (stream, key)).fetchone()
-    return found is not None
+    return _count(cache, stream, key) > 0
+
+
+def _count(cache: Cache, stream: int | None, key: str) -> int:
+    """How often a metric was logged."""
+    found = cache.con.execute("SELECT count FROM metrics WHERE stream = ? AND key = ?", (stream, key)).fetchone()
+    return 0 if found is None else int(found[0])
