@@ -34,6 +34,7 @@ from wandbsync.plot.figure import Series, draw
 from wandbsync.plot.figure import written as png
 from wandbsync.plot.key import apart
 from wandbsync.plot.plan import Picture, Plan, labels, plan
+from wandbsync.plot.scale import View
 from wandbsync.plot.smoothing import rolling_mean, time_weighted_ema
 from wandbsync.plot.text import differing, drawable, shorten, told_apart
 from wandbsync.plot.ticks import linear_ticks, log_ticks, tick_texts, value_text
@@ -564,6 +565,26 @@ def test_the_users_settings_change_nothing_and_are_left_alone():
         assert make() == plain
         assert mpl.rcParams["font.size"] == 30
     assert b"tIME" not in plain and b"Creation" not in plain
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from(range(7)), min_size=2, max_size=6), st.sampled_from(list(style.LOOKS)))
+def test_a_figure_that_is_used_again_is_as_good_as_new(order, look):
+    many = np.exp(-np.arange(2000) / 300) + 0.01
+    panels = [
+        figure.Panel(series=[one([1, 5, 3], smooth=[1, 2, 3])], title="m", subtitle="s"),
+        figure.Panel(series=[one(many, smooth=many)], title="loss"),
+        figure.Panel(series=[one([0.1, 0.2])], title="acc"),
+        figure.Panel(series=[one([1, i], label=f"r{i}") for i in range(40)], title="a longer name"),
+        figure.Panel(series=[one([1, NAN, 1e300])], title="huge"),
+        figure.Panel(series=[one([1, 2, 30], x=[1, 10, 1000])], title="x", view=View(log_x=True, log_y=True)),
+        figure.Panel(series=[one([1, 2, 4], x=[1.7e9, 1.7e9 + 50, 1.7e9 + 4e5])], title="when", time_x=True),
+    ]
+    look = style.LOOKS[look]
+    last = None
+    for i in order:
+        last = figure.draw_panel(panels[i], look=look, on=last)
+        assert png(last, "png", look) == png(figure.draw_panel(panels[i], look=look), "png", look), order
 
 
 def test_importing_and_planning_need_no_heavy_library():

@@ -139,12 +139,17 @@ class NothingToDraw(UsageError):
         self.skipped = tuple(skipped)
 
 
-def figure_of(prepared: Sequence[Drawn], subject: Subject, options: PlotOptions) -> tuple[Figure, list[str | None]]:
-    """One figure of one metric, or a grid of several; and for each why it could not be drawn, or None."""
+def figure_of(
+    prepared: Sequence[Drawn], subject: Subject, options: PlotOptions, *, on: Figure | None = None
+) -> tuple[Figure, list[str | None]]:
+    """One figure of one metric, or a grid of several; and for each why it could not be drawn, or None.
+
+    `on` is the last one, if it is not needed any more: see `draw_panel`.
+    """
     look = look_of(options)
     if not options.grid:
         (one,) = prepared
-        return draw_panel(one.panel, look=look, full_res=options.full_res, wider=options.size is None), [None]
+        return draw_panel(one.panel, look=look, full_res=options.full_res, wider=options.size is None, on=on), [None]
     panels = [replace(one.panel, title=one.panel.metric or "") for one in prepared]
     who, how = _who(subject, len(subject.runs)), options.how().text
     return draw_grid(

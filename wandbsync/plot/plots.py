@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError, WandbsyncError
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     # x and y of a run's metric against an axis, sorted by step, NaN and infinities included, and how many values have
     # no x; empty if it has none. A WandbsyncError is taken down as the reason why this run is missing from the figure.
     Load = Callable[[PlotRun, str, str], "tuple[Any, Any] | tuple[Any, Any, int] | Points"]
+
+
+AT_ONCE = 2  # pictures that are still being made files while others are drawn
 
 
 def step_or_sample(metric: str) -> str:
@@ -72,7 +76,7 @@ def generate(
     before = _metadata(first.folder)
     planned = plan(runs, metrics, options, taken=record.owners(before))
     with _Studio(planned, options, source, labels, groups) as studio:
-        results = [studio.result(i) for i in range(len(planned.pictures))]
+        results = studio.results()
     if source.memory is not None:
         rendered.prune(source.memory)
     if any(result.path for result in results):
@@ -138,8 +142,12 @@ class _Studio:
         self.runs = planned.runs
         self.ahead: dict[int, Future[list[list[Points | WandbsyncError]]]] = {}
         self.stack = ExitStack()
-        self.reader: Executor | None = None
+        self.threads: Executor | None = None
+        self.one_reader = Lock()  # whoever loads need not think of threads
         self.ready = False
+        self.page: Figure | None = None
+        self.axes: dict[str, str] = {}
+        self.digests: dict[int, str] = {}
         self._slots: dict[str, int] | None = None
         self._subject: Subject | None = None
 
@@ -184,73 +192,72 @@ class _Studio:
             "drawing": self.options.drawing(),
         }
 
-    # -- one picture
+    # -- the pictures
 
-    def result(self, index: int) -> PlotResult:
-        picture = self.planned.pictures[index]
-        try:
-            return self._result(index, picture)
-        except Exception as error:  # whatever is wrong with this metric, the others are not to blame
-            reason = f"{picture.name} cannot be drawn: {type(error).__name__}: {error}"
-            return PlotResult(picture.name, None, error=reason)
+    def results(self) -> list[PlotResult]:
+        """Draw them all. While one is drawn the one before is made a file, and the next one's values are read."""
+        pictures = self.planned.pictures
+        under_way: list[PlotResult | Future[PlotResult]] = []
+        for index, picture in enumerate(pictures):
+            try:
+                under_way.append(self._result(index, picture))
+            except Exception as error:  # whatever is wrong with this metric, the others are not to blame
+                under_way.append(_failed(picture, error))
+            if index >= AT_ONCE:
+                under_way[index - AT_ONCE] = _settled(pictures[index - AT_ONCE], under_way[index - AT_ONCE])
+        return [_settled(picture, result) for picture, result in zip(pictures, under_way, strict=True)]
 
-    def _result(self, index: int, picture: Picture) -> PlotResult:
-        axes = [self.source.axis(metric) for metric in picture.metrics]
-        name = self._digest(picture, axes)
-        data = picture.path.with_suffix(f".{self.options.data}") if self.options.data else None
+    def _result(self, index: int, picture: Picture) -> PlotResult | Future[PlotResult]:
+        axes = [self._axis(metric) for metric in picture.metrics]
         result = PlotResult(
             picture.name,
             None,
             metrics=picture.metrics if self.options.grid else (),
             axis=axes[0] if len(set(axes)) == 1 else None,
-            data=data,
+            data=self._data_file(picture),
         )
-        memory = self.source.memory
-        if name and memory and (data is None or data.exists()):
-            kept = rendered.find(memory, name, self.options.format)
-            if kept is not None and (data is None or _written_for(data, kept[1])):
-                return self._placed(picture, replace(_recalled(result, self.runs, kept[1]), cached=True), kept[0])
+        kept = self._kept(index)
+        if kept is not None:
+            return _placed(picture, replace(_recalled(result, self.runs, kept[1]), cached=True), kept[0])
         prepared, reasons = self._prepared(index, picture, axes)
         if not prepared:
             return replace(result, data=None, skipped=tuple(r for _, s in reasons for r in s), error=reasons[0][0])
-        from .figure import written
+        from .figure import developed
         from .picture import figure_of, look_of
 
         try:
-            figure, empty = figure_of(prepared, self.subject(), self.options)
+            last, self.page = self.page, None
+            self.page, empty = figure_of(prepared, self.subject(), self.options, on=last)
         except WandbsyncError as error:
             why = tuple(reason for one in prepared for reason in one.skipped)
             return replace(result, data=None, skipped=why, error=error.line())
-        content = written(figure, self.options.format, look_of(self.options))
+        develop = developed(self.page, self.options.format, look_of(self.options))
         skipped = [reason for one in prepared for reason in one.skipped]
         skipped += [reason for _, some in reasons for reason in some] + [reason for reason in empty if reason]
         result = replace(_summed(result, prepared), skipped=tuple(skipped))
-        if data is not None:
+        if result.data is not None:
             from .data import write
 
             try:
-                write(data, prepared, self.subject(), self.options)
+                write(result.data, prepared, self.subject(), self.options)
             except OSError as error:
-                return replace(result, data=None, error=f"cannot write {data}: {error.strerror}")
-        if name and memory:
-            rendered.keep(memory, name, self.options.format, content, _remembered(result, self.runs))
-        return self._placed(picture, result, content)
+                return replace(result, data=None, error=f"cannot write {result.data}: {error.strerror}")
+        return self._beside().submit(self._finished, index, picture, result, develop)
+
+    def _finished(self, index: int, picture: Picture, result: PlotResult, develop: Callable[[], bytes]) -> PlotResult:
+        content, name = develop(), self._digest(index)
+        if name and self.source.memory:
+            rendered.keep(self.source.memory, name, self.options.format, content, _remembered(result, self.runs))
+        return _placed(picture, result, content)
 
     def figure(self, index: int) -> Figure:
         from .picture import figure_of
 
         picture = self.planned.pictures[index]
-        prepared, reasons = self._prepared(index, picture, [self.source.axis(metric) for metric in picture.metrics])
+        prepared, reasons = self._prepared(index, picture, [self._axis(metric) for metric in picture.metrics])
         if not prepared:
             raise UsageError(reasons[0][0])
         return figure_of(prepared, self.subject(), self.options)[0]
-
-    def _placed(self, picture: Picture, result: PlotResult, content: bytes) -> PlotResult:
-        try:
-            rendered.place(picture.path, content)
-        except OSError as error:
-            return replace(result, path=None, error=f"cannot write {picture.path}: {error.strerror}")
-        return replace(result, path=picture.path)
 
     def _prepared(
         self, index: int, picture: Picture, axes: Sequence[str]
@@ -262,7 +269,7 @@ class _Studio:
 
         loaded = coming.result()
         self.ahead.pop(index)
-        if index + 1 < len(self.planned.pictures):
+        if index + 1 < len(self.planned.pictures) and self._kept(index + 1) is None:
             self._read(index + 1)
         prepared: list[Drawn] = []
         reasons: list[tuple[str, Sequence[str]]] = []
@@ -281,15 +288,21 @@ class _Studio:
             self.stack.enter_context(style.own_settings(picture.look_of(self.options)))
             self.ready = True
 
-    def _read(self, index: int) -> Future[list[list[Points | WandbsyncError]]]:
-        """Begin to read what a picture needs."""
-        if self.reader is None:
+    # -- what they need
+
+    def _beside(self) -> Executor:
+        """Threads that read the next picture and finish the last."""
+        if self.threads is None:
             from concurrent.futures import ThreadPoolExecutor
 
-            self.reader = self.stack.enter_context(ThreadPoolExecutor(1))
+            self.threads = self.stack.enter_context(ThreadPoolExecutor(2))
+        return self.threads
+
+    def _read(self, index: int) -> Future[list[list[Points | WandbsyncError]]]:
+        """Begin to read what a picture needs."""
         if index not in self.ahead:
             metrics = self.planned.pictures[index].metrics
-            self.ahead[index] = self.reader.submit(
+            self.ahead[index] = self._beside().submit(
                 lambda: [[self._load(run, metric) for run in self.runs] for metric in metrics]
             )
         return self.ahead[index]
@@ -297,35 +310,78 @@ class _Studio:
     def _load(self, run: PlotRun, metric: str) -> Points | WandbsyncError:
         from .picture import Points
 
-        try:
-            return Points(*self.source.load(run, metric, self.source.axis(metric)))
-        except WandbsyncError as error:
-            return error
+        with self.one_reader:
+            try:
+                return Points(*self.source.load(run, metric, self._axis(metric)))
+            except WandbsyncError as error:
+                return error
 
-    def _digest(self, picture: Picture, axes: Sequence[str]) -> str | None:
+    def _axis(self, metric: str) -> str:
+        if metric not in self.axes:
+            self.axes[metric] = self.source.axis(metric)
+        return self.axes[metric]
+
+    def _data_file(self, picture: Picture) -> Path | None:
+        return picture.path.with_suffix(f".{self.options.data}") if self.options.data else None
+
+    def _kept(self, index: int) -> tuple[bytes, dict[str, Any]] | None:
+        """The picture as it was drawn before, and what is said of it."""
+        name, memory = self._digest(index), self.source.memory
+        kept = rendered.find(memory, name, self.options.format) if name and memory else None
+        data = self._data_file(self.planned.pictures[index])
+        return kept if kept is None or data is None or _written_for(data, kept[1]) else None
+
+    def _digest(self, index: int) -> str | None:
         """The name of the picture in memory; None if the versions of what it shows are not known."""
         version = self.source.version
-        if version is None:
+        if version is None or self.source.memory is None:
             return None
-        return rendered.digest(
-            {
-                "metrics": picture.metrics,
-                "axes": axes,
-                "versions": [
+        if index not in self.digests:
+            picture = self.planned.pictures[index]
+            axes = [self._axis(metric) for metric in picture.metrics]
+            with self.one_reader:
+                versions = [
                     [version(run, metric, axis) for run in self.runs]
                     for metric, axis in zip(picture.metrics, axes, strict=True)
-                ],
-                "runs": [[str(run), run.display_name] for run in self.runs],
-                "grid": self.options.grid,
-                "data": self.options.data,
-                **self.told(),
-            }
-        )
+                ]
+            self.digests[index] = rendered.digest(
+                {
+                    "metrics": picture.metrics,
+                    "axes": axes,
+                    "versions": versions,
+                    "runs": [[str(run), run.display_name] for run in self.runs],
+                    "grid": self.options.grid,
+                    "data": self.options.data,
+                    **self.told(),
+                }
+            )
+        return self.digests[index]
+
+
+def _failed(picture: Picture, error: Exception) -> PlotResult:
+    return PlotResult(picture.name, None, error=f"{picture.name} cannot be drawn: {type(error).__name__}: {error}")
+
+
+def _settled(picture: Picture, result: PlotResult | Future[PlotResult]) -> PlotResult:
+    if isinstance(result, PlotResult):
+        return result
+    try:
+        return result.result()
+    except Exception as error:
+        return _failed(picture, error)
+
+
+def _placed(picture: Picture, result: PlotResult, content: bytes) -> PlotResult:
+    try:
+        rendered.place(picture.path, content)
+    except OSError as error:
+        return replace(result, path=None, error=f"cannot write {picture.path}: {error.strerror}")
+    return replace(result, path=picture.path)
 
 
 def _written_for(data: Path, told: Mapping[str, Any]) -> bool:
     """Whether a file of numbers is the one that was written with a picture."""
-    return list(_file_stamp(data) or ()) == told.get("data_stamp")
+    return data.exists() and list(_file_stamp(data) or ()) == told.get("data_stamp")
 
 
 def _file_stamp(path: Path | None) -> tuple[str, int, int] | None:

@@ -16,12 +16,18 @@ LEVEL = 3  # of deflate; 6 takes twice the time for a tenth less
 INCH = 0.0254  # metres
 
 
-def encoded(pixels: npt.NDArray[Any], dpi: float) -> bytes:
-    """Rows of pixels of which red, green and blue count, as a file that says how large it is to be printed."""
+def rows(pixels: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Rows of pixels, of which red, green and blue count, as they stand in a file."""
     height, width = pixels.shape[:2]
-    rows = np.zeros((height, 1 + 3 * width), np.uint8)  # each begins with the number of its filter: none
+    flat = np.zeros((height, 1 + 3 * width), np.uint8)  # each begins with the number of its filter: none
     for channel in range(3):
-        rows[:, 1 + channel :: 3] = pixels[:, :, channel]
+        flat[:, 1 + channel :: 3] = pixels[:, :, channel]
+    return flat
+
+
+def encoded(rows: npt.NDArray[np.uint8], size: tuple[int, int], dpi: float) -> bytes:
+    """A file of so many pixels across and down, that says how large it is to be printed."""
+    width, height = size
     per_metre = round(dpi / INCH)
     return b"".join(
         (
