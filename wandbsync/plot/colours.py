@@ -1,6 +1,6 @@
 """Which run has which colour: the same one in every plot, remembered beside the cache's pictures.
 
-    CACHE/plots/colours.json      what is drawn -> its place in the colours of `style`
+    CACHE/plots/colours.json      project, or project and grouping -> run or group -> its place in `style`'s colours
 
 A run gets its place when it is first drawn: one that no other line of that figure has, of these the one that is used
 least. It keeps it, whoever is drawn beside it later; should two lines of a figure then have one colour, they differ by
@@ -19,7 +19,7 @@ from ..folder.metadata import locked, write_beside
 
 NAME = "colours.json"
 PLACES = 10
-KEPT = 10_000  # the oldest are forgotten
+KEPT = 1_000  # of a scope, and scopes; the oldest are forgotten
 
 
 def assign(known: Mapping[str, int], drawn: Sequence[str]) -> dict[str, int]:
@@ -34,34 +34,36 @@ def assign(known: Mapping[str, int], drawn: Sequence[str]) -> dict[str, int]:
     return {name: found[name] for name in drawn}
 
 
-def remembered(folder: Path | None, drawn: Sequence[str]) -> list[int]:
-    """The places of what is drawn, kept in the folder if they can be; None: for this time only."""
+def remembered(folder: Path | None, scope: str, drawn: Sequence[str]) -> dict[str, int]:
+    """The places of what is drawn among all of its scope (the runs of a project), kept if they can be.
+
+    `folder` None: for this time only.
+    """
     if folder is None:
-        return _all(assign({}, drawn), drawn)
-    known = _read(folder)
+        return assign({}, drawn)
+    known = _read(folder).get(scope, {})
     places = assign(known, drawn)
     if any(name not in known for name in drawn):
         with contextlib.suppress(OSError):  # a cache that cannot be written is no reason not to draw
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with locked(folder):
-                known = _read(folder)
+                scopes = _read(folder)
+                known = scopes.pop(scope, {})
                 places = assign(known, drawn)
-                both = {**known, **places}
-                kept = dict(list(both.items())[-KEPT:])
-                write_beside(folder / NAME, json.dumps(kept, indent=0).encode())
-    return _all(places, drawn)
+                scopes[scope] = dict(list((known | places).items())[-KEPT:])
+                write_beside(folder / NAME, json.dumps(dict(list(scopes.items())[-KEPT:])).encode())
+    return places
 
 
-def _all(places: Mapping[str, int], drawn: Sequence[str]) -> list[int]:
-    return [places[name] for name in drawn]
-
-
-def _read(folder: Path) -> dict[str, int]:
+def _read(folder: Path) -> dict[str, dict[str, int]]:
     """What is remembered, as far as it is well-formed."""
     try:
         found = json.loads((folder / NAME).read_bytes())
     except (OSError, ValueError, RecursionError):
         return {}
-    if not isinstance(found, dict):
-        return {}
-    return {name: place for name, place in found.items() if type(place) is int and 0 <= place < PLACES}
+    scopes = found.items() if isinstance(found, dict) else ()
+    return {
+        scope: {name: place for name, place in names.items() if type(place) is int and 0 <= place < PLACES}
+        for scope, names in scopes
+        if isinstance(names, dict)
+    }

@@ -4,7 +4,8 @@ A stroke with round joins is all that a disk covers as it moves along the line. 
 has six, the line is in each column between a lowest and a highest place: of the points in it, and of where it crosses
 the edges. Those columns grown by the disk are the ink. That costs one pass over the points and the same few
 milliseconds of drawing whether there are ten thousand of them or ten million, and is nearer to what the line is than a
-stroke: where that crosses a pixel a hundred times its ink adds up. (tests/test_fidelity.py measures both.)
+stroke: where that crosses a pixel a hundred times its ink adds up. A line that goes smoothly from column to column is
+nearest to itself if it is stroked, through the points that show. (tests/test_fidelity.py measures all of this.)
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from .trace import FloatArray, Trace
 FROM = 1_500  # points; fewer are stroked
 FAR = 1e9  # heights of the axes
 COLUMNS = 6  # per pixel
-VECTOR_COLUMNS = 2  # in a file that is not of pixels: finer than any eye, and a third of the size
+TURN = 0.2  # pixels that a line may go there and back in a column, and still count as smooth
+ROUGH = 0.1  # of the columns may be rough in a line that is stroked
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,46 @@ def _value(share: FloatArray, low: float, high: float, *, log: bool) -> FloatArr
     return low + share * (high - low)
 
 
-def envelope(trace: Trace, window: Window, *, width: float, columns: int = COLUMNS) -> Path:
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns:
+    """A trace seen in narrow columns."""
+
+    at: FloatArray  # the edges, in pixels
+    inside: npt.NDArray[np.intp]  # the first point at or right of each edge
+    filled: npt.NDArray[np.intp]  # the columns that have points
+    low: FloatArray  # of these the lowest point, in pixels
+    high: FloatArray  # and the highest
+    turns: npt.NDArray[np.bool_]  # where the line goes there and back within the column
+
+    @property
+    def rough(self) -> bool:
+        """Whether a stroke would cross so many pixels so often that its ink adds up."""
+        return int(np.count_nonzero(self.turns)) > ROUGH * len(self.filled)
+
+
+def columns_of(trace: Trace, window: Window, per_pixel: int = COLUMNS) -> Columns:
+    count = int(np.ceil(window.size[0] * per_pixel))
+    at = np.arange(count + 1) / per_pixel
+    inside = _first_at(trace.x, window.x_at(at))
+    filled = np.flatnonzero(np.diff(inside))
+    if not len(filled):
+        return Columns(at, inside, filled, np.empty(0), np.empty(0), np.empty(0, np.bool_))
+    start, stop = inside[0], inside[-1]
+    starts = inside[filled] - start
+    low, high = (window.up(way.reduceat(trace.y[start:stop], starts)) for way in (np.minimum, np.maximum))
+    first, last = window.up(trace.y[inside[filled]]), window.up(trace.y[_stops(inside, filled) - 1])
+    return Columns(at, inside, filled, low, high, high - low - np.abs(last - first) > TURN)
+
+
+def _stops(inside: npt.NDArray[np.intp], filled: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """The point after the last of each column that has points."""
+    return inside[filled + 1]
+
+
+def envelope(trace: Trace, window: Window, seen: Columns, *, width: float) -> Path:
     """The ink of a line so many pixels wide, in the units of its axes."""
-    low, high = _columns(trace, window, columns)
+    columns = round(1.0 / (seen.at[1] - seen.at[0]))
+    low, high = _heights(trace, window, seen)
     reach = int(width / 2.0 * columns)
     low, high = (np.pad(edge, reach, constant_values=np.nan) for edge in (low, high))
     bottom, top = low - width / 2.0, high + width / 2.0
@@ -76,20 +115,11 @@ def envelope(trace: Trace, window: Window, *, width: float, columns: int = COLUM
     return _outline(window.x_at(middle), window.y_at(bottom), window.y_at(top), ~np.isnan(bottom))
 
 
-def _columns(trace: Trace, window: Window, columns: int) -> tuple[FloatArray, FloatArray]:
+def _heights(trace: Trace, window: Window, seen: Columns) -> tuple[FloatArray, FloatArray]:
     """In pixels, the lowest and highest place of the line in each column; NaN where it is not."""
-    count = int(np.ceil(window.size[0] * columns))
-    at = np.arange(count + 1) / columns
-    edges = window.x_at(at)
-    inside = _first_at(trace.x, edges)
-    low, high = np.full(count, np.nan), np.full(count, np.nan)
-    filled = np.flatnonzero(np.diff(inside))
-    if len(filled):
-        start, stop = inside[0], inside[-1]
-        starts = inside[filled] - start
-        low[filled] = window.up(np.minimum.reduceat(trace.y[start:stop], starts))
-        high[filled] = window.up(np.maximum.reduceat(trace.y[start:stop], starts))
-    crossing = _crossings(trace, window, inside, at)
+    low, high = np.full(len(seen.at) - 1, np.nan), np.full(len(seen.at) - 1, np.nan)
+    low[seen.filled], high[seen.filled] = seen.low, seen.high
+    crossing = _crossings(trace, window, seen.inside, seen.at)
     for edge in (crossing[:-1], crossing[1:]):
         low, high = np.fmin(low, edge), np.fmax(high, edge)
     return low, high
@@ -136,18 +166,12 @@ def _outline(x: FloatArray, bottom: FloatArray, top: FloatArray, there: npt.NDAr
     return Path(np.concatenate(points), np.concatenate(codes))
 
 
-def thinned(trace: Trace, window: Window, *, columns: int = 2) -> Trace:
-    """The first, lowest, highest and last point of each column, for lines that have to be stroked (as dashes are)."""
-    count = int(np.ceil(window.size[0] * columns))
-    inside = _first_at(trace.x, window.x_at(np.arange(count + 1) / columns))
-    cuts = np.unique(np.concatenate((inside, trace.breaks, [0])))
-    cuts = cuts[cuts < len(trace)]
-    ends = np.concatenate((cuts[1:], [len(trace)]))
-    low, high = np.minimum.reduceat(trace.y, cuts), np.maximum.reduceat(trace.y, cuts)
-    kept = [cuts, ends - 1]
-    for start, stop, least, most in zip(cuts.tolist(), ends.tolist(), low.tolist(), high.tolist(), strict=True):
-        if stop - start > 2:
-            piece = trace.y[start:stop]
-            kept.append(start + np.array([np.argmax(piece == least), np.argmax(piece == most)]))
-    place = np.unique(np.concatenate(kept))
+def thinned(trace: Trace, seen: Columns) -> Trace:
+    """The points that a stroke needs: the first and last of each column, where it turns also the lowest and highest."""
+    starts, stops = seen.inside[seen.filled], _stops(seen.inside, seen.filled)
+    kept = [np.array([0, len(trace) - 1]), trace.breaks, trace.breaks - 1, starts, stops - 1]
+    for start, stop in zip(starts[seen.turns].tolist(), stops[seen.turns].tolist(), strict=True):
+        piece = trace.y[start:stop]
+        kept.append(start + np.array([piece.argmin(), piece.argmax()]))
+    place: npt.NDArray[np.intp] = np.unique(np.concatenate(kept))
     return Trace(trace.x[place], trace.y[place], np.searchsorted(place, trace.breaks))

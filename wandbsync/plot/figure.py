@@ -327,10 +327,26 @@ class _Pen:
     def _stroke(self, trace: Trace, gid: str, stroke: Stroke, *, alpha: float, zorder: float) -> None:
         """A line, and a dot for each point that has no neighbour to be joined with, for it would leave no trace."""
         if len(trace) >= envelope.FROM and not self.full_res:
-            if stroke.dashes == "-":
-                self._ink(trace, gid, stroke, alpha=alpha, zorder=zorder)
-                return
-            trace = envelope.thinned(trace, self.window)
+            seen = envelope.columns_of(trace, self.window, envelope.COLUMNS if stroke.dashes == "-" else 2)
+            if seen.rough and stroke.dashes == "-":
+                self._ink(trace, seen, gid, stroke, alpha=alpha, zorder=zorder)
+            else:
+                self._line(envelope.thinned(trace, seen), gid, stroke, alpha=alpha, zorder=zorder)
+        else:
+            self._line(trace, gid, stroke, alpha=alpha, zorder=zorder)
+        alone = trace.alone()
+        if not len(alone):
+            return
+        if len(alone) < envelope.FROM or self.full_res:
+            size = 5.0 if len(trace) == 1 else 2.0 * stroke.width / self.look.scale
+            self._dots(trace.x[alone], trace.y[alone], f"{gid}-dots", stroke, size=size, alpha=alpha, zorder=zorder)
+        else:
+            dots = Trace(trace.x[alone], trace.y[alone], np.arange(1, len(alone)))
+            wide = replace(stroke, width=2.0 * stroke.width)
+            seen = envelope.columns_of(dots, self.window)
+            self._ink(dots, seen, f"{gid}-dots", wide, alpha=alpha, zorder=zorder)
+
+    def _line(self, trace: Trace, gid: str, stroke: Stroke, *, alpha: float, zorder: float) -> None:
         x, y = trace.gapped()
         self.axes.plot(
             x,
@@ -342,15 +358,12 @@ class _Pen:
             zorder=zorder,
             gid=gid,
         )
-        alone = trace.alone()
-        if len(alone):
-            size = 5.0 if len(trace) == 1 else 2.0 * stroke.width / self.look.scale
-            self._dots(trace.x[alone], trace.y[alone], f"{gid}-dots", stroke, size=size, alpha=alpha, zorder=zorder)
 
-    def _ink(self, trace: Trace, gid: str, stroke: Stroke, *, alpha: float, zorder: float) -> None:
-        width = stroke.width * self.look.dpi / 72.0
+    def _ink(
+        self, trace: Trace, seen: envelope.Columns, gid: str, stroke: Stroke, *, alpha: float, zorder: float
+    ) -> None:
         ink = PathPatch(
-            envelope.envelope(trace, self.window, width=width),
+            envelope.envelope(trace, self.window, seen, width=stroke.width * self.look.dpi / 72.0),
             facecolor=stroke.colour,
             linewidth=0.0,
             alpha=alpha,

@@ -16,6 +16,7 @@ from .figure import Panel, Series, draw_grid, draw_panel
 from .names import PlotRun
 from .options import ROLLING_MEAN, TIME_WEIGHTED_EMA, X_UNITS, PlotOptions, Smoothing
 from .plan import labels as told_apart
+from .plan import natural
 from .scale import View
 from .style import Look
 from .text import drawable
@@ -216,7 +217,7 @@ def _groups(
     assert subject.groups is not None
     bands = [band for band in options.bands if band != "none"]
     series = []
-    for name in dict.fromkeys(subject.groups):
+    for name in sorted(set(subject.groups), key=natural):
         of = [i for i, group in enumerate(subject.groups) if group == name]
         members = [(known[i].x, known[i].y if smooth[i] is None else smooth[i]) for i in of]
         counted = [(x, y) for x, y in members if y is not None and np.isfinite(y).any()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -91,6 +92,12 @@ def plan(
 def grid_name(first: int) -> str:
     """What a page of a grid is called, where names of metrics stand."""
     return f"grid-{first // ON_A_PAGE + 1}" if first else "grid"
+
+
+def natural(name: str) -> list[tuple[int, float, str]]:
+    """A key to sort names by in which numbers count as numbers: lr=9e-4 stands before lr=0.001."""
+    parts = re.split(r"(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)", name)
+    return [(0, float(part), "") if i % 2 else (1, 0.0, part) for i, part in enumerate(parts)]
 
 
 def named_as_sampled(metric: str) -> bool:

@@ -18,7 +18,7 @@ from ..errors import UsageError, WandbsyncError
 from . import colours, record, rendered
 from .names import PlotRun
 from .options import PlotOptions
-from .plan import Picture, Plan, PlotResult, named_as_sampled, plan
+from .plan import Picture, Plan, PlotResult, named_as_sampled, natural, plan
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -162,14 +162,11 @@ class _Studio:
     def slots(self) -> dict[str, int]:
         """The places in the colours of all that has one."""
         if self._slots is None:
-            projects = {(run.entity, run.project) for run in self.runs}
-            where = "/".join(min(projects))
-            drawn = {str(run): str(run) for run in self.runs}
+            scope = "/".join(min((run.entity, run.project) for run in self.runs))
+            drawn = [str(run) for run in self.runs]
             if self.groups is not None:
-                by = ",".join(self.options.group_by)
-                drawn = {group: f"{where} {by} {group}" for group in self.groups}
-            places = colours.remembered(self.source.memory, list(drawn.values()))
-            self._slots = dict(zip(drawn, places, strict=True))
+                scope, drawn = f"{scope} by {','.join(self.options.group_by)}", sorted(set(self.groups), key=natural)
+            self._slots = colours.remembered(self.source.memory, scope, drawn)
         return self._slots
 
     def subject(self) -> Subject:
