@@ -126,10 +126,17 @@ def matching(runs: Sequence[Mapping[str, Any]], condition: str) -> list[Mapping[
         tree = ast.parse(condition.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise UsageError(f"--runs-where: {condition!r} is no condition", hint=_EXAMPLE) from error
+    for node in ast.walk(tree):
+        if not isinstance(node, _UNDERSTOOD):
+            raise UsageError(f"--runs-where: {condition!r} is not understood", hint=_EXAMPLE)
     check_names(runs, _outermost(tree))
     return [run for run in runs if _value(tree, run, condition)]
 
 
+_UNDERSTOOD = (
+    *(ast.BoolOp, ast.boolop, ast.Compare, *_COMPARE, ast.UnaryOp, ast.Not, ast.USub),
+    *(ast.Name, ast.Attribute, ast.Subscript, ast.Constant, ast.List, ast.Tuple, ast.Set, ast.Load),
+)
 _EXAMPLE = "write it like config.lr < 0.01 and state == 'finished' and 'best' in tags"
 
 
