@@ -4,8 +4,7 @@ A stroke with round joins is all that a disk covers as it moves along the line. 
 has six, the line is in each column between a lowest and a highest place: of the points in it, and of where it crosses
 the edges. Those columns grown by the disk are the ink. That costs one pass over the points and the same few
 milliseconds of drawing whether there are ten thousand of them or ten million, and is nearer to what the line is than a
-stroke: where that crosses a pixel a hundred times its ink adds up. A line that goes smoothly from column to column is
-nearest to itself if it is stroked, through the points that show. (tests/test_fidelity.py measures all of this.)
+stroke: where that crosses a pixel a hundred times its ink adds up. (tests/test_fidelity.py measures both.)
 """
 
 from __future__ import annotations
@@ -22,8 +21,9 @@ from .trace import FloatArray, Trace
 FROM = 1_500  # points; fewer are stroked
 FAR = 1e9  # heights of the axes
 COLUMNS = 6  # per pixel
-TURN = 0.2  # pixels that a line may go there and back in a column, and still count as smooth
-ROUGH = 0.1  # of the columns may be rough in a line that is stroked
+PIECES = 4  # polygons that lie over each other at most where a line is often broken
+STEEP = 0.5  # pixels up or down in a column
+TURN = 0.2  # pixels that a line goes there and back in a column if it is to count
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +74,6 @@ class Columns:
     high: FloatArray  # and the highest
     turns: npt.NDArray[np.bool_]  # where the line goes there and back within the column
 
-    @property
-    def rough(self) -> bool:
-        """Whether a stroke would cross so many pixels so often that its ink adds up."""
-        return int(np.count_nonzero(self.turns)) > ROUGH * len(self.filled)
-
 
 def columns_of(trace: Trace, window: Window, per_pixel: int = COLUMNS) -> Columns:
     count = int(np.ceil(window.size[0] * per_pixel))
@@ -99,30 +94,57 @@ def _stops(inside: npt.NDArray[np.intp], filled: npt.NDArray[np.intp]) -> npt.ND
     return inside[filled + 1]
 
 
-def envelope(trace: Trace, window: Window, seen: Columns, *, width: float) -> Path:
-    """The ink of a line so many pixels wide, in the units of its axes."""
-    columns = round(1.0 / (seen.at[1] - seen.at[0]))
-    low, high = _heights(trace, window, seen)
-    reach = int(width / 2.0 * columns)
-    low, high = (np.pad(edge, reach, constant_values=np.nan) for edge in (low, high))
-    bottom, top = low - width / 2.0, high + width / 2.0
-    for away in range(1, reach + 1):
-        rise = ((width / 2.0) ** 2 - (away / columns) ** 2) ** 0.5
-        for here, there in ((slice(away, None), slice(None, -away)), (slice(None, -away), slice(away, None))):
-            np.fmin(bottom[here], low[there] - rise, out=bottom[here])
-            np.fmax(top[here], high[there] + rise, out=top[here])
-    middle = (np.arange(len(low)) - reach + 0.5) / columns
+def envelope(trace: Trace, window: Window, *, width: float, columns: int = COLUMNS) -> Path:
+    """The ink of a line so many pixels wide, in the units of its axes: one path, to be filled at once.
+
+    Where the line is broken, neighbouring pieces are polygons of their own; else what is between would be filled too.
+    """
+    if not len(trace.breaks):
+        return _ink(trace, window, columns_of(trace, window, columns), width)
+    spacing = window.size[0] / (len(trace.breaks) + 1)
+    turns = min(2 + int(width / spacing), PIECES)
+    paths = [trace.every(turn, turns) for turn in range(turns)]
+    inks = [_ink(path, window, columns_of(path, window, columns), width) for path in paths if len(path)]
+    return Path.make_compound_path(*inks)
+
+
+def _ink(trace: Trace, window: Window, seen: Columns, width: float) -> Path:
+    narrow, radius = float(seen.at[1] - seen.at[0]), width / 2.0
+    reach = int(radius / narrow) + 1
+    count = len(seen.at) - 1 + 2 * reach  # with what the line covers beyond its ends
+    crossing: FloatArray = np.pad(_crossings(trace, window, seen.inside, seen.at), reach, constant_values=np.nan)
+    bottom, top = np.full(count, np.nan), np.full(count, np.nan)
+    _grow(bottom, top, crossing, crossing, radius, narrow)
+    # What is in a column counts as in its middle, but only where it reaches further than the line does at the edges:
+    # else a steep line would be as much too wide as a column is.
+    low, high = np.full(count, np.nan), np.full(count, np.nan)
+    low[seen.filled + reach], high[seen.filled + reach] = seen.low, seen.high
+    within = (low >= np.fmin(crossing[:-1], crossing[1:])) & (high <= np.fmax(crossing[:-1], crossing[1:]))
+    low[within] = high[within] = np.nan
+    _grow(bottom, top, low, high, radius, narrow)
+    middle = np.multiply(np.arange(count) - reach + 0.5, narrow, dtype=np.float64)
+    if (np.abs(np.diff(crossing)) > STEEP).any():
+        # Beside a steep line its ink ends where the line itself, a radius away, is.
+        sides: tuple[FloatArray, FloatArray] = (middle - radius, middle + radius)
+        for side in sides:
+            height = _crossings(trace, window, _first_at(trace.x, window.x_at(side)), side)
+            np.fmin(bottom, height, out=bottom)
+            np.fmax(top, height, out=top)
     return _outline(window.x_at(middle), window.y_at(bottom), window.y_at(top), ~np.isnan(bottom))
 
 
-def _heights(trace: Trace, window: Window, seen: Columns) -> tuple[FloatArray, FloatArray]:
-    """In pixels, the lowest and highest place of the line in each column; NaN where it is not."""
-    low, high = np.full(len(seen.at) - 1, np.nan), np.full(len(seen.at) - 1, np.nan)
-    low[seen.filled], high[seen.filled] = seen.low, seen.high
-    crossing = _crossings(trace, window, seen.inside, seen.at)
-    for edge in (crossing[:-1], crossing[1:]):
-        low, high = np.fmin(low, edge), np.fmax(high, edge)
-    return low, high
+def _grow(bottom: FloatArray, top: FloatArray, low: FloatArray, high: FloatArray, radius: float, narrow: float) -> None:
+    """Make columns cover a disk around each place; there is one place in each column, or one at each edge."""
+    edges = len(low) - len(top)
+    for away in range(int(radius / narrow) + 1):
+        distance = (away + edges / 2.0) * narrow
+        if distance > radius:
+            return
+        rise = (radius * radius - distance * distance) ** 0.5
+        shift, stop = away + edges, len(top) - away
+        for here, there in ((slice(0, stop), slice(shift, None)), (slice(away, None), slice(0, len(low) - shift))):
+            np.fmin(bottom[here], low[there] - rise, out=bottom[here])
+            np.fmax(top[here], high[there] + rise, out=top[here])
 
 
 def _first_at(x: npt.NDArray[np.float64], edges: FloatArray) -> npt.NDArray[np.intp]:
@@ -167,7 +189,10 @@ def _outline(x: FloatArray, bottom: FloatArray, top: FloatArray, there: npt.NDAr
 
 
 def thinned(trace: Trace, seen: Columns) -> Trace:
-    """The points that a stroke needs: the first and last of each column, where it turns also the lowest and highest."""
+    """The points that a stroke needs, if it must be one, as for dashes.
+
+    They are the first and last of each column, and where the line turns there the lowest and highest.
+    """
     starts, stops = seen.inside[seen.filled], _stops(seen.inside, seen.filled)
     kept = [np.array([0, len(trace) - 1]), trace.breaks, trace.breaks - 1, starts, stops - 1]
     for start, stop in zip(starts[seen.turns].tolist(), stops[seen.turns].tolist(), strict=True):

@@ -232,11 +232,12 @@ def _ready(panel: Panel, look: Look) -> _Ready:
         lines = [line for line in lines if len(line.main)]
         if not lines:
             raise UsageError(f"{metric} has no value from {x[0]:g} to {x[1]:g}", hint="choose another --xlim")
-    logged = scale.Extent.of((line.main if line.raw is None else line.raw).y for line in lines)
+    deep = bool(panel.view.log_y)
+    logged = scale.Extent.of(((line.main if line.raw is None else line.raw).y for line in lines), positive_too=deep)
     below = sum(int((_values(line).y <= 0.0).sum()) for line in lines) if logged.low <= 0.0 else 0
     lines, hidden = _without_mud(lines, panel.raw_up_to)
     drawn = [trace.y for line in lines for trace in line.drawn()]
-    within = scale.inliers(drawn) if panel.view.clip_outliers else scale.Extent.of(drawn)
+    within = scale.inliers(drawn) if panel.view.clip_outliers else scale.Extent.of(drawn, positive_too=deep)
     axis = scale.choose(metric, logged, within, panel.view)
     if axis.log:
         lines = [line.each(lambda trace: trace.only(trace.y > 0.0)) for line in lines]
@@ -327,11 +328,11 @@ class _Pen:
     def _stroke(self, trace: Trace, gid: str, stroke: Stroke, *, alpha: float, zorder: float) -> None:
         """A line, and a dot for each point that has no neighbour to be joined with, for it would leave no trace."""
         if len(trace) >= envelope.FROM and not self.full_res:
-            seen = envelope.columns_of(trace, self.window, envelope.COLUMNS if stroke.dashes == "-" else 2)
-            if seen.rough and stroke.dashes == "-":
-                self._ink(trace, seen, gid, stroke, alpha=alpha, zorder=zorder)
+            if stroke.dashes == "-":
+                self._ink(trace, gid, stroke, alpha=alpha, zorder=zorder)
             else:
-                self._line(envelope.thinned(trace, seen), gid, stroke, alpha=alpha, zorder=zorder)
+                thinned = envelope.thinned(trace, envelope.columns_of(trace, self.window, 2))
+                self._line(thinned, gid, stroke, alpha=alpha, zorder=zorder)
         else:
             self._line(trace, gid, stroke, alpha=alpha, zorder=zorder)
         alone = trace.alone()
@@ -343,8 +344,7 @@ class _Pen:
         else:
             dots = Trace(trace.x[alone], trace.y[alone], np.arange(1, len(alone)))
             wide = replace(stroke, width=2.0 * stroke.width)
-            seen = envelope.columns_of(dots, self.window)
-            self._ink(dots, seen, f"{gid}-dots", wide, alpha=alpha, zorder=zorder)
+            self._ink(dots, f"{gid}-dots", wide, alpha=alpha, zorder=zorder)
 
     def _line(self, trace: Trace, gid: str, stroke: Stroke, *, alpha: float, zorder: float) -> None:
         x, y = trace.gapped()
@@ -359,11 +359,9 @@ class _Pen:
             gid=gid,
         )
 
-    def _ink(
-        self, trace: Trace, seen: envelope.Columns, gid: str, stroke: Stroke, *, alpha: float, zorder: float
-    ) -> None:
+    def _ink(self, trace: Trace, gid: str, stroke: Stroke, *, alpha: float, zorder: float) -> None:
         ink = PathPatch(
-            envelope.envelope(trace, self.window, seen, width=stroke.width * self.look.dpi / 72.0),
+            envelope.envelope(trace, self.window, width=stroke.width * self.look.dpi / 72.0),
             facecolor=stroke.colour,
             linewidth=0.0,
             alpha=alpha,

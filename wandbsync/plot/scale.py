@@ -36,14 +36,17 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """The smallest, the largest and the smallest positive of some values; NaN where there is none."""
+    """The smallest, the largest and the smallest positive of some values; NaN where there is none.
+
+    Among negative values the smallest positive one is looked for only if asked for: it takes longer than all else.
+    """
 
     low: float
     high: float
     positive: float
 
     @classmethod
-    def of(cls, arrays: Iterable[npt.NDArray[Any]]) -> Extent:
+    def of(cls, arrays: Iterable[npt.NDArray[Any]], *, positive_too: bool = False) -> Extent:
         low, high, positive = math.inf, -math.inf, math.inf
         for array in arrays:
             if not len(array):
@@ -57,7 +60,7 @@ class Extent:
             low, high = min(low, least), max(high, most)
             if least > 0:
                 positive = min(positive, least)
-            elif most > 0:
+            elif most > 0 and (least == 0 or positive_too):
                 positive = min(positive, _least_positive(array))
         return cls(*(value if math.isfinite(value) else math.nan for value in (low, high, positive)))
 
@@ -120,7 +123,7 @@ def inliers(arrays: Iterable[FloatArray]) -> Extent:
     """The extent of what is neither among the lowest nor among the highest twentieth of some values."""
     values = np.concatenate(list(arrays))
     low, high = np.percentile(values, INLIERS).tolist()
-    return Extent.of([values[(values >= low) & (values <= high)]])
+    return Extent.of([values[(values >= low) & (values <= high)]], positive_too=True)
 
 
 def x_limits(extent: Extent, view: View) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
-from .plan import PlotResult
+from .plan import PlotResult, natural
 from .rendered import place
 
 NAME = "index.html"
@@ -30,9 +30,9 @@ def write(folder: Path, results: Iterable[PlotResult], runs: Sequence[str]) -> P
 
 
 def page(title: str, runs: Sequence[str], pictures: Mapping[str, str], missing: Mapping[str, str]) -> str:
-    """The page. Metrics of one prefix (train/loss, train/acc) stand together, in the order they came."""
+    """The page. Metrics of one prefix (train/loss, train/acc) stand together."""
     sections: dict[str, list[str]] = {}
-    for metric, path in pictures.items():
+    for metric, path in sorted(pictures.items(), key=lambda one: natural(one[0])):
         prefix, slash, _ = metric.partition("/")
         sections.setdefault(prefix if slash else "", []).append(_figure(metric, path))
     parts = [

@@ -47,6 +47,12 @@ class Trace:
         broken = (np.diff(place) > 1) | (np.diff(piece) > 0)
         return Trace(self.x[place], self.y[place], np.flatnonzero(broken) + 1)
 
+    def every(self, turn: int, turns: int) -> Trace:
+        """Of the pieces between breaks every so many-th, beginning with one of the first."""
+        piece = np.zeros(len(self), np.intp)
+        piece[self.breaks] = 1
+        return self.only(np.cumsum(piece) % turns == turn)
+
     def between(self, low: float, high: float) -> Trace:
         """The points within, and the next one on either side."""
         start = max(int(np.searchsorted(self.x, low, side="left")) - 1, 0)
