@@ -266,7 +266,7 @@ class _Studio:
 
         loaded = coming.result()
         self.ahead.pop(index)
-        if index + 1 < len(self.planned.pictures) and self._kept(index + 1) is None:
+        if index + 1 < len(self.planned.pictures) and not self._is_kept(index + 1):
             self._read(index + 1)
         prepared: list[Drawn] = []
         reasons: list[tuple[str, Sequence[str]]] = []
@@ -320,6 +320,11 @@ class _Studio:
 
     def _data_file(self, picture: Picture) -> Path | None:
         return picture.path.with_suffix(f".{self.options.data}") if self.options.data else None
+
+    def _is_kept(self, index: int) -> bool:
+        """Whether it looks as if a picture need not be drawn."""
+        name, memory = self._digest(index), self.source.memory
+        return bool(name and memory and (memory / f"{name}.json").exists())
 
     def _kept(self, index: int) -> tuple[bytes, dict[str, Any]] | None:
         """The picture as it was drawn before, and what is said of it."""
