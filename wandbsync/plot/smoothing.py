@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from .trace import FloatArray, ascending, finite
 
 CHUNK = 16_384  # points per running sum: the complex numbers of one chunk stay in the processor's cache
 BUDGET = 400.0  # bits of decay per running sum; with |y| < LARGE and 2**14 points the sums stay far below 2**1024
@@ -63,8 +63,9 @@ def ema(y: npt.ArrayLike, *, weight: float) -> FloatArray:
 
 def _of_finite(ys: FloatArray, average: Callable[[npt.NDArray[Any], FloatArray], FloatArray], xs: Any) -> FloatArray:
     """The average of the points that are finite, in their places; NaN in the others."""
-    if _all_finite(ys) and _all_finite(xs):
-        return _scaled(xs, ys, average) if len(ys) else ys.copy()
+    low, high = (float(ys.min()), float(ys.max())) if len(ys) else (math.nan, math.nan)
+    if math.isfinite(low) and math.isfinite(high) and finite(xs):
+        return _scaled(xs, ys, average)
     keep = np.isfinite(ys) & np.isfinite(xs)
     out = np.full(ys.shape, np.nan)
     if keep.any():
@@ -76,14 +77,7 @@ def _scaled(
     xs: npt.NDArray[Any], values: FloatArray, average: Callable[[npt.NDArray[Any], FloatArray], FloatArray]
 ) -> FloatArray:
     scale = headroom(values)
-    return between(average(xs, values * scale if scale != 1.0 else values), values, scale)
-
-
-def _all_finite(values: npt.NDArray[Any]) -> bool:
-    """Whether there is no NaN and no infinity; without a mask of all of them."""
-    if not len(values) or values.dtype.kind in "iu":
-        return True
-    return math.isfinite(values.min()) and math.isfinite(values.max())
+    return average(xs, values) if scale == 1.0 else between(average(xs, values * scale), values, scale)
 
 
 def rolling_mean(y: npt.ArrayLike, window: int) -> FloatArray:
@@ -149,20 +143,18 @@ class _Place:
     """
 
     def __init__(self, x: npt.NDArray[Any]) -> None:
+        falls = not ascending(x)
+        low, high = (x.min(), x.max()) if falls else (x[0], x[-1])
         if x.dtype.kind in "iu":
             self.x: npt.NDArray[Any] = x.astype(np.int64, copy=False).view(np.uint64)  # differences modulo 2**64
-            low, high = int(x.min()), int(x.max())
-            self.span = float(high - low)
-            self.falls = bool((x[1:] < x[:-1]).any())
+            self.span = float(int(high) - int(low))
         else:
             self.x = x.astype(np.float64, copy=False)
-            if max(float(self.x.max()), -float(self.x.min())) > 2.0**1022:
-                self.x = self.x / 4.0  # so that the range is finite
-            self.span = float(self.x.max() - self.x.min())
-            self.falls = bool((self.x[1:] < self.x[:-1]).any())
-        if self.falls:
-            forth = np.maximum(self._step(x), 0.0)
-            self.x = np.cumsum(forth)
+            if max(float(high), -float(low)) > 2.0**1022:
+                self.x, low, high = self.x / 4.0, low / 4.0, high / 4.0  # so that the range is finite
+            self.span = float(high) - float(low)
+        if falls:
+            self.x = np.cumsum(np.maximum(self._step(x), 0.0))
 
     def _step(self, x: npt.NDArray[Any]) -> FloatArray:
         """The distance of each point from the one before, which may be negative."""
@@ -196,9 +188,10 @@ def _ema(place: _Place, y: FloatArray, weight: float, viewport_scale: float, spa
             return distance / span * rate
 
     out = np.empty(len(y))
-    large = _largest(y) >= LARGE
+    low, high = float(y.min()), float(y.max())
+    large = max(high, -low) >= LARGE
     reach = BUDGET / rate * span if rate > 0.0 else math.inf
-    last = total = 0.0
+    sums = _Sums()
     start = 0
     while start < len(y):
         stop = min(start + CHUNK, len(y))
@@ -206,34 +199,59 @@ def _ema(place: _Place, y: FloatArray, weight: float, viewport_scale: float, spa
         if away[-1] > reach:
             stop = start + int(np.searchsorted(away, reach, side="right"))
             away = away[: stop - start]
-        short = stop - start < SHORT
-        if large or short:
+        if large or stop - start < SHORT:
             stop = min(start + STRETCH, len(y))
-            fade = np.exp2(-decay(place.from_last(start, stop)))
-            last, total = _plain(fade, y[start:stop], last, total, out[start:stop])
+            sums.plain(np.exp2(-decay(place.from_last(start, stop))), y[start:stop], out[start:stop])
         else:
-            fade = np.exp2(-decay(place.from_last(start, start + 1)))
-            growth = np.exp2(decay(away))
-            last, total = _running_sums(growth, y[start:stop], last * fade[0], total * fade[0], out[start:stop])
+            sums.fade(float(np.exp2(-decay(place.from_last(start, start + 1)))[0]))
+            sums.running(away, lambda away: np.exp2(decay(away)), y[start:stop], out[start:stop])
+        # Without this, rounding would put ripples on a constant.
+        np.clip(out[start:stop], low, high, out=out[start:stop])
         start = stop
     return out
 
 
-def _plain(fade: FloatArray, y: FloatArray, last: float, total: float, out: FloatArray) -> tuple[float, float]:
-    smooth = []
-    for factor, value in zip(fade.tolist(), y.tolist(), strict=True):
-        last = last * factor + value
-        total = total * factor + 1.0
-        smooth.append(last / total)
-    out[:] = smooth
-    return last, total
+class _Sums:
+    """The two sums of the plain loop, `last` and `total`, carried from piece to piece."""
 
+    def __init__(self) -> None:
+        self.last = self.total = 0.0
+        self.away: FloatArray | None = None  # the distances in the piece before, how they grow, and the sums of that
+        self.growth = self.grown = np.empty(0)
 
-def _running_sums(growth: FloatArray, y: FloatArray, last: float, total: float, out: FloatArray) -> tuple[float, float]:
-    terms = np.empty(len(y), dtype=np.complex128)
-    np.multiply(y, growth, out=terms.real)
-    terms.imag = growth
-    terms[0] += complex(last, total)
-    sums = np.cumsum(terms)
-    np.divide(sums.real, sums.imag, out=out)
-    return float(sums[-1].real / growth[-1]), float(sums[-1].imag / growth[-1])
+    def fade(self, factor: float) -> None:
+        self.last, self.total = self.last * factor, self.total * factor
+
+    def plain(self, fade: FloatArray, y: FloatArray, out: FloatArray) -> None:
+        smooth = []
+        last, total = self.last, self.total
+        for factor, value in zip(fade.tolist(), y.tolist(), strict=True):
+            last = last * factor + value
+            total = total * factor + 1.0
+            smooth.append(last / total)
+        out[:] = smooth
+        self.last, self.total = last, total
+
+    def running(
+        self, away: FloatArray, grow: Callable[[FloatArray], FloatArray], y: FloatArray, out: FloatArray
+    ) -> None:
+        """Both sums at once, as complex numbers; where steps are as far apart as before, one of them is known."""
+        if self.away is not None and np.array_equal(away, self.away):
+            if len(self.grown) != len(away):
+                self.grown = np.cumsum(self.growth)
+            np.multiply(y, self.growth, out=out)
+            np.cumsum(out, out=out)
+            out += self.last
+            total = self.grown + self.total
+            last = out[-1]
+            out /= total
+            self.last, self.total = float(last / self.growth[-1]), float(total[-1] / self.growth[-1])
+            return
+        self.away, self.growth, self.grown = away, grow(away), np.empty(0)
+        terms = np.empty(len(y), dtype=np.complex128)
+        np.multiply(y, self.growth, out=terms.real)
+        terms.imag = self.growth
+        terms[0] += complex(self.last, self.total)
+        sums = np.cumsum(terms)
+        np.divide(sums.real, sums.imag, out=out)
+        self.last, self.total = (float(one / self.growth[-1]) for one in (sums[-1].real, sums[-1].imag))

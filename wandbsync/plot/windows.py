@@ -12,7 +12,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from .smoothing import FloatArray, between, headroom, window_sums
+from .smoothing import between, headroom, window_sums
+from .trace import FloatArray
 
 TERMS = 20  # of a series; with cells of one sigma what is cut off is below 1e-16
 REACH = 9  # cells; at a distance of nine sigma a weight is below 1e-17
