@@ -15,7 +15,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..folder.metadata import locked, write_beside
+from ..folder.metadata import locked
+from .rendered import write
 
 NAME = "colours.json"
 PLACES = 10
@@ -51,7 +52,7 @@ def remembered(folder: Path | None, scope: str, drawn: Sequence[str]) -> dict[st
                 known = scopes.pop(scope, {})
                 places = assign(known, drawn)
                 scopes[scope] = dict(list((known | places).items())[-KEPT:])
-                write_beside(folder / NAME, json.dumps(dict(list(scopes.items())[-KEPT:])).encode())
+                write(folder / NAME, json.dumps(dict(list(scopes.items())[-KEPT:])).encode())
     return places
 
 

@@ -74,11 +74,11 @@ def keep(folder: Path, name: str, form: str, picture: bytes, told: Mapping[str, 
     """Keep a picture if that is possible."""
     with contextlib.suppress(OSError):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(folder / f"{name}.{form}", picture)
-        _write(folder / f"{name}.json", json.dumps({**told, "digest": _of(picture)}).encode())
+        write(folder / f"{name}.{form}", picture)
+        write(folder / f"{name}.json", json.dumps({**told, "digest": _of(picture)}).encode())
 
 
-def _write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes) -> None:
     """Whole or not at all for whoever looks, but not made durable: what a power cut tears can be drawn again."""
     beside = path.with_name(f".{uuid4().hex}.tmp")
     try:
@@ -119,7 +119,7 @@ def place(path: Path, picture: bytes) -> None:
     except OSError:
         pass
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write(path, picture)
+    write(path, picture)
 
 
 def _of(picture: bytes) -> str:
