@@ -59,7 +59,7 @@ def fit(
     """Set ticks and words and place the axes, which have their limits already; gives the size of the axes in units."""
     look = replace(look, scale=look.scale * 0.85) if words.small else look
     u = look.scale
-    y_texts = _y_ticks(axes, axis, look, (box.top - box.bottom) / u)
+    y_texts = _y_ticks(axes, axis, look, (box.top - box.bottom) / u - 180.0)
     label = 0.0 if words.small else 2.0 * LABEL * PX * u
     left = box.left + label + 38.0 * u + widest(y_texts, TICK * u)
     bottom = box.bottom + 86.0 * u
@@ -137,7 +137,7 @@ def _labels(axes: Axes, look: Look, words: Words, *, width: float, height: float
 
 def _y_ticks(axes: Axes, axis: Scale, look: Look, height: float) -> list[str]:
     low, high = axes.get_ylim()
-    most = 6 if height > 500.0 else 4
+    most = 6 if height > 320.0 else 4
     axes.yaxis.set_minor_formatter(NullFormatter())
     if axis.percent:
         ticks = [tick for tick in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0) if low <= tick <= high]
@@ -145,7 +145,7 @@ def _y_ticks(axes: Axes, axis: Scale, look: Look, height: float) -> list[str]:
             ticks = linear_ticks(low, high, most)
         texts = [text + "%" for text in tick_texts([tick * 100.0 for tick in ticks])]
     elif axis.log:
-        ticks, minor = log_ticks(low, high)
+        ticks, minor = log_ticks(low, high, 24.0 / max(height, 60.0))
         texts = [tick_texts([tick])[0] for tick in ticks]
         if len(set(texts)) < len(texts):
             texts = tick_texts(ticks)

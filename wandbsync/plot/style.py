@@ -25,7 +25,7 @@ ON_WHITE = (
 # The same in the same order, light enough for a dark page.
 ON_DARK = (
     *("#3F8FE0", "#E8592B", "#22B585", "#E79AC8", "#F0E442", "#8AD4FF", "#FFFFFF"),
-    *("#A84A78", "#7468D8", "#6F6B1A"),
+    *("#8A5A8A", "#7A4AE6", "#3A7A58"),
 )
 DASHES: tuple[LineStyleType, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)))
 WIDTHS = (1.8, 0.9)  # points

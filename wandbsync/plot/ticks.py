@@ -25,8 +25,8 @@ def linear_ticks(low: float, high: float, most: int, *, integer: bool = False) -
     return [float(tick) for tick in locator.tick_values(low, high) if low - slack <= tick <= high + slack]
 
 
-def log_ticks(low: float, high: float) -> tuple[list[float], list[float]]:
-    """Major and minor ticks between two positive numbers for a log axis."""
+def log_ticks(low: float, high: float, apart: float = 0.0) -> tuple[list[float], list[float]]:
+    """Major and minor ticks between two positive numbers for a log axis, the major ones that share of it apart."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     decades = range(first, last + 1)
 
@@ -39,12 +39,22 @@ def log_ticks(low: float, high: float) -> tuple[list[float], list[float]]:
     minor = within(range(1, 10)) if len(decades) <= 8 else []
     for digits in digits_by_density:
         ticks = within(digits)
-        if 3 <= len(ticks) <= 8:
+        if 3 <= len(ticks) <= 8 and _apart(ticks, low, high) >= apart:
             return ticks, minor
     if len(within((1,))) > 8:
         stride = math.ceil(len(decades) / 7)
         return within((1,), stride), [] if stride > 8 else within((1,))
+    for digits in digits_by_density[1:]:
+        ticks = within(digits)
+        if len(ticks) >= 2 and _apart(ticks, low, high) >= apart:
+            return ticks, minor
     return linear_ticks(low, high, 5), minor
+
+
+def _apart(ticks: Sequence[float], low: float, high: float) -> float:
+    """Which share of a log axis lies between the nearest two ticks."""
+    whole = math.log10(high) - math.log10(low)
+    return min((math.log10(b) - math.log10(a) for a, b in pairwise(ticks)), default=whole) / (whole or 1.0)
 
 
 def tick_texts(ticks: Sequence[float], *, power: int = 0) -> list[str]:
