@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from wandbsync.plot import envelope, style
+from wandbsync.plot import envelope, smoothing, style
 from wandbsync.plot.envelope import Window, columns_of, thinned
 from wandbsync.plot.figure import Series, draw
 from wandbsync.plot.scale import View
@@ -136,6 +136,32 @@ def test_dashed_lines_are_thinned_to_what_shows():
     for low in range(0, 100_000, 10_000):
         part, kept = (t.y[(t.x >= low) & (t.x < low + 10_000)] for t in (trace, few))
         assert part.max() == kept.max() and part.min() == kept.min()
+
+
+@pytest.mark.parametrize("kind", ["regular", "irregular", "holes in x", "repeated"])
+def test_the_part_of_a_smoothing_that_is_seen_looks_like_all_of_it(kind):
+    rng = np.random.default_rng(6)
+    n = 300_000
+    step = {
+        "regular": np.ones(n, np.int64),
+        "irregular": rng.integers(1, 50, n) ** 2,
+        "holes in x": np.where(rng.random(n) < 1e-4, 200_000, 1),
+        "repeated": rng.integers(0, 2, n),
+    }[kind]
+    x, y = np.cumsum(step), rng.normal(size=n).cumsum() + rng.normal(size=n) * 50
+    whole = smoothing.time_weighted_ema(x, y, weight=0.9)
+    found = smoothing.time_weighted_ema_seen(x, y, weight=0.9, columns=1_200 * envelope.COLUMNS)
+    assert found is not None
+    place, values = found
+    assert (np.diff(place) > 0).all() and np.array_equal(values, whole[place]), "the same to the last digit"
+    assert len(place) < 0.7 * n
+    pictures = []
+    for smooth, at in ((whole, None), (values, x[place])):
+        figure = draw([Series("r", x, y, smooth, smooth_x=at, sorted_x=True)], title="m")
+        figure.canvas.draw()
+        pictures.append(np.asarray(figure.canvas.buffer_rgba())[..., :3].astype(np.float64).mean(axis=2))
+    mean, far = apart(*(255.0 - picture for picture in pictures))
+    assert mean < 0.2 and far < 1e-4, (mean, far)
 
 
 def test_ten_million_points_need_little_more_than_themselves():

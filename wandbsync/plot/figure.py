@@ -48,6 +48,7 @@ class Series:
     slot: int | None = None  # its place in the colours; None: the next one
     bands: tuple[tuple[FloatArray, FloatArray], ...] = ()  # areas around it, the innermost first: low and high
     sorted_x: bool = False  # x is known to ascend
+    smooth_x: npt.NDArray[Any] | None = None  # where the smoothing is; None: at x
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -217,7 +218,7 @@ def _ready(panel: Panel, look: Look) -> _Ready:
         raw = raw.only(raw.x > 0) if panel.view.log_x else raw
         line = _Line(one.label, one.run_id, stroke, None, None, raw)
         if one.smooth is not None:
-            main = Trace.of(one.x, one.smooth, sorted_x=one.sorted_x)
+            main = Trace.of(one.x if one.smooth_x is None else one.smooth_x, one.smooth, sorted_x=one.sorted_x)
             main = main.only(main.x > 0) if panel.view.log_x else main
             line = replace(line, raw=raw, dots=raw if len(raw) <= SPARSE else None, main=main)
         elif one.bands:

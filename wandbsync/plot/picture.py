@@ -11,7 +11,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from ..errors import UsageError, WandbsyncError
-from . import groups, smoothing, style, windows
+from . import envelope, groups, smoothing, style, windows
 from .figure import Panel, Series, draw_grid, draw_panel
 from .names import PlotRun
 from .options import ROLLING_MEAN, TIME_WEIGHTED_EMA, X_UNITS, PlotOptions, Smoothing
@@ -22,6 +22,7 @@ from .style import Look
 from .text import drawable
 from .trace import FloatArray, ascending, finite
 
+LONG = 2_000_000  # points from which a smoothing is not kept as a whole
 AXES = {"step": "Step", "sample": "Sample", "time": "Time (UTC)", "relative": "Relative time"}
 UNIT_NAMES = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
 BAND_NAMES = {"minmax": "min–max", "std": "± std", "sem": "± std. error", "ci": "95 % CI", "iqr": "quartiles"}
@@ -103,7 +104,10 @@ def prepare(
     known, x_label = _in_unit(known, axis, options)
     how = options.how()
     span = _span(known)
-    smooth = [_smoothed(one, how, span) for one in known]
+    if subject.groups is None and (seen := _seen(known, how, span, options)) is not None:
+        smooth, places = seen
+    else:
+        smooth, places = [_smoothed(one, how, span) for one in known], [None] * len(known)
     told = [
         _who(subject, len(drawn)),
         how.text,
@@ -113,8 +117,12 @@ def prepare(
     ]
     if subject.groups is None:
         series = [
-            Series(label, one.x, one.y, line, x_label, run.run_id, subject.slots[str(run)], sorted_x=True)
-            for label, run, one, line in zip(subject.labels, subject.runs, known, smooth, strict=True)
+            Series(
+                *(label, one.x, one.y, line, x_label, run.run_id, subject.slots[str(run)]),
+                sorted_x=True,
+                smooth_x=place,
+            )
+            for label, run, one, line, place in zip(subject.labels, subject.runs, known, smooth, places, strict=True)
         ]
     else:
         series = _groups(subject, known, smooth, x_label, options)
@@ -205,6 +213,32 @@ def _smoothed(one: Points, how: Smoothing, span: float) -> FloatArray | None:
     if how.kind == "running":
         return windows.running_mean(y, int(how.parameter))
     return windows.gaussian(x, y, sigma=how.parameter / how.viewport * span)
+
+
+def _seen(
+    known: Sequence[Points], how: Smoothing, span: float, options: PlotOptions
+) -> tuple[list[FloatArray | None], list[npt.NDArray[Any] | None]] | None:
+    """Of very long lines the part of the smoothing that a picture shows, and where that is; None if all is needed."""
+    whole = options.full_res or options.data or options.log_x or options.x_limits != (None, None)
+    if whole or how.kind not in (TIME_WEIGHTED_EMA, "time-weighted") or max(len(one.x) for one in known) < LONG:
+        return None
+    look = look_of(options)
+    own = how.kind == TIME_WEIGHTED_EMA
+    weight = how.parameter if own else min(how.parameter**0.5, 0.999)
+    smooth: list[FloatArray | None] = []
+    places: list[npt.NDArray[Any] | None] = []
+    for one in known:
+        seen = smoothing.time_weighted_ema_seen(
+            one.x,
+            one.y,
+            weight=weight,
+            viewport_scale=how.viewport,
+            span=None if own else span,
+            columns=int(look.width * look.dpi * envelope.COLUMNS),
+        )
+        smooth.append(_smoothed(one, how, span) if seen is None else seen[1])
+        places.append(None if seen is None else one.x[seen[0]])
+    return smooth, places
 
 
 def _groups(
