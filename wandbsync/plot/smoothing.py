@@ -85,7 +85,7 @@ def ema(y: npt.ArrayLike, *, weight: float) -> FloatArray:
 
 def _of_finite(ys: FloatArray, average: Callable[[npt.NDArray[Any], FloatArray], FloatArray], xs: Any) -> FloatArray:
     """The average of the points that are finite, in their places; NaN in the others."""
-    low, high = (float(ys.min()), float(ys.max())) if len(ys) else (math.nan, math.nan)
+    low, high = _extremes(ys) if len(ys) else (math.nan, math.nan)
     if math.isfinite(low) and math.isfinite(high) and finite(xs):
         return _scaled(xs, ys, average)
     keep = np.isfinite(ys) & np.isfinite(xs)
@@ -136,9 +136,15 @@ def window_sums(values: FloatArray, before: int, after: int) -> FloatArray:
     return tails[:n] + np.where(first % size == 0, 0.0, heads[size - 1 : size - 1 + n])
 
 
+def _extremes(values: FloatArray) -> tuple[float, float]:
+    """The lowest and the highest of some values; NaN or infinite if one of them is."""
+    return float(values.min()), float(values.max())
+
+
 def headroom(values: FloatArray) -> float:
     """A power of two that makes the largest value small enough to be added up 2**64 times (1 for all sane data)."""
-    return 2.0**-64 if _largest(values) > 2.0**950 else 1.0
+    low, high = _extremes(values)
+    return 2.0**-64 if max(high, -low) > 2.0**950 else 1.0
 
 
 def between(averages: FloatArray, values: FloatArray, scale: float) -> FloatArray:
@@ -150,11 +156,6 @@ def between(averages: FloatArray, values: FloatArray, scale: float) -> FloatArra
     if scale == 1.0:
         return np.clip(averages, low, high, out=averages)
     return np.clip(np.clip(averages, low * scale, high * scale) / scale, low, high)
-
-
-def _largest(values: FloatArray) -> float:
-    """The largest size of some values."""
-    return max(float(values.max()), -float(values.min()))
 
 
 class _Place:
@@ -238,7 +239,7 @@ def _ema(
             return distance / span * rate
 
     out = np.empty(len(y) if seen is None else CHUNK)
-    low, high = float(y.min()), float(y.max())
+    low, high = _extremes(y)
     large = max(high, -low) >= LARGE
     reach = BUDGET / rate * span if rate > 0.0 else math.inf
     sums = _Sums()
@@ -293,9 +294,16 @@ class _Sums:
         if self.away is not None and np.array_equal(away, self.away):
             if len(self.grown) != len(away):
                 self.grown = np.cumsum(self.growth)
-            np.multiply(y, self.growth, out=out)
-            np.cumsum(out, out=out)
-            out += self.last
+            # A sum waits for the one before: two halves are added up in the time of one.
+            half = len(y) // 2
+            two = np.empty(half, dtype=np.complex128)
+            np.multiply(y[:half], self.growth[:half], out=two.real)
+            np.multiply(y[half : 2 * half], self.growth[half : 2 * half], out=two.imag)
+            np.cumsum(two, out=two)
+            np.add(two.real, self.last, out=out[:half])
+            np.add(two.imag, out[half - 1], out=out[half : 2 * half])
+            if len(y) % 2:
+                out[-1] = out[-2] + y[-1] * self.growth[-1]
             total = self.grown + self.total
             last = out[-1]
             out /= total
