@@ -3,7 +3,7 @@
     PlotRun, PlotOptions, Source --plan--> Plan --load, smooth, draw, write--> PlotResult + metadata.json
 
     options, plan, names   what goes where              smoothing, windows, groups   the lines
-    plots                  carries it out               trace, envelope              points -> ink
+    plots, studio          carry it out                 trace, envelope, pen         points -> ink
     rendered, colours      what was drawn before        figure, grid, frame, key     the page and its words
     record, sheet, data    files beside the pictures    scale, ticks, style, text    the axes and the looks
     picture                one picture, start to end    png                          pixels -> a file
@@ -15,6 +15,7 @@ numpy are imported when something is drawn, not when this package is.
 from .names import PlotRun
 from .options import PlotOptions
 from .plan import PlotResult
-from .plots import Source, figure, generate
+from .plots import figure, generate
+from .studio import Source
 
 __all__ = ["PlotOptions", "PlotResult", "PlotRun", "Source", "figure", "generate"]
