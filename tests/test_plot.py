@@ -27,7 +27,7 @@ import wandbsync
 from wandbsync.cache import Cache as StoredRuns
 from wandbsync.errors import NotFound, UsageError, WandbsyncError
 from wandbsync.model import HISTORY, SYSTEM, Kind, RunRef
-from wandbsync.plot import PlotOptions, PlotRun, Source, figure, names, picture, record, style
+from wandbsync.plot import PlotOptions, PlotRun, Source, compose, figure, names, picture, record, style
 from wandbsync.plot import generate as generate_from
 from wandbsync.plot import text as plot_text
 from wandbsync.plot.figure import Series, draw
@@ -1265,3 +1265,15 @@ def test_metadata_that_cannot_be_written_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(record, "update", full)
     with pytest.raises(WandbsyncError, match=r"cannot write .*metadata.json: No space"):
         generate([RUN], ["loss"], PlotOptions(output=tmp_path), load=CACHE, now=NOW)
+
+
+def test_a_figure_for_a_notebook():
+    source = Source(CACHE)
+    one_metric = compose([RUN, OTHER], ["loss"], PlotOptions(), source)
+    assert len(one_metric.axes) == 1 and one_metric.axes[0].get_ylabel() == "loss (log scale)"
+    several = compose([RUN], ["loss", "a/b"], PlotOptions(style="dark", title="both"), source, labels=["x"])
+    assert len(several.axes) == 2 and "both" in words(several, "title")
+    with pytest.raises(UsageError, match="no finite value"):
+        compose([RUN], ["bad"], PlotOptions(), source)
+    with pytest.raises(UsageError, match="no run to plot"):
+        compose([], ["loss"], PlotOptions(), source)

@@ -1,4 +1,4 @@
-"""Draw metrics of runs: `generate` makes the files, `figure` one figure for a notebook.
+"""Draw metrics of runs: `generate` makes the files, `compose` one figure for a notebook.
 
     PlotRun, PlotOptions, Source --plan--> Plan --load, smooth, draw, write--> PlotResult + metadata.json
 
@@ -15,7 +15,7 @@ numpy are imported when something is drawn, not when this package is.
 from .names import PlotRun
 from .options import PlotOptions
 from .plan import PlotResult
-from .plots import figure, generate
+from .plots import compose, generate
 from .studio import Source
 
-__all__ = ["PlotOptions", "PlotResult", "PlotRun", "Source", "figure", "generate"]
+__all__ = ["PlotOptions", "PlotResult", "PlotRun", "Source", "compose", "generate"]

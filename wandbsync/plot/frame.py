@@ -21,6 +21,7 @@ from .style import Look
 from .ticks import linear_ticks, log_ticks, percent_text, tick_texts, time_ticks, value_text
 
 TITLE, SUBTITLE, TICK, LABEL = 12.0, 8.5, 9.5, 10.0  # font sizes
+X_LABEL = 24.0  # points from the axes down to the name of x
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,9 @@ def _heading(figure: Figure, box: Box, left: float, look: Look, words: Words) ->
 
 def _labels(axes: Axes, look: Look, words: Words, *, width: float, height: float, edge: float) -> None:
     size = LABEL * look.scale
-    axes.set_xlabel(fitted(words.x_label, size, width), fontsize=size, labelpad=6.0 * look.scale)
+    axes.set_xlabel(fitted(words.x_label, size, width), fontsize=size)
+    # Below the ticks, their texts and a gap; said here, it need not be measured at every drawing.
+    axes.xaxis.set_label_coords(0.5, -(X_LABEL * look.scale * PX) / height)
     if words.small:
         return
     suffix = " (log scale)" if axes.get_yscale() == "log" else ""

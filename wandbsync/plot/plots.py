@@ -59,7 +59,7 @@ def generate(
     return results
 
 
-def figure(
+def compose(
     runs: Sequence[PlotRun],
     metrics: Iterable[str],
     options: PlotOptions,

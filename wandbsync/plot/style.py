@@ -110,6 +110,7 @@ def own_settings(look: Look = _SCREEN) -> Iterator[None]:
                 "axes.facecolor": look.page,
                 "axes.labelcolor": look.ink,
                 "axes.linewidth": 0.8 * look.scale,
+                "axes.titley": 1.0,  # there is none: or room would be measured for it at every drawing
                 "axes.spines.right": False,
                 "axes.spines.top": False,
                 "figure.facecolor": look.page,
