@@ -35,6 +35,7 @@ types: $(READY)
 	$(RUN)/mypy
 
 bench: $(READY)
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(RUN)/python tests/bench.py
 
 # Everything at once, and everything killed; `make soak SOAK='--seconds 600 --kills 200'` for longer.

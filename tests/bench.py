@@ -22,11 +22,11 @@ from pathlib import Path
 
 import bench_api
 import bench_daemon
+import bench_plot
 import logwriter
 import numpy as np
 
 from wandbsync.cache import Cache
-from wandbsync.plot.smoothing import time_weighted_ema
 from wandbsync.sources import runlog
 from wandbsync.sync import sync_local
 
@@ -66,18 +66,6 @@ def write_log(folder: Path, run_id: str, *, rows: int, keys: int) -> Path:
     path = place / f"run-{run_id}.wandb"
     path.write_bytes(logwriter.log(records))
     return path
-
-
-def plain_ema(x: list[float], y: list[float], weight: float, viewport: float) -> list[float]:
-    """The formula as a loop."""
-    span = x[-1] - x[0]
-    last = debias = 0.0
-    out = []
-    for i, value in enumerate(y):
-        decay = weight ** ((x[i] - x[max(i - 1, 0)]) / span * viewport)
-        last, debias = last * decay + value, debias * decay + 1
-        out.append(last / debias)
-    return out
 
 
 def main() -> None:
@@ -127,18 +115,8 @@ def main() -> None:
         query = "SELECT key, avg(value) FROM history WHERE run_id = 'large' GROUP BY key"
         ours, theirs = turns(process(*wandbsync, "sql", query, "--offline"), duck)
         rows.append(("sql: a mean of each of 22 metrics / starting DuckDB", ours, theirs, ""))
-        figure = "from matplotlib.figure import Figure; Figure().savefig('/dev/null', format='png')"
-        plot = process(
-            *wandbsync, "generate-plots", "bench", "large", "--metrics", "metric_0", "--output", str(room), "--offline"
-        )
-        ours, theirs = turns(plot, process(sys.executable, "-c", figure))
-        rows.append(("generate-plots, 50,000 points / an empty matplotlib figure", ours, theirs, ""))
-
-        x, y = np.arange(1e5), np.random.default_rng(0).normal(size=100_000)
-        lists = x.tolist(), y.tolist()
-        ours, theirs = turns(lambda: time_weighted_ema(x, y, weight=0.99), lambda: plain_ema(*lists, 0.99, 1000.0))
-        rows.append(("time-weighted EMA of 100,000 points / the plain loop", ours, theirs, ""))
-
+        (room / "plots").mkdir()
+        plots = bench_plot.measure(room / "plots")
         (room / "api").mkdir()
         beside_sdk = bench_api.measure(room / "api")
         (room / "daemon").mkdir()
@@ -150,6 +128,9 @@ def main() -> None:
     print(f"{machine}; medians of {REPEATS} turns\n")
     for name, ours, theirs, note in rows:
         print(f"{name:<62} {ours * 1000:9.1f} ms / {theirs * 1000:9.1f} ms = {ours / theirs:6.2f}  {note}")
+    print("\nPlots, beside the algorithm they replace\n")
+    for line in plots:
+        print(line)
     print("\nThe W&B server as a source, beside the SDK on the same server\n")
     for line in beside_sdk:
         print(line)
@@ -157,8 +138,13 @@ def main() -> None:
     for fact in following:
         print(fact)
     facts = [{"what": name, "ours": ours, "peer": theirs, "ratio": ours / theirs} for name, ours, theirs, _ in rows]
-    found = {"peak_mb": peak, "rows": facts, "api": [line.facts() for line in beside_sdk]}
-    found["daemon"] = [line.facts() for line in following]
+    found = {
+        "peak_mb": peak,
+        "rows": facts,
+        "plots": [line.facts() for line in plots],
+        "api": [line.facts() for line in beside_sdk],
+        "daemon": [line.facts() for line in following],
+    }
     Path("bench.json").write_text(json.dumps(found, indent=2) + "\n")
 
 

@@ -60,6 +60,27 @@ def values() -> None:
     run.finish()
 
 
+def charts() -> None:
+    """Six runs to be compared: two of each learning rate, with a step metric of their own for what is validated."""
+    for i, lr in enumerate([0.1, 0.1, 0.01, 0.01, 0.001, 0.001]):
+        run = start(
+            f"c{i}", name=f"lr {lr} seed {i % 2}", tags=["best", "new"] if i == 2 else ["new"],
+            group="wide" if lr > 0.05 else "narrow", config={"lr": lr, "opt": {"name": "adam"}, "seed": i % 2},
+        )  # fmt: skip
+        run.define_metric("epoch")
+        run.define_metric("val/*", step_metric="epoch")
+        for step in range(60):
+            row = {"loss": math.exp(-step * lr) + i / 100, "acc": step / 60, "ragged": step if step % 7 else math.nan}
+            if step % 10 == 0:
+                row |= {"epoch": step // 10, "val/loss": 1 / (1 + step * lr)}
+            run.log(row)
+        if i == 0:
+            run.log({"val/loss": 0.5})  # the SDK adds the epoch to it
+            run.log({"only here": 1.0, "back": 3})
+            run.log({"only here": 2.0, "back": 2})
+        run.finish()
+
+
 def summary() -> None:
     run = start("summary")
     for name, how in {"lo": "min", "hi": "max", "avg": "mean", "end": "last", "begin": "first", "off": "none",

@@ -19,6 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import requests
 from hypothesis import given
@@ -45,7 +46,7 @@ from wandbsync.media import (
 from wandbsync.media.globs import matches
 from wandbsync.media.names import owner
 from wandbsync.model import FileRecord, RunRef
-from wandbsync.plot import PlotOptions, PlotRun, generate
+from wandbsync.plot import PlotOptions, PlotRun, Source, generate
 
 RUN = NamedRun("me", "demo", "abc123", "brave-sun-7")
 NOW = datetime(2024, 5, 17, 12, 30)
@@ -497,7 +498,7 @@ def draw(folder: Path, *metrics: str, **options: Any) -> list[Path]:
         [PlotRun(RUN.entity, RUN.project, RUN.run_id, RUN.display_name)],
         metrics,
         PlotOptions(output=folder, **options),
-        load=lambda run, metric: ([0, 1], [1.0, 2.0]),  # type: ignore[arg-type,return-value]
+        Source(lambda run, metric, axis: (np.arange(2), np.array([1.0, 2.0]))),
         now=NOW,
     )
     return [result.path for result in results if result.path]

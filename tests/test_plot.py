@@ -27,11 +27,14 @@ import wandbsync
 from wandbsync.cache import Cache as StoredRuns
 from wandbsync.errors import NotFound, UsageError, WandbsyncError
 from wandbsync.model import HISTORY, SYSTEM, Kind, RunRef
-from wandbsync.plot import PlotOptions, PlotRun, figure, generate, names, record, style
+from wandbsync.plot import PlotOptions, PlotRun, Source, compose, figure, names, picture, record, style
+from wandbsync.plot import generate as generate_from
 from wandbsync.plot import text as plot_text
-from wandbsync.plot.figure import Series, draw, png
-from wandbsync.plot.frame import apart
-from wandbsync.plot.plan import Plan, labels, plan
+from wandbsync.plot.figure import Series, draw
+from wandbsync.plot.figure import written as png
+from wandbsync.plot.key import apart
+from wandbsync.plot.plan import Picture, Plan, labels, plan
+from wandbsync.plot.scale import View
 from wandbsync.plot.smoothing import rolling_mean, time_weighted_ema
 from wandbsync.plot.text import differing, drawable, shorten, told_apart
 from wandbsync.plot.ticks import linear_ticks, log_ticks, tick_texts, value_text
@@ -42,6 +45,10 @@ NAN, INF, M = math.nan, math.inf, sys.float_info.max
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 RUN = PlotRun("me", "demo", "3ti4gf13", "brave-sun-7")
 OTHER = PlotRun("me", "demo", "x9", "calm-sea-8")
+
+
+def generate(runs, metrics, options, *, load, now, **more):
+    return generate_from(runs, metrics, options, Source(load, **more), now=now)
 
 
 def one(y, x=None, smooth=None, label="run"):
@@ -62,7 +69,7 @@ def ticks(axis):
     return [label.get_text() for label in axis.get_ticklabels()]
 
 
-def picture(data):
+def image(data):
     image = Image.open(io.BytesIO(data))
     image.load()
     return image
@@ -166,7 +173,8 @@ def test_few_values_are_dots_beside_their_smoothing_even_of_many_runs(runs, raw)
     kinds = {"dots", "line", "raw"} if raw else {"dots", "line"}
     assert {gid for gid in lines(fig) if gid} == {f"{kind}-{i}" for kind in kinds for i in range(runs)}
     dots = lines(fig)["dots-0"]
-    assert dots.get_ydata()[1:21].tolist() == y[1:21].tolist()
+    drawn = dots.get_ydata()
+    assert drawn[np.isfinite(drawn)].tolist() == y[np.isfinite(y)].tolist()
     assert (dots.get_marker(), dots.get_linestyle()) == ("o", "None") and dots.get_alpha() < 0.5
     assert fig.axes[0].get_ylim()[1] > 9, "dots have their room"
     assert "not shown" not in words(fig, "subtitle")[0]
@@ -189,7 +197,9 @@ def test_of_runs_with_few_and_with_many_values_only_these_are_hidden():
 def test_gaps_where_a_value_is_not_finite():
     fig = draw([one([1, 2, NAN, INF, 3, 4, -INF], smooth=[1, 2, NAN, NAN, 3, 4, NAN])], title="m", subtitle="r")
     for gid in ("raw-0", "line-0"):
-        assert np.isnan(lines(fig)[gid].get_ydata()).tolist() == [False, False, True, True, False, False, True]
+        shown = lines(fig)[gid]
+        assert np.array_equal(shown.get_ydata(), [1, 2, NAN, 3, 4], equal_nan=True)
+        assert np.array_equal(shown.get_xdata(), [0, 1, NAN, 4, 5], equal_nan=True)
     assert words(fig, "subtitle") == ["r · 3 non-finite values not drawn"]
     assert fig.axes[0].get_ylim()[1] < 5
     assert words(draw([one([1, NAN, 2])], title="m"), "subtitle") == ["1 non-finite value not drawn"]
@@ -197,8 +207,8 @@ def test_gaps_where_a_value_is_not_finite():
 
 def test_gaps_where_a_logarithm_has_no_value():
     fig = draw([one([1, 0, 0, 100, 10], smooth=[1, 0.5, 0, 20, 10])], title="loss")
-    assert np.isnan(lines(fig)["raw-0"].get_ydata()).tolist() == [False, True, True, False, False]
-    assert np.isnan(lines(fig)["line-0"].get_ydata()).tolist() == [False, False, True, False, False]
+    assert np.array_equal(lines(fig)["raw-0"].get_ydata(), [1, NAN, 100, 10], equal_nan=True)
+    assert np.array_equal(lines(fig)["line-0"].get_ydata(), [1, 0.5, NAN, 20, 10], equal_nan=True)
     assert words(fig, "subtitle") == ["2 values ≤ 0 not drawn"]
     assert "≤" not in words(draw([one([1, 0, -3])], title="m"), "subtitle")[0]
 
@@ -214,7 +224,7 @@ def test_a_single_point_is_a_dot_in_the_middle():
     fig = draw([one([0.123], x=[77])], title="m")
     assert lines(fig)["line-0-dots"].get_xdata().tolist() == [77]
     assert ticks(fig.axes[0].xaxis) == ["77"]
-    dark = np.asarray(picture(png(fig)).convert("L"))[200:500, 400:900]
+    dark = np.asarray(image(png(fig)).convert("L"))[200:500, 400:900]
     assert (dark < 120).sum() > 50
 
 
@@ -224,19 +234,19 @@ def test_each_run_has_its_colour_whoever_else_has_values():
         assert lines(draw(series, title="m"))[f"line-{sum(s is full for s in series) - 1}"].get_color() == "#009E73"
 
 
-@pytest.mark.parametrize("count", [1, 7, 8, 36, 60, 72])
+@pytest.mark.parametrize("count", [1, 7, 8, 36, 60, 80])
 def test_lines_can_be_told_apart(count):
-    assert len(set(style.strokes(count))) == count
+    assert len(set(style.strokes(range(count)))) == count
     fig = draw([one([1, 2], label=str(i)) for i in range(count)], title="m")
     looks = {(line.get_color(), line._unscaled_dash_pattern, line.get_linewidth()) for line in fig.axes[0].get_lines()}
     assert len(looks) == count and words(fig, "subtitle") == [""]
 
 
 def test_lines_that_look_alike_are_counted():
-    assert len(style.strokes(500)) == 500
-    series = [one([1, 2], label=str(i)) for i in range(75)]
+    assert len(style.strokes(range(500))) == 500
+    series = [one([1, 2], label=str(i)) for i in range(83)]
     assert words(draw(series, title="m"), "subtitle") == ["6 lines look like another one"]
-    assert words(draw([*series[:72], one([]), *series[73:]], title="m"), "subtitle") == [
+    assert words(draw([*series[:80], one([]), *series[81:]], title="m"), "subtitle") == [
         "4 lines look like another one"
     ]
 
@@ -247,7 +257,7 @@ def test_lines_that_look_alike_are_counted():
 def test_runs_are_named_at_their_ends():
     fig = draw([one([1, 5], label="up"), one([9, 2], label="down"), one([1, 2.001], label="near")], title="m")
     assert words(fig, "name") == ["up  5", "down  2", "near  2.00"]
-    assert [t.get_color() for t in fig.texts if t.get_gid() == "name"] == list(style.FEW[:3])
+    assert [t.get_color() for t in fig.texts if t.get_gid() == "name"] == list(style.ON_WHITE[:3])
     heights = sorted(t.get_position()[1] * 720 for t in fig.texts if t.get_gid() == "name")
     assert all(b - a >= 22.9 for a, b in pairwise(heights))
     edge = fig.axes[0].get_position().x1
@@ -263,8 +273,8 @@ def test_one_run_shows_its_value_only():
 @pytest.mark.parametrize(("count", "width"), [(8, 1200), (9, 1425), (30, 1425), (31, 1800), (75, 1800)])
 def test_many_runs_are_listed_beside_the_axes(count, width):
     fig = draw([one([1, i], label=f"_r{i}") for i in range(count)], title="m")
-    image = picture(png(fig))
-    assert image.size == (width, 720)
+    drawn = image(png(fig))
+    assert drawn.size == (width, 720)
     if count <= 8:
         assert not fig.legends and len(words(fig, "name")) == count
         return
@@ -347,7 +357,7 @@ def test_everything_stays_on_the_page():
 )
 def test_any_name_can_be_drawn(name):
     fig = draw([one([1, 2], label=name), one([2, 3], label="b")], title=name, subtitle=name)
-    assert picture(png(fig)).size == (1200, 720)
+    assert image(png(fig)).size == (1200, 720)
 
 
 def test_what_can_be_drawn_is_left_alone():
@@ -392,7 +402,7 @@ def test_what_no_usual_font_has_is_looked_for_in_those_that_are_there(tmp_path, 
         forget()
         assert drawable("损 loss") == "损 loss"
         fig = draw([one([1, 2], label="损"), one([2, 3])], title="损")
-        dark = np.asarray(picture(png(fig)).convert("L"))[25:60]
+        dark = np.asarray(image(png(fig)).convert("L"))[25:60]
         assert (dark < 50).sum() > 150, "a filled box"
         assert not caplog.records, "a face that is not bold is no news"
     finally:
@@ -445,7 +455,7 @@ def test_hard_numbers_make_a_figure(y, metric):
     assert math.isfinite(low) and math.isfinite(high) and low < high
     labels = ticks(fig.axes[0].yaxis)
     assert len(labels) == len(set(labels)) >= 1
-    assert picture(png(fig)).size == (1200, 720)
+    assert image(png(fig)).size == (1200, 720)
 
 
 @settings(max_examples=60, deadline=None)
@@ -470,10 +480,11 @@ def test_any_finite_number_is_drawn(y, metric, runs):
         low, high = axes.get_ylim()
         assert -INF < low < high < INF and len(set(ticks(axes.yaxis))) == len(ticks(axes.yaxis)) >= 1
         shown = lines(fig)["line-0"].get_ydata()
+        at = lines(fig)["line-0"].get_xdata()
         log = axes.get_yscale() == "log"
         values = y if smooth is None else smooth
         assert np.isfinite(shown).sum() == (np.isfinite(values) & ((values > 0) | (not log))).sum()
-        pixels = axes.transData.transform(np.column_stack([x, shown]))[:, 1]
+        pixels = axes.transData.transform(np.column_stack([at, shown]))[:, 1]
         inside = pixels[np.isfinite(pixels)]
         box = axes.get_window_extent()
         assert (inside >= box.y0 - 1).all() and (inside <= box.y1 + 1).all()
@@ -524,21 +535,21 @@ def test_a_million_points():
     start = time.perf_counter()
     data = png(draw([Series("r", x, y, time_weighted_ema(x, y, weight=0.99))], title="loss"))
     assert time.perf_counter() - start < 15  # under a second when idle
-    assert picture(data).size == (1200, 720)
+    assert image(data).size == (1200, 720)
 
 
 def test_a_path_too_long_for_agg_is_drawn_in_pieces(monkeypatch):
     seen = []
 
     class Canvas(figure.FigureCanvasAgg):
-        def print_png(self, out, **kwargs):
+        def draw(self):
             seen.append(mpl.rcParams["agg.path.chunksize"])
             if not seen[-1]:
                 raise OverflowError("Exceeded cell block limit in Agg")
-            super().print_png(out, **kwargs)
+            super().draw()
 
     monkeypatch.setattr(figure, "FigureCanvasAgg", Canvas)
-    assert picture(png(draw([one([1, 2])], title="m"))).size == (1200, 720)
+    assert image(png(draw([one([1, 2])], title="m"))).size == (1200, 720)
     assert seen == [0, 1000]
 
 
@@ -554,6 +565,26 @@ def test_the_users_settings_change_nothing_and_are_left_alone():
         assert make() == plain
         assert mpl.rcParams["font.size"] == 30
     assert b"tIME" not in plain and b"Creation" not in plain
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from(range(7)), min_size=2, max_size=6), st.sampled_from(list(style.LOOKS)))
+def test_a_figure_that_is_used_again_is_as_good_as_new(order, look):
+    many = np.exp(-np.arange(2000) / 300) + 0.01
+    panels = [
+        figure.Panel(series=[one([1, 5, 3], smooth=[1, 2, 3])], title="m", subtitle="s"),
+        figure.Panel(series=[one(many, smooth=many)], title="loss"),
+        figure.Panel(series=[one([0.1, 0.2])], title="acc"),
+        figure.Panel(series=[one([1, i], label=f"r{i}") for i in range(40)], title="a longer name"),
+        figure.Panel(series=[one([1, NAN, 1e300])], title="huge"),
+        figure.Panel(series=[one([1, 2, 30], x=[1, 10, 1000])], title="x", view=View(log_x=True, log_y=True)),
+        figure.Panel(series=[one([1, 2, 4], x=[1.7e9, 1.7e9 + 50, 1.7e9 + 4e5])], title="when", time_x=True),
+    ]
+    look = style.LOOKS[look]
+    last = None
+    for i in order:
+        last = figure.draw_panel(panels[i], look=look, on=last)
+        assert png(last, "png", look) == png(figure.draw_panel(panels[i], look=look), "png", look), order
 
 
 def test_importing_and_planning_need_no_heavy_library():
@@ -764,9 +795,9 @@ def test_output_folders():
 
 def test_a_plan_is_a_sentence():
     planned = plan([RUN], ["loss", "a/b", "loss"], PlotOptions(output=Path("~/out")))
-    assert planned == Plan(
-        Path.home() / "out", (RUN,), {"loss": Path.home() / "out/loss.png", "a/b": Path.home() / "out/a_b.png"}
-    )
+    files = {"loss": Path.home() / "out/loss.png", "a/b": Path.home() / "out/a_b.png"}
+    pictures = tuple(Picture(metric, (metric,), file) for metric, file in files.items())
+    assert planned == Plan(Path.home() / "out", (RUN,), files, pictures)
     assert str(planned) == f"draw loss, a/b of me/demo/3ti4gf13 to {Path.home() / 'out'}"
 
 
@@ -793,7 +824,7 @@ def test_wrong_options_are_all_named():
     ],
 )
 def test_which_smoothing(options, smoothing):
-    assert PlotOptions(**options).smoothing == smoothing
+    assert PlotOptions(**options).how().kind == smoothing
 
 
 def test_runs_of_one_name_are_told_apart():
@@ -881,7 +912,7 @@ def test_why_a_metric_is_not_drawn(store, tmp_path):
         [RUN, OTHER],
         ["note", "image", "h", "none", "only", "loss"],
         PlotOptions(output=tmp_path),
-        load=lambda run, key: metrics.numbers(store, RunRef(run.entity, run.project, run.run_id), key),
+        load=lambda run, key, axis: metrics.numbers(store, RunRef(run.entity, run.project, run.run_id), key),
         now=NOW,
     )
     assert [result.skipped[0] for result in results] == [
@@ -933,20 +964,20 @@ class Cache:
     def __init__(self, **runs):
         self.runs = runs
 
-    def __call__(self, run, metric):
+    def __call__(self, run, metric, axis="step"):
         values = np.array(self.runs.get(run.run_id, {}).get(metric, []), dtype=np.float64)
         return np.arange(len(values)) * 10, values
 
 
 def spy(monkeypatch):
     seen = []
-    real = figure.draw
+    real = picture.draw_panel
 
-    def draw(series, **words):
-        seen.append((series, words))
-        return real(series, **words)
+    def draw(panel, **how):
+        seen.append((panel.series, {"title": panel.title, "subtitle": panel.subtitle}))
+        return real(panel, **how)
 
-    monkeypatch.setattr(figure, "draw", draw)
+    monkeypatch.setattr(picture, "draw_panel", draw)
     return seen
 
 
@@ -966,14 +997,27 @@ def test_generate_for_one_run(tmp_path, monkeypatch):
     assert (first.points, first.non_finite, first.skipped, first.error) == ((4,), (1,), (), None)
     assert second.path == folder / "a_b.png"
     assert sorted(path.name for path in folder.iterdir()) == ["a_b.png", "loss.png", "metadata.json"]
-    assert picture((folder / "loss.png").read_bytes()).size == (1200, 720)
+    assert image((folder / "loss.png").read_bytes()).size == (1200, 720)
     umask = os.umask(0)
     os.umask(umask)
     assert (folder / "loss.png").stat().st_mode & 0o777 == 0o666 & ~umask
     found = json.loads((folder / "metadata.json").read_text())
     how = {"smoothing": "time_weighted_ema", "smoothing_window": None, "ema_weight": 0.99, "viewport_scale": 1000.0}
     run = {"entity": "me", "project": "demo", "run_id": "3ti4gf13", "display_name": "brave-sun-7"}
-    plot = {"runs": ["me/demo/3ti4gf13"], "skipped": [], "generation_timestamp": NOW.isoformat(), **how}
+    plot = {
+        "runs": ["me/demo/3ti4gf13"],
+        "skipped": [],
+        "generation_timestamp": NOW.isoformat(),
+        **how,
+        "axis": "step",
+        "data": None,
+        "labels": None,
+        "groups": None,
+        "colours": {"me/demo/3ti4gf13": 0},
+        "drawing": PlotOptions().drawing(),
+    }
+    plot = json.loads(json.dumps(plot))
+    words = ["wandbsync", "generate-plots", "me/demo", "3ti4gf13", "--metrics"]
     assert found == {
         "run_id": "3ti4gf13",
         "run_name": "brave-sun-7",
@@ -998,12 +1042,14 @@ def test_generate_for_one_run(tmp_path, monkeypatch):
                 "metric": "loss",
                 "points": {"me/demo/3ti4gf13": 4},
                 "non_finite": {"me/demo/3ti4gf13": 1},
+                "command": [*words, "loss"],
                 **plot,
             },
             "a_b.png": {
                 "metric": "a/b",
                 "points": {"me/demo/3ti4gf13": 2},
                 "non_finite": {"me/demo/3ti4gf13": 0},
+                "command": [*words, "a/b"],
                 **plot,
             },
         },
@@ -1070,24 +1116,24 @@ def test_one_metric_that_cannot_be_drawn_stops_no_other(tmp_path):
     assert found["metrics_plotted"] == ["huge", "loss"] and found["plot_count"] == 2
 
 
-@pytest.mark.parametrize("where", ["load", "draw", "sampled"])
+@pytest.mark.parametrize("where", ["load", "draw", "axis"])
 def test_a_metric_with_a_bug_stops_no_other(tmp_path, monkeypatch, where):
-    real = figure.draw
+    real = picture.draw_panel
 
-    def draw(series, title, **more):
-        return wrong(title) or real(series, title=title, **more)
+    def draw(panel, **how):
+        return wrong(panel.title) or real(panel, **how)
 
     def wrong(metric, at="draw"):
         if metric == "a/b" and where == at:
             raise ValueError("math domain error")
 
-    monkeypatch.setattr(figure, "draw", draw)
+    monkeypatch.setattr(picture, "draw_panel", draw)
     first, second = generate(
         [RUN],
         ["a/b", "loss"],
         PlotOptions(output=tmp_path),
-        load=lambda run, metric: wrong(metric, "load") or CACHE(run, metric),
-        sampled=lambda metric: bool(wrong(metric, "sampled")),
+        load=lambda run, metric, axis: wrong(metric, "load") or CACHE(run, metric),
+        axis=lambda metric: wrong(metric, "axis") or "step",
         now=NOW,
     )
     assert (first.path, first.error) == (None, "a/b cannot be drawn: ValueError: math domain error")
@@ -1102,7 +1148,7 @@ def test_metrics_of_the_machine_count_samples(tmp_path, monkeypatch):
     options = PlotOptions(output=tmp_path)
     generate([RUN], metrics, options, load=cache, now=NOW)
     assert [series[0].x_label for series, _ in seen] == ["Sample", "Step", "Step"]
-    generate([RUN], metrics, options, load=cache, now=NOW, sampled=lambda metric: metric == "loss")
+    generate([RUN], metrics, options, load=cache, now=NOW, axis=lambda metric: "sample" if metric == "loss" else "step")
     assert [series[0].x_label for series, _ in seen[3:]] == ["Step", "Step", "Sample"]
     assert draw(seen[0][0], title="m").axes[0].get_xlabel() == "Sample"
 
@@ -1123,7 +1169,7 @@ def test_if_nothing_can_be_drawn_nothing_is_written(tmp_path):
 
 
 def test_a_run_that_cannot_be_read_is_a_reason(tmp_path):
-    def load(run, metric):
+    def load(run, metric, axis):
         if run == OTHER:
             raise NotFound(f"no {metric}", hint="see list-metrics")
         return CACHE(run, metric)
@@ -1219,3 +1265,15 @@ def test_metadata_that_cannot_be_written_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(record, "update", full)
     with pytest.raises(WandbsyncError, match=r"cannot write .*metadata.json: No space"):
         generate([RUN], ["loss"], PlotOptions(output=tmp_path), load=CACHE, now=NOW)
+
+
+def test_a_figure_for_a_notebook():
+    source = Source(CACHE)
+    one_metric = compose([RUN, OTHER], ["loss"], PlotOptions(), source)
+    assert len(one_metric.axes) == 1 and one_metric.axes[0].get_ylabel() == "loss (log scale)"
+    several = compose([RUN], ["loss", "a/b"], PlotOptions(style="dark", title="both"), source, labels=["x"])
+    assert len(several.axes) == 2 and "both" in words(several, "title")
+    with pytest.raises(UsageError, match="no finite value"):
+        compose([RUN], ["bad"], PlotOptions(), source)
+    with pytest.raises(UsageError, match="no run to plot"):
+        compose([], ["loss"], PlotOptions(), source)

@@ -178,7 +178,11 @@ def plot_fields(result: PlotResult) -> dict[str, Any]:
     """What became of one metric, as JSON."""
     return {
         "metric": result.metric,
+        "metrics": list(result.metrics or (result.metric,)),
         "path": str(result.path) if result.path else None,
+        "data": str(result.data) if result.data else None,
+        "axis": result.axis,
+        "cached": result.cached,
         "runs": [run.run_id for run in result.runs],
         "points": list(result.points),
         "non_finite": list(result.non_finite),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -73,6 +72,8 @@ def write_segment(cache: Cache, level: int, blocks: Iterable[segments.Block]) ->
 
     None if the blocks hold no row.
     """
+    import secrets
+
     from . import segments
 
     number = catalog.reserve(cache.con, 1)

@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import sqlite3
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,6 +27,8 @@ class Frozen(sqlite3.Connection):
 
 def obstacle(folder: Path) -> str | None:
     """Why nothing can be written there: "full" or "readonly"; None if something can."""
+    import tempfile
+
     place = next((one for one in (folder, *folder.parents) if one.is_dir()), folder)
     try:
         handle, path = tempfile.mkstemp(prefix=".room-", dir=place)
@@ -80,6 +80,8 @@ def _source(path: Path) -> Iterator[sqlite3.Connection]:
         with contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)) as con:
             yield con
         return
+    import shutil
+
     with _elsewhere() as folder:
         for suffix in ("", "-wal"):
             shutil.copyfile(_beside(path, suffix), folder / f"catalog{suffix}")
@@ -90,6 +92,8 @@ def _source(path: Path) -> Iterator[sqlite3.Connection]:
 @contextlib.contextmanager
 def _elsewhere() -> Iterator[Path]:
     """A folder for a copy of a few megabytes, in memory if the system has such."""
+    import tempfile
+
     memory = "/dev/shm"
     with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as folder:
         yield Path(folder)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import CacheError, NothingCached
 from ..model import HISTORY, RunRef
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from .store import Cache
 
+T = TypeVar("T")
+
 
 def tables(
     cache: Cache, ref: RunRef, stream: str, keys: Sequence[str] | None, columns: Sequence[str]
@@ -26,6 +28,18 @@ def tables(
 
     Raises NothingCached if they were removed to save space, CacheError if a segment cannot be read.
     """
+    return reading(cache, ref, stream, keys, columns, list)
+
+
+def reading(
+    cache: Cache,
+    ref: RunRef,
+    stream: str,
+    keys: Sequence[str] | None,
+    columns: Sequence[str],
+    use: Callable[[Iterator[pa.Table]], T],
+) -> T:
+    """What `use` makes of the same tables, one at a time; it may have to begin anew. Errors as `tables`."""
     from . import segments
 
     for attempt in range(5):
@@ -35,13 +49,10 @@ def tables(
             number = streams_of(cache, ref).get(stream)
             paths = cache.segments_of(number)
         try:
-            return [
-                table
-                for path in paths
-                for table in segments.read(
-                    path, columns=columns, keys=keys, streams=None if number is None else [number]
-                )
-            ]
+            streams = None if number is None else [number]
+            return use(
+                table for path in paths for table in segments.read(path, columns=columns, keys=keys, streams=streams)
+            )
         except FileNotFoundError as error:  # compacted and swept since they were listed: list again
             if attempt == 4:
                 raise CacheError(f"a segment of {ref} is gone: {error}", hint=GONE) from error

@@ -1,36 +1,30 @@
-"""`generate-plots`: metrics as PNG files; `download-plots`: the images that a run logged."""
+"""`generate-plots`: metrics as pictures; `download-plots`: the images that a run logged."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import errors
-from ..errors import WandbsyncError
+from ..errors import NotFound, UsageError, WandbsyncError
 from ..model import RunRef
+from .drawing import drawing, plot_options
 from .entry import Settings, as_json, main_group, reading, settings
+
+if TYPE_CHECKING:
+    from ..cache import Cache
 
 
 @main_group.command("generate-plots")
 @click.argument("project", metavar="ENTITY/PROJECT")
-@click.argument("runs", metavar="RUN[,RUN...]")
+@click.argument("runs", metavar="[RUN[,RUN...]]", default="")
 @click.option("--metrics", default="", help="Metrics to draw, separated by commas.")
-@click.option("--all-metrics", is_flag=True, help="Draw all numeric metrics.")
-@click.option("--full-res", is_flag=True, help="Draw every point. (Figures are always made from the full history.)")
-@click.option("--smooth", type=int, metavar="N", help="Draw the mean of the last N values instead of the EMA.")
-@click.option("--ema-weight", type=float, default=0.99, show_default=True, help="Weight of the time-weighted EMA.")
-@click.option(
-    "--viewport-scale",
-    type=float,
-    default=1000.0,
-    show_default=True,
-    help="What the width of the chart counts as, for the EMA.",
-)
-@click.option("--no-ema", is_flag=True, help="Draw no EMA.")
-@click.option("--group-by-prefix", is_flag=True, help="Put a/b into the folder a.")
+@click.option("--all-metrics", is_flag=True, help="Draw all numeric metrics, and index.html to look through them.")
 @click.option("--include-system", is_flag=True, help="With --all-metrics: also _timestamp, system.* ...")
+@click.option("--runs-where", metavar="CONDITION", help="Draw the runs for which this holds: config.lr < 0.01.")
+@drawing
 @click.option(
     "--output",
     type=click.Path(path_type=Path, file_okay=False),
@@ -48,47 +42,71 @@ def generate_plots(
     metrics: str,
     all_metrics: bool,
     include_system: bool,
-    no_ema: bool,
+    runs_where: str | None,
     as_json: bool,
     offline: bool,
     refresh: bool,
     max_age: str | None,
     **options: Any,
 ) -> int:
-    """Draw metrics of one run, or of several in one figure each, as PNG files.
+    """Draw metrics of one run, or of several in one figure each.
 
     \b
-    Example: wandbsync generate-plots me/demo 3ti4gf13,x8k2v0qa --metrics loss,acc
+    Examples: wandbsync generate-plots me/demo 3ti4gf13,x8k2v0qa --metrics loss,acc
+              wandbsync generate-plots me/demo --runs-where 'config.lr < 0.01' --group-by config.lr --metrics loss
     """
+    import gc
+    import os
+
+    # Half of what starting costs: there is no matrix to multiply with many threads, and what is imported is no garbage.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    gc.disable()
+
     from datetime import datetime
 
     from .. import output, query
-    from ..freshness import Question
-    from ..plot import PlotOptions, PlotRun, generate
+    from ..cache.usage import DERIVED
+    from ..plot import PlotRun, Source, generate
 
-    chosen = PlotOptions(ema=not no_ema, all_metrics=all_metrics, include_system=include_system, **options)
-    known = query.run_names(on.cache(), project, default_entity=on.config.default_entity) if "," in runs else ()
-    named = query.split_names(runs, known)
-    question = Question(project, tuple(named), rows=True)
-    cache = on.ask(question, offline=offline, refresh=refresh, max_age=max_age)
-    found = query.find_project(cache, project, default_entity=on.config.default_entity)
-    refs = list(dict.fromkeys(query.find_run(cache, found, name) for name in named))
+    chosen = plot_options(all_metrics=all_metrics, include_system=include_system, **options)
+    fresh = {"offline": offline, "refresh": refresh, "max_age": max_age}
+    cache, refs = _chosen_runs(on, project, runs, runs_where, fresh)
     asked = query.split_names(metrics, query.known_metrics(cache, refs))
     wanted = query.plot_metrics(cache, refs, asked, all_metrics=all_metrics, include_system=include_system)
-    drawn = [PlotRun(ref.entity, ref.project, ref.run_id, query.get_run(cache, ref)["name"]) for ref in refs]
+    query.check_axis(cache, refs, chosen.x)
+    known = [query.get_run(cache, ref) for ref in refs]
+    names = query.placeholders(chosen.label or "")
+    query.check_names(known, [*names, *chosen.group_by])
+    by_run = {
+        PlotRun(ref.entity, ref.project, ref.run_id, run["name"]): ref for ref, run in zip(refs, known, strict=True)
+    }
+
+    def keys(metric: str, axis: str) -> list[str]:
+        return [metric, *query.axis_keys(axis)]
+
     results = generate(
-        drawn,
+        list(by_run),
         wanted,
         chosen,
-        load=lambda run, key: query.series(cache, RunRef(run.entity, run.project, run.run_id), key),
+        Source(
+            load=lambda run, metric, axis: query.points(cache, by_run[run], metric, axis),
+            axis=lambda metric: query.axis_of(cache, refs, metric, chosen.x),
+            version=lambda run, metric, axis: query.version(cache, by_run[run], keys(metric, axis)),
+            memory=cache.folder / DERIVED / "plots",
+        ),
         now=datetime.now(),
+        labels=None if chosen.label is None else [query.filled(chosen.label, run) for run in known],
+        groups=[query.group_name(run, chosen.group_by) for run in known] if chosen.group_by else None,
     )
     if as_json:
         output.show_json([output.plot_fields(result) for result in results])
     else:
         for result in results:
-            if result.path:
-                click.echo(str(result.path))
+            for path in (result.path, result.data):
+                if path:
+                    click.echo(str(path))
+        if all_metrics and any(result.path for result in results):
+            on.say(f"{next(result.path for result in results if result.path).parent / 'index.html'} shows them all")
     failed = [result for result in results if not result.path]
     for result in results:
         for reason in result.skipped if result.path else [result.error]:
@@ -96,8 +114,34 @@ def generate_plots(
     if failed and len(failed) == len(results):
         raise WandbsyncError("nothing was drawn", hint=failed[0].error)
     # Of all metrics some may well have nothing to draw; of those asked for by name none may be missing.
-    empty = {result.metric for result in failed if len(result.skipped) == len(drawn)} - set(asked)
+    empty = {result.metric for result in failed if len(result.skipped) == len(by_run)} - set(asked)
+    cache.close()
     return errors.PARTIAL if len(failed) > len(empty) else 0
+
+
+def _chosen_runs(
+    on: Settings, project: str, runs: str, where: str | None, fresh: dict[str, Any]
+) -> tuple[Cache, list[RunRef]]:
+    """The cache with the rows of the runs that are to be drawn, and which these are."""
+    from .. import query
+    from ..freshness import Question
+
+    default = on.config.default_entity
+    if not runs and where is None:
+        raise UsageError("no run to plot", hint="name some, or choose them with --runs-where")
+    known = query.run_names(on.cache(), project, default_entity=default) if "," in runs else ()
+    named = query.split_names(runs, known)
+    if where is not None:
+        cache = on.ask(Question(project, tuple(named)), **fresh)
+        found = query.find_project(cache, project, default_entity=default)
+        refs = [query.find_run(cache, found, name) for name in named] or query.run_refs(cache, found)
+        matching = query.matching([query.get_run(cache, ref) for ref in refs], where)
+        if not matching:
+            raise NotFound(f"none of {len(refs)} runs has {where}")
+        named = [run["id"] for run in matching]
+    cache = on.ask(Question(project, tuple(named), rows=True), **fresh)
+    found = query.find_project(cache, project, default_entity=default)
+    return cache, list(dict.fromkeys(query.find_run(cache, found, name) for name in named))
 
 
 @main_group.command("download-plots")

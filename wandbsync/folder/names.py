@@ -5,7 +5,6 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 
 ROOT = Path("wandb_plots")
@@ -66,4 +65,6 @@ def folded(path: str) -> str:
 
 def short_hash(*texts: str) -> str:
     """Ten hex digits that tell texts apart."""
+    from hashlib import blake2b
+
     return blake2b("\0".join(texts).encode(errors="surrogatepass"), digest_size=5).hexdigest()

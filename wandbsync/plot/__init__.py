@@ -1,17 +1,21 @@
-"""Draw metrics of runs: `generate` makes the files, `figure.draw` one figure, `smoothing` the smoothed lines.
+"""Draw metrics of runs: `generate` makes the files, `compose` one figure for a notebook.
 
-    PlotRun, PlotOptions --plan--> Plan --load, smooth, draw, write--> PlotResult + metadata.json
+    PlotRun, PlotOptions, Source --plan--> Plan --load, smooth, draw, write--> PlotResult + metadata.json
 
-    plan, names    what goes where        smoothing        the smoothed lines        scale, ticks    the axes
-    plots          carries it out         figure           series -> figure          text, frame     the words
-    record         metadata.json                                                     style           the looks
+    options, plan, names   what goes where              smoothing, windows, groups   the lines
+    plots, studio          carry it out                 trace, envelope, pen         points -> ink
+    rendered, colours      what was drawn before        figure, grid, frame, key     the page and its words
+    record, sheet, data    files beside the pictures    scale, ticks, style, text    the axes and the looks
+    picture                one picture, start to end    png                          pixels -> a file
 
-It works offline and on whatever `load` returns: nothing here knows W&B, DuckDB or the cache. matplotlib and numpy are
-imported when something is drawn, not when this package is.
+It works offline and on whatever `Source.load` returns: nothing here knows W&B, DuckDB or the cache. matplotlib and
+numpy are imported when something is drawn, not when this package is.
 """
 
 from .names import PlotRun
-from .plan import PlotOptions, PlotResult
-from .plots import generate
+from .options import PlotOptions
+from .plan import PlotResult
+from .plots import compose, generate
+from .studio import Source
 
-__all__ = ["PlotOptions", "PlotResult", "PlotRun", "generate"]
+__all__ = ["PlotOptions", "PlotResult", "PlotRun", "Source", "compose", "generate"]

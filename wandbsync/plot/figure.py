@@ -1,31 +1,33 @@
 """Series in, a matplotlib Figure out. Nothing here knows of runs, files or smoothing methods.
 
-Every figure is made from four steps: what of each series can be drawn, the scale that holds it, the lines, and the
-words around them, for which the room is measured. pyplot is not used: there is no state between two figures.
+Every panel of a figure is made from four steps: what of each series can be drawn, the scale that holds it, the words
+around it, for which the room is measured, and the lines. pyplot is not used: there is no state between two figures.
 """
 
 from __future__ import annotations
 
 import io
-import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
 
 from ..errors import UsageError
-from . import frame, scale, style
+from . import envelope, frame, grid, key, png, scale, style
+from .frame import Words
+from .key import End
+from .measure import UNITS
+from .pen import Line, Pen
+from .scale import Scale, View
+from .style import Look
 from .text import drawable
-
-FloatArray = npt.NDArray[np.float64]
+from .trace import FloatArray, Trace
 
 RAW_UP_TO = 3  # series; above, their faint raw lines would turn into grey mud
 SPARSE = 100  # points; up to so many are shown as dots: a smoothing of so few may be far from all of them
@@ -42,119 +44,268 @@ class Series:
     smooth: FloatArray | None = None
     x_label: str = "Step"
     run_id: str = ""  # stands beside the label if that has to be shortened and then looks like another's
+    slot: int | None = None  # its place in the colours; None: the next one
+    bands: tuple[tuple[FloatArray, FloatArray], ...] = ()  # areas around it, the innermost first: low and high
+    sorted_x: bool = False  # x is known to ascend
+    smooth_x: npt.NDArray[Any] | None = None  # where the smoothing is; None: at x
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Panel:
+    """One pair of axes: a metric with all its series. `metric` (the title, if not given) decides the kind of y axis."""
+
+    series: Sequence[Series]
+    title: str
+    subtitle: str = ""
+    metric: str | None = None
+    view: View = field(default_factory=View)
+    time_x: bool = False  # x is unix seconds
+    y_unit: str = ""
+    key: str = "auto"  # see frame.Words
+    raw_up_to: int = RAW_UP_TO
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Line:
-    """A series as it is drawn: gaps are NaN, `raw` and `dots` are None where only the smoothing is drawn."""
+class _Ready:
+    """A panel of which all is decided but where on the page it stands."""
 
-    label: str
-    run_id: str
-    stroke: style.Stroke
-    x: FloatArray
-    raw: FloatArray | None
-    dots: FloatArray | None
-    main: FloatArray
-
-    def each(self, change: Callable[[FloatArray], FloatArray]) -> _Line:
-        """The line with all its values changed."""
-        raw, dots = (None if values is None else change(values) for values in (self.raw, self.dots))
-        return replace(self, raw=raw, dots=dots, main=change(self.main))
-
-    @property
-    def last(self) -> float:
-        known = np.flatnonzero(np.isfinite(self.main))
-        return float(self.main[known[-1]]) if len(known) else math.nan
+    panel: Panel
+    lines: list[Line]
+    axis: Scale
+    x: tuple[float, float]
+    notes: list[str]
 
 
 def draw(
-    series: Sequence[Series], *, title: str, subtitle: str = "", metric: str | None = None, raw_up_to: int = RAW_UP_TO
+    series: Sequence[Series],
+    *,
+    title: str,
+    subtitle: str = "",
+    metric: str | None = None,
+    raw_up_to: int = RAW_UP_TO,
+    view: View | None = None,
+    look: Look = style.LOOKS["screen"],
+    full_res: bool = False,
+    **more: Any,
 ) -> Figure:
-    """A figure of one metric with all its series; `metric` (the title, if not given) decides the kind of y axis.
+    """A figure of one metric with all its series: a `Panel` on a page of its own.
 
     Values that are not finite are gaps, as are values <= 0 on a logarithmic axis, and the subtitle counts them.
     A series without a value is left out, but keeps its colour: a run has the same one in every figure of a comparison.
     The raw values stand faint behind their smoothing, but only for up to `raw_up_to` series, or where they are few.
     Raises UsageError if no series has a finite value.
     """
-    metric = title if metric is None else metric
-    strokes = style.strokes(len(series))
-    lines, bad, below = [], 0, 0
-    for one, stroke in zip(series, strokes, strict=True):
-        x = one.x.astype(np.float64)
-        wrong = ~(np.isfinite(one.y) & np.isfinite(x))
-        bad += int(wrong.sum())
-        below += int((one.y[~wrong] <= 0.0).sum())
-        raw = np.where(wrong, np.nan, one.y)
-        line = _Line(one.label, one.run_id, stroke, x, None, None, raw)
-        if one.smooth is not None:
-            few = np.count_nonzero(~wrong) <= SPARSE
-            line = replace(line, raw=raw, dots=raw if few else None, main=np.where(wrong, np.nan, one.smooth))
-        lines.append(line)
-    lines = [line for line in lines if np.isfinite(line.main).any()]
-    if not lines:
-        raise UsageError(f"{metric} has no value that can be drawn")
-    logged = scale.Extent.of(line.main if line.raw is None else line.raw for line in lines)
-    lines, hidden = _without_mud(lines, raw_up_to)
-    drawn = scale.Extent.of(
-        values for line in lines for values in (line.main, line.raw, line.dots) if values is not None
+    return draw_panel(
+        Panel(
+            series=series,
+            title=title,
+            subtitle=subtitle,
+            metric=metric,
+            view=view or View(),
+            raw_up_to=raw_up_to,
+            **more,
+        ),
+        look=look,
+        full_res=full_res,
     )
-    axis = scale.choose(metric, logged, drawn)
-    if axis.log:
-        lines = [line.each(lambda values: np.where(values > 0.0, values, np.nan)) for line in lines]
-        lines = [line for line in lines if np.isfinite(line.main).any()]
-    elif axis.power:
-        lines = [line.each(lambda values: scale.in_units(values, axis.power)) for line in lines]
-    alike = Counter(line.stroke for line in lines)
-    doubles = sum(count for count in alike.values() if count > 1)
 
-    notes = [
-        subtitle,
-        f"raw values{f' of {hidden} lines' if hidden < len(lines) else ''} not shown" if hidden else "",
-        f"{doubles} lines look like another one" if doubles else "",
-        f"{bad} non-finite value{'s'[: bad > 1]} not drawn" if bad else "",
-        f"{below} value{'s'[: below > 1]} ≤ 0 not drawn" if below and axis.log else "",
-    ]
-    with style.own_settings():
-        figure = Figure(figsize=(frame.width(len(lines)), style.HEIGHT), dpi=style.DPI)
-        FigureCanvasAgg(figure)
-        axes = figure.add_axes((0.1, 0.1, 0.8, 0.8), autoscale_on=False)
-        axes.set_xlim(*_x_limits(scale.Extent.of(line.x[np.isfinite(line.main)] for line in lines)))
-        axes.set_yscale("log" if axis.log else "linear")
-        axes.set_ylim(axis.low, axis.high)
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.set_axisbelow(True)
-        axes.grid(True, which="major")
-        for index, line in enumerate(lines):
-            _draw_line(axes, line, index=index)
-        frame.fit(
-            figure,
-            axes,
-            ends=[frame.End(drawable(line.label), line.run_id, line.last, line.stroke) for line in lines],
-            title=drawable(title),
-            subtitle=drawable(" · ".join(note for note in notes if note)),
-            x_label=drawable(series[0].x_label),
-            y_label=drawable(metric),
-            whole_x=all(one.x.dtype.kind in "iu" for one in series if len(one.x)),
-            axis=axis,
-        )
+
+def draw_panel(
+    panel: Panel,
+    *,
+    look: Look = style.LOOKS["screen"],
+    full_res: bool = False,
+    wider: bool = True,
+    on: Figure | None = None,
+) -> Figure:
+    """A figure of one panel; `wider` for a long list of lines beside it. Errors as `draw`.
+
+    `on` is a figure made by this function, of the same look, that is no longer needed: it is wiped and used again, for
+    new axes with their ticks cost a quarter of a figure's time. The picture is the same to the last bit.
+    """
+    ready = _ready(panel, look)
+    with style.own_settings(look):
+        more = key.beside_width(len(ready.lines), look) if wider and panel.key == "auto" else 0.0
+        if on is None:
+            on = _page(look, look.width + more, look.height)
+        else:
+            _wipe(on, look.width + more, look.height)
+        _draw_panel(on, frame.page(on), ready, look, full_res=full_res)
+    return on
+
+
+def _wipe(figure: Figure, width: float, height: float) -> None:
+    """Take away all but the axes and their ticks."""
+    (axes,) = figure.axes
+    for artist in [*axes.lines, *axes.patches, *axes.collections, *figure.texts, *figure.artists, *figure.legends]:
+        artist.remove()
+    axes.set_yticks([], minor=True)
+    axes.set_xticks([], minor=True)
+    if tuple(figure.get_size_inches()) != (width, height):
+        figure.set_size_inches(width, height)
+
+
+def draw_grid(
+    panels: Sequence[Panel],
+    *,
+    title: str,
+    subtitle: str = "",
+    look: Look = style.LOOKS["screen"],
+    size: tuple[float, float] | None = None,
+    full_res: bool = False,
+) -> tuple[Figure, list[str | None]]:
+    """A figure of several metrics, one panel each, with one list of the lines above them.
+
+    Gives for each panel the reason why it is empty, or None. Raises UsageError if all are.
+    """
+    ready: list[_Ready] = []
+    reasons: list[str | None] = []
+    for panel in panels:
+        try:
+            ready.append(_ready(replace(panel, key="none"), look))
+            reasons.append(None)
+        except UsageError as error:  # noqa: PERF203
+            reasons.append(error.line())
+    if not ready:
+        raise UsageError(next(reason for reason in reasons if reason))
+    with style.own_settings(look):
+        figure = _page(look, *(size or grid.page_size(len(ready), look)))
+        ends = {line.label: line for one in ready for line in one.lines}
+        shown = [End(drawable(line.label), line.run_id, 0.0, "", line.stroke) for line in ends.values()]
+        boxes = grid.place(figure, len(ready), shown if len(shown) > 1 else [], look, title=title, subtitle=subtitle)
+        for one, box in zip(ready, boxes, strict=True):
+            _draw_panel(figure, box, one, look, small=True, full_res=full_res)
+    return figure, reasons
+
+
+def _page(look: Look, width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=look.dpi)
+    FigureCanvasAgg(figure)
     return figure
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG file without time stamps: the same figure gives the same bytes."""
-    out = io.BytesIO()
+def _ready(panel: Panel, look: Look) -> _Ready:
+    metric = panel.title if panel.metric is None else panel.metric
+    slots = [i if one.slot is None else one.slot for i, one in enumerate(panel.series)]
+    lines, bad = [], 0
+    for one, stroke in zip(panel.series, style.strokes(slots, look), strict=True):
+        raw = Trace.of(one.x, one.y, sorted_x=one.sorted_x)
+        bad += len(one.y) - len(raw)
+        raw = raw.only(raw.x > 0) if panel.view.log_x else raw
+        line = Line(one.label, one.run_id, stroke, None, None, raw)
+        if one.smooth is not None:
+            main = Trace.of(one.x if one.smooth_x is None else one.smooth_x, one.smooth, sorted_x=one.sorted_x)
+            main = main.only(main.x > 0) if panel.view.log_x else main
+            line = replace(line, raw=raw, dots=raw if len(raw) <= SPARSE else None, main=main)
+        elif one.bands:
+            line = replace(line, bands=tuple((Trace.of(one.x, a), Trace.of(one.x, b)) for a, b in one.bands))
+        lines.append(line)
+    lines = [line for line in lines if len(line.main)]
+    if not lines:
+        raise UsageError(f"{metric} has no value that can be drawn")
+    x = scale.x_limits(scale.Extent.of(line.main.x for line in lines), panel.view)
+    if panel.view.x != (None, None):
+        lines = [line.each(lambda trace: trace.between(*x)) for line in lines]
+        lines = [line for line in lines if len(line.main)]
+        if not lines:
+            raise UsageError(f"{metric} has no value from {x[0]:g} to {x[1]:g}", hint="choose another --xlim")
+    deep = bool(panel.view.log_y)
+    logged = scale.Extent.of(((line.main if line.raw is None else line.raw).y for line in lines), positive_too=deep)
+    below = sum(int((_values(line).y <= 0.0).sum()) for line in lines) if logged.low <= 0.0 else 0
+    lines, hidden = _without_mud(lines, panel.raw_up_to)
+    drawn = [trace.y for line in lines for trace in line.drawn()]
+    within = scale.inliers(drawn) if panel.view.clip_outliers else scale.Extent.of(drawn, positive_too=deep)
+    axis = scale.choose(metric, logged, within, panel.view)
+    if axis.log:
+        lines = [line.each(lambda trace: trace.only(trace.y > 0.0)) for line in lines]
+        lines = [line for line in lines if len(line.main)]
+    elif axis.power:
+        lines = [line.each(lambda trace: trace.changed(y=lambda y: scale.in_units(y, axis.power))) for line in lines]
+    outside = _outside(lines, axis) if panel.view.clip_outliers or panel.view.y != (None, None) else 0
+    alike = Counter(line.stroke for line in lines)
+    doubles = sum(count for count in alike.values() if count > 1)
+    raw_hidden = f"raw values{f' of {hidden} lines' if hidden < len(lines) else ''} not shown" if hidden else ""
+    notes = [
+        raw_hidden,
+        f"{doubles} lines look like another one" if doubles else "",
+        f"{bad} non-finite value{'s'[: bad > 1]} not drawn" if bad else "",
+        f"{below} value{'s'[: below > 1]} ≤ 0 not drawn" if below and axis.log else "",
+        f"{outside} value{'s'[: outside > 1]} beyond the axis" if outside else "",
+    ]
+    return _Ready(panel, lines, axis, x, [note for note in notes if note])
+
+
+def _values(line: Line) -> Trace:
+    """The values of a line that are drawn, smoothed only if no others are."""
+    return next(trace for trace in (line.raw, line.dots, line.main) if trace is not None)
+
+
+def _outside(lines: Sequence[Line], axis: Scale) -> int:
+    return sum(int(((y < axis.low) | (y > axis.high)).sum()) for y in (_values(line).y for line in lines))
+
+
+def _draw_panel(
+    figure: Figure, box: frame.Box, ready: _Ready, look: Look, *, small: bool = False, full_res: bool
+) -> None:
+    panel, axis = ready.panel, ready.axis
+    axes = figure.axes[0] if figure.axes and not small else figure.add_axes((0.1, 0.1, 0.8, 0.8), autoscale_on=False)
+    for log, set_scale, now in (
+        (panel.view.log_x, axes.set_xscale, axes.get_xscale()),
+        (axis.log, axes.set_yscale, axes.get_yscale()),
+    ):
+        if now != ("log" if log else "linear"):
+            set_scale("log" if log else "linear")
+    axes.set_xlim(*ready.x)
+    axes.set_ylim(axis.low, axis.high)
+    axes.set_axisbelow(True)
+    axes.grid(True, which="major")
+    unit = f" ({panel.y_unit})" if panel.y_unit else ""
+    metric = panel.title if panel.metric is None else panel.metric
+    words = Words(
+        title=drawable(panel.title),
+        subtitle=drawable(" · ".join(note for note in (panel.subtitle, *ready.notes) if note)),
+        x_label=drawable(panel.series[0].x_label),
+        y_label=drawable(metric + unit),
+        whole_x=all(one.x.dtype.kind in "iu" for one in panel.series if len(one.x)),
+        time_x=panel.time_x,
+        key=panel.key,
+        small=small,
+    )
+    ends = [
+        End(drawable(line.label), line.run_id, line.main.last, frame.last_text(line.main.last, axis), line.stroke)
+        for line in ready.lines
+    ]
+    size = frame.fit(figure, axes, box, look, words=words, ends=ends, axis=axis)
+    pixels = (size[0] * look.dpi / UNITS, size[1] * look.dpi / UNITS)
+    window = envelope.Window(ready.x, (axis.low, axis.high), pixels, panel.view.log_x, axis.log)
+    pen = Pen(axes, window, look, full_res)
+    for index, line in enumerate(ready.lines):
+        pen.line(line, index)
+
+
+def written(figure: Figure, form: str = "png", look: Look = style.LOOKS["screen"]) -> bytes:
+    """The figure as a file: png, svg or pdf; without time stamps."""
+    return developed(figure, form, look)()
+
+
+def developed(figure: Figure, form: str = "png", look: Look = style.LOOKS["screen"]) -> Callable[[], bytes]:
+    """The figure drawn, and what makes a file of it: that does not need the figure, nor Python for long."""
     canvas: Any = figure.canvas
-    with style.own_settings():
+    with style.own_settings(look):
+        if form != "png":
+            out = io.BytesIO()
+            figure.savefig(out, format=form, metadata={"Date" if form == "svg" else "CreationDate": None})
+            return out.getvalue
         try:
-            canvas.print_png(out, metadata={"Software": None})
+            canvas.draw()
         except OverflowError:  # more path than Agg can hold at once; in pieces it can, but their ends show
-            mpl.rcParams["agg.path.chunksize"] = 1_000
-            canvas.print_png(out, metadata={"Software": None})
-    return out.getvalue()
+            with mpl.rc_context({"agg.path.chunksize": 1_000}):
+                canvas.draw()
+        rows, size, dpi = png.rows(np.asarray(canvas.buffer_rgba())), canvas.get_width_height(), figure.dpi
+        return lambda: png.encoded(rows, size, dpi)
 
 
-def _without_mud(lines: Sequence[_Line], raw_up_to: int) -> tuple[list[_Line], int]:
+def _without_mud(lines: Sequence[Line], raw_up_to: int) -> tuple[list[Line], int]:
     """The lines without the raw values that are too many to be shown, and from how many lines these were taken."""
     if len(lines) > raw_up_to:
         few = len(lines) <= DOTS_UP_TO
@@ -163,63 +314,4 @@ def _without_mud(lines: Sequence[_Line], raw_up_to: int) -> tuple[list[_Line], i
     return list(lines), 0
 
 
-def _draw_line(axes: Axes, line: _Line, *, index: int) -> None:
-    faint = style.Stroke(line.stroke.colour, "-", 0.8)
-    if line.raw is not None:
-        _stroke(axes, line.x, line.raw, f"raw-{index}", faint, alpha=0.22, zorder=2.0)
-    if line.dots is not None:
-        _dots(axes, line.x, line.dots, f"dots-{index}", faint, size=3.5, alpha=0.4, zorder=2.0)
-    _stroke(axes, line.x, line.main, f"line-{index}", line.stroke, alpha=1.0, zorder=3.0)
-
-
-def _stroke(
-    axes: Axes, x: FloatArray, y: FloatArray, gid: str, stroke: style.Stroke, *, alpha: float, zorder: float
-) -> None:
-    """A line, and a dot for each point that has no neighbour to be joined with, for it would leave no trace."""
-    axes.plot(
-        x,
-        y,
-        color=stroke.colour,
-        linestyle=stroke.dashes,
-        linewidth=stroke.width,
-        alpha=alpha,
-        zorder=zorder,
-        gid=gid,
-    )
-    gap = np.isnan(np.concatenate(([np.nan], y, [np.nan])))
-    alone = gap[:-2] & gap[2:] & ~gap[1:-1]
-    if alone.any():
-        size = 5.0 if alone.sum() == (~gap).sum() == 1 else 2.0 * stroke.width
-        _dots(axes, x[alone], y[alone], f"{gid}-dots", stroke, size=size, alpha=alpha, zorder=zorder)
-
-
-def _dots(
-    axes: Axes,
-    x: FloatArray,
-    y: FloatArray,
-    gid: str,
-    stroke: style.Stroke,
-    *,
-    size: float,
-    alpha: float,
-    zorder: float,
-) -> None:
-    axes.plot(
-        x,
-        y,
-        color=stroke.colour,
-        linestyle="none",
-        marker="o",
-        markersize=size,
-        markeredgewidth=0.0,
-        alpha=alpha,
-        zorder=zorder,
-        gid=gid,
-    )
-
-
-def _x_limits(extent: scale.Extent) -> tuple[float, float]:
-    if extent.high > extent.low:
-        return scale.padded(extent.low, extent.high, padding=0.01)
-    room = max(0.5, abs(extent.low) * 1e-3)
-    return extent.low - room, extent.high + room
+__all__ = ["Panel", "Series", "developed", "draw", "draw_grid", "draw_panel", "written"]

@@ -1,240 +1,190 @@
-"""The words around the axes (ticks, title, names of the lines) and the room they take, measured, never guessed."""
+"""The words around the axes (ticks, title, names of the lines), and where the axes themselves are.
+
+Room is measured, never guessed: see `measure` for its units.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
-from typing import Any
+from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.legend import Legend
-from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 
-from . import style
+from . import key, measure
+from .key import End
+from .measure import PX, UNITS, fitted, widest
 from .scale import Scale
-from .text import shorten, told_apart
-from .ticks import linear_ticks, log_ticks, percent_text, tick_texts, value_text
+from .style import Look
+from .ticks import linear_ticks, log_ticks, percent_text, tick_texts, time_ticks, value_text
 
-PX = style.DPI / 72.0  # pixels per point
-NAMES_AT_LINES = 8  # so many lines are named at their ends; more are listed beside the axes
-ROWS = 30  # names per column of that list, and at most two columns
-KEY_ROOM = (300.0, 270.0)  # pixels for a name there, in one column and in two
-NAME_ROOM = 240.0  # pixels for a name at a line
-GAP = 11.0 * PX  # between two names at lines
-TITLE, SUBTITLE, NAME, KEY, TICK, LABEL = 12.0, 8.5, 9.5, 8.0, 9.5, 10.0  # font sizes
+TITLE, SUBTITLE, TICK, LABEL = 12.0, 8.5, 9.5, 10.0  # font sizes
+X_LABEL = 24.0  # points from the axes down to the name of x
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """What is said of a line beside the axes."""
+class Box:
+    """A part of the page, from its lower left corner."""
 
-    name: str
-    run_id: str  # said as well, if shortened names look alike
-    last: float  # in the units of the axis
-    stroke: style.Stroke
+    left: float
+    bottom: float
+    right: float
+    top: float
 
 
-def width(lines: int) -> float:
-    """The width in inches of a figure with so many lines."""
-    if lines <= NAMES_AT_LINES:
-        return style.WIDTH
-    return style.WIDTH_WITH_KEY[0 if lines <= ROWS else 1]
+@dataclass(frozen=True, slots=True)
+class Words:
+    """What is written around one pair of axes."""
+
+    title: str
+    subtitle: str
+    x_label: str
+    y_label: str
+    whole_x: bool = False  # x counts something
+    time_x: bool = False  # x is unix seconds
+    key: str = "auto"  # where lines are named: at their ends or beside ("auto"), "above", or "none"
+    small: bool = False  # one of many in a figure
+
+
+def page(figure: Figure) -> Box:
+    """All of it."""
+    width, height = (float(inches) * UNITS for inches in figure.get_size_inches())
+    return Box(0.0, 0.0, width, height)
 
 
 def fit(
-    figure: Figure,
-    axes: Axes,
-    *,
-    ends: Sequence[End],
-    title: str,
-    subtitle: str,
-    x_label: str,
-    y_label: str,
-    whole_x: bool,
-    axis: Scale,
-) -> None:
-    """Set ticks and words and place the axes; `axes` has its limits and its lines already."""
-    full_width, full_height = figure.get_size_inches() * style.DPI
-    top, bottom = full_height - 95.0, 86.0
-    at_lines = len(ends) <= NAMES_AT_LINES
+    figure: Figure, axes: Axes, box: Box, look: Look, *, words: Words, ends: Sequence[End], axis: Scale
+) -> tuple[float, float]:
+    """Set ticks and words and place the axes, which have their limits already; gives the size of the axes in units."""
+    look = replace(look, scale=look.scale * 0.85) if words.small else look
+    u = look.scale
+    y_texts = _y_ticks(axes, axis, look, (box.top - box.bottom) / u - 180.0)
+    label = 0.0 if words.small else 2.0 * LABEL * PX * u
+    left = box.left + label + 38.0 * u + widest(y_texts, TICK * u)
+    bottom = box.bottom + 86.0 * u
+    top = box.top - _heading(figure, box, left, look, words)
+    at_ends = len(ends) <= key.AT_LINES
+    if words.key == "above" and ends:
+        top -= key.above(figure, ends, look, left=left, right=box.right - 28.0 * u, top=top) + 8.0 * u
+    named = words.key == "auto" or (words.key == "none" and len(ends) == 1)
+    right = box.right - 34.0 * u
+    texts: list[str] = []
+    if named and at_ends:
+        texts = key.at_ends(ends, look, min(key.NAME_ROOM * u, 0.25 * (box.right - box.left)))
+        right -= widest(texts, key.NAME * u)
+    elif named:
+        room = 0.45 * (box.right - box.left)
+        listed = key.beside(figure, ends, look, height=box.top - box.bottom - 60.0 * u, room=room)
+        right = box.right - 28.0 * u - key.key_width(figure, listed)
+        whole = page(figure)
+        listed.set_bbox_to_anchor(((right + 14.0 * u) / whole.right, (box.top + box.bottom) / 2.0 / whole.top))
+    right, top = max(right, left + 60.0 * u), max(top, bottom + 40.0 * u)
+    width, height = right - left, top - bottom
+    whole = page(figure)
+    axes.set_position((left / whole.right, bottom / whole.top, width / whole.right, height / whole.top))
+    _x_ticks(axes, width, look, words)
+    if named and at_ends:
+        places = axes.get_yaxis_transform().transform([(1.0, end.last) for end in ends])[:, 1] * UNITS / figure.dpi
+        wanted = [min(max(float(place), bottom), top) if math.isfinite(place) else bottom for place in places]
+        key.put_at_ends(figure, ends, texts, look, x=right + 18.0 * u, wanted=wanted, low=bottom, high=top)
+    _labels(axes, look, words, width=width, height=height, edge=(box.left + 22.0 * u + LABEL * u * PX / 2.0 - left))
+    return width, height
 
-    y_texts = _y_ticks(axes, axis)
-    left = 2.0 * LABEL * PX + 34.0 + max((_width(text, TICK) for text in y_texts), default=0.0)
-    beside = _end_texts(ends, axis) if at_lines else []
-    key = None if at_lines else _key(figure, ends, axis)
-    if key is None:
-        right = full_width - 34.0 - max((_width(text, NAME) for text in beside), default=0.0)
-    else:
-        right = full_width - 28.0 - key.get_window_extent(_renderer(figure)).width
-        key.set_bbox_to_anchor(((right + 14.0) / full_width, (top + bottom) / 2.0 / full_height))
-    axes.set_position(
-        (left / full_width, bottom / full_height, (right - left) / full_width, (top - bottom) / full_height)
-    )
-    _x_ticks(axes, right - left, whole=whole_x)
-    if at_lines:
-        _name_ends(figure, axes, ends, beside, x=(right + 18.0) / full_width)
 
-    axes.set_xlabel(_fitted(x_label, LABEL, right - left), fontsize=LABEL, labelpad=6.0)
-    suffix = " (log scale)" if axes.get_yscale() == "log" else ""
-    axes.set_ylabel(_fitted(y_label, LABEL, top - bottom - _width(suffix, LABEL)) + suffix, fontsize=LABEL)
-    axes.yaxis.set_label_coords((16.0 + LABEL * PX / 2.0 - left) / (right - left), 0.5)
-    room = full_width - left - 20.0
+def _heading(figure: Figure, box: Box, left: float, look: Look, words: Words) -> float:
+    """Title and subtitle; how far below the upper edge they end."""
+    u = look.scale
+    whole = page(figure)
+    room = box.right - left - 20.0 * u
+    down = 32.0 * u if not words.small else 18.0 * u
+    if words.title:
+        figure.text(
+            left / whole.right,
+            (box.top - down) / whole.top,
+            fitted(words.title, TITLE * u, room, weight="bold"),
+            fontsize=TITLE * u,
+            fontweight="bold",
+            color=look.bold,
+            verticalalignment="top",
+            gid="title",
+        )
+        down += 33.0 * u
+    if words.small:
+        return down + 4.0 * u
     figure.text(
-        left / full_width,
-        1.0 - 32.0 / full_height,
-        _fitted(title, TITLE, room, weight="bold"),
-        fontsize=TITLE,
-        fontweight="bold",
-        color="black",
-        verticalalignment="top",
-        gid="title",
-    )
-    figure.text(
-        left / full_width,
-        1.0 - 65.0 / full_height,
-        _fitted(subtitle, SUBTITLE, room),
-        fontsize=SUBTITLE,
-        color=style.GREY,
+        left / whole.right,
+        (box.top - down) / whole.top,
+        fitted(words.subtitle, SUBTITLE * u, room),
+        fontsize=SUBTITLE * u,
+        color=look.grey,
         verticalalignment="top",
         gid="subtitle",
     )
+    return down + (30.0 * u if words.subtitle or words.title else 0.0)
 
 
-def _y_ticks(axes: Axes, axis: Scale) -> list[str]:
+def _labels(axes: Axes, look: Look, words: Words, *, width: float, height: float, edge: float) -> None:
+    size = LABEL * look.scale
+    axes.set_xlabel(fitted(words.x_label, size, width), fontsize=size)
+    # Below the ticks, their texts and a gap; said here, it need not be measured at every drawing.
+    axes.xaxis.set_label_coords(0.5, -(X_LABEL * look.scale * PX) / height)
+    if words.small:
+        return
+    suffix = " (log scale)" if axes.get_yscale() == "log" else ""
+    y_label = fitted(words.y_label, size, height - measure.width(suffix, size))
+    axes.set_ylabel((y_label + suffix).strip(), fontsize=size)
+    axes.yaxis.set_label_coords(edge / width, 0.5)
+
+
+def _y_ticks(axes: Axes, axis: Scale, look: Look, height: float) -> list[str]:
     low, high = axes.get_ylim()
+    most = 6 if height > 320.0 else 4
+    axes.yaxis.set_minor_formatter(NullFormatter())
     if axis.percent:
-        ticks = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-        texts = [f"{tick:.0%}" for tick in ticks]
+        ticks = [tick for tick in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0) if low <= tick <= high]
+        if len(ticks) < 3:
+            ticks = linear_ticks(low, high, most)
+        texts = [text + "%" for text in tick_texts([tick * 100.0 for tick in ticks])]
     elif axis.log:
-        ticks, minor = log_ticks(low, high)
+        ticks, minor = log_ticks(low, high, 24.0 / max(height, 60.0))
         texts = [tick_texts([tick])[0] for tick in ticks]
         if len(set(texts)) < len(texts):
             texts = tick_texts(ticks)
         axes.set_yticks(minor, minor=True)
-        axes.grid(True, which="minor", axis="y", color=style.MINOR_GRID)
+        axes.grid(True, which="minor", axis="y", color=look.minor_grid)
     else:
-        ticks = linear_ticks(low, high, 6)
+        ticks = linear_ticks(low, high, most)
         texts = tick_texts(ticks, power=axis.power)
-    axes.set_yticks(ticks, texts, fontsize=TICK)
+    axes.set_yticks(ticks, texts, fontsize=TICK * look.scale)
     return texts
 
 
-def _x_ticks(axes: Axes, room: float, *, whole: bool) -> None:
+def _x_ticks(axes: Axes, room: float, look: Look, words: Words) -> None:
     """As many ticks as fit side by side."""
     low, high = axes.get_xlim()
+    size = TICK * look.scale
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    if axes.get_xscale() == "log":
+        ticks, minor = log_ticks(low, high)
+        texts = [tick_texts([tick])[0] for tick in ticks]
+        axes.set_xticks(minor, minor=True)
     for most in range(7, 0, -1):
-        ticks = linear_ticks(low, high, most, integer=whole)
-        texts = tick_texts(ticks)
-        if sum(_width(text, TICK) + 16.0 for text in texts) <= room:
+        if words.time_x:
+            ticks, texts = time_ticks(low, high, most)
+        elif axes.get_xscale() == "log":
+            texts = [text if i % (8 - most) == 0 else "" for i, text in enumerate(texts)]
+        else:
+            ticks = linear_ticks(low, high, most, integer=words.whole_x)
+            texts = tick_texts(ticks)
+        if sum(measure.width(text, size) + 16.0 * look.scale for text in texts if text) <= room:
             break
-    axes.set_xticks(ticks, texts, fontsize=TICK)
+    axes.set_xticks(ticks, texts, fontsize=size)
 
 
-def _end_texts(ends: Sequence[End], axis: Scale) -> list[str]:
-    """What stands at the ends of the lines; a line that is alone is named by the subtitle."""
-    if len(ends) == 1:
-        return [_last_text(ends[0], axis)]
-    names = _told_apart(ends, NAME, NAME_ROOM)
-    return [f"{name}  {_last_text(end, axis)}" for name, end in zip(names, ends, strict=True)]
-
-
-def _last_text(end: End, axis: Scale) -> str:
+def last_text(last: float, axis: Scale) -> str:
     """The last value, written as the axis is and exact enough to find it there."""
     if axis.percent:
-        return percent_text(end.last)
-    return value_text(end.last, span=math.inf if axis.log else axis.high - axis.low, power=axis.power)
-
-
-def _name_ends(figure: Figure, axes: Axes, ends: Sequence[End], texts: Sequence[str], *, x: float) -> None:
-    height = float(figure.get_size_inches()[1]) * style.DPI
-    wanted = [float(axes.transData.transform((axes.get_xlim()[1], end.last))[1]) for end in ends]
-    low, high = (edge * height for edge in axes.get_position().intervaly)
-    for y, text, end in zip(apart(wanted, GAP, low, high), texts, ends, strict=True):
-        figure.text(x, y / height, text, color=end.stroke.colour, fontsize=NAME, verticalalignment="center", gid="name")
-
-
-def apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places as near to the wanted ones as can be, `gap` from each other, between low and high if there is room."""
-    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    groups: list[list[float]] = []  # of touching places: [centre, how many]
-    for i in order:
-        groups.append([wanted[i], 1])
-        while True:
-            centre, count = groups[-1]
-            half = (count - 1) * gap / 2.0
-            groups[-1][0] = centre = max(min(centre, high - half), low + half)
-            if len(groups) == 1:
-                break
-            below, others = groups[-2]
-            if centre - half - (below + (others - 1) * gap / 2.0) >= gap:
-                break
-            groups[-2:] = [[(below * others + centre * count) / (others + count), others + count]]
-    places = [centre + (k - (count - 1) / 2.0) * gap for centre, count in groups for k in range(int(count))]
-    return [place for _, place in sorted(zip(order, places, strict=True))]
-
-
-def _key(figure: Figure, ends: Sequence[End], axis: Scale) -> Legend:
-    """The list of lines beside the axes, the largest last value first, as tall as the figure allows."""
-    listed = sorted(ends, key=lambda end: end.last, reverse=True)
-    more = len(ends) - 2 * ROWS + 1 if len(ends) > 2 * ROWS else 0
-    listed = listed[: len(ends) - more]
-    strokes = [end.stroke for end in listed]
-    handles = [Line2D([], [], color=one.colour, linestyle=one.dashes, linewidth=one.width) for one in strokes]
-    names = _told_apart(listed, KEY, KEY_ROOM[0 if len(ends) <= ROWS else 1])
-    texts = [f"{name}  {_last_text(end, axis)}" for name, end in zip(names, listed, strict=True)]
-    if more:
-        handles.append(Line2D([], [], linestyle="none"))
-        texts.append(f"… and {more} more")
-    key = Legend(
-        figure,
-        handles,
-        ["-"] * len(handles),  # a label given here that starts with "_" would be dropped
-        loc="center left",
-        bbox_to_anchor=(0.5, 0.5),
-        bbox_transform=figure.transFigure,
-        ncols=math.ceil(len(handles) / ROWS),
-        fontsize=KEY,
-        frameon=False,
-        handlelength=1.9,
-        handletextpad=0.8,
-        columnspacing=1.6,
-        labelspacing=min(0.5, 18.0 / min(len(handles), ROWS) - 0.38),
-        borderpad=0.0,
-        borderaxespad=0.0,
-    )
-    for drawn, text in zip(key.get_texts(), texts, strict=True):
-        drawn.set_text(text)
-    figure.add_artist(key)
-    return key
-
-
-def _renderer(figure: Figure) -> Any:
-    canvas: Any = figure.canvas
-    return canvas.get_renderer()
-
-
-@cache
-def _ruler() -> Any:
-    return _renderer(FigureCanvasAgg(Figure(figsize=(1.0, 1.0), dpi=style.DPI)).figure)
-
-
-def _width(text: str, size: float, weight: str = "normal") -> float:
-    """The width of a text in pixels."""
-    if not text:
-        return 0.0
-    font = FontProperties(size=size, weight=weight)
-    measured: float = _ruler().get_text_width_height_descent(text, font, ismath=False)[0]
-    return measured
-
-
-def _told_apart(ends: Sequence[End], size: float, room: float) -> list[str]:
-    return told_apart([end.name for end in ends], [end.run_id for end in ends], room, lambda part: _width(part, size))
-
-
-def _fitted(text: str, size: float, room: float, *, weight: str = "normal") -> str:
-    return shorten(text, room, lambda part: _width(part, size, weight))
+        return percent_text(last)
+    return value_text(last, span=math.inf if axis.log else axis.high - axis.low, power=axis.power)

@@ -12,11 +12,16 @@ from pathlib import PurePosixPath
 from ..folder.names import LONGEST, NamedRun, folded, output_folder, safe_part, short_hash
 
 PlotRun = NamedRun
-SUFFIX = ".png"
+SUFFIXES = (".png", ".svg", ".pdf")
+NOT_FOLDERS = (".json", ".csv", ".parquet", ".html")  # files of ours too
 
 
 def plot_files(
-    metrics: Iterable[str], *, group_by_prefix: bool = False, taken: Mapping[str, str] | None = None
+    metrics: Iterable[str],
+    *,
+    group_by_prefix: bool = False,
+    taken: Mapping[str, str] | None = None,
+    suffix: str = SUFFIXES[0],
 ) -> dict[str, PurePosixPath]:
     """For each metric the file of its plot, relative to the output folder.
 
@@ -27,24 +32,24 @@ def plot_files(
     """
     owners = {folded(path): metric for path, metric in (taken or {}).items()}
     files = {}
-    wanted = {metric: _wanted(metric, group_by_prefix) for metric in metrics}
+    wanted = {metric: _wanted(metric, group_by_prefix, suffix) for metric in metrics}
     for metric in sorted(wanted, key=lambda metric: (wanted[metric].stem != metric, metric)):
         path = wanted[metric]
         if owners.setdefault(folded(str(path)), metric) != metric:
-            path = path.with_name(safe_part(path.stem, longest=LONGEST - 16) + f"-{short_hash(metric)}{SUFFIX}")
+            path = path.with_name(safe_part(path.stem, longest=LONGEST - 16) + f"-{short_hash(metric)}{suffix}")
             owners[folded(str(path))] = metric
         files[metric] = path
     return {metric: files[metric] for metric in wanted}
 
 
-def _wanted(metric: str, group_by_prefix: bool) -> PurePosixPath:
+def _wanted(metric: str, group_by_prefix: bool, suffix: str) -> PurePosixPath:
     folder = PurePosixPath()
     prefix, _, rest = metric.partition("/")
     if group_by_prefix and prefix and rest:
         part = safe_part(prefix)
         # A folder must not stand where a file of ours may want to be.
-        folder = PurePosixPath(f"{part}_" if part.lower().endswith((SUFFIX, ".json")) else part)
-    return folder / (safe_part(metric, longest=LONGEST - len(SUFFIX)) + SUFFIX)
+        folder = PurePosixPath(f"{part}_" if part.lower().endswith((*SUFFIXES, *NOT_FOLDERS)) else part)
+    return folder / (safe_part(metric, longest=LONGEST - len(suffix)) + suffix)
 
 
 __all__ = ["PlotRun", "output_folder", "plot_files"]

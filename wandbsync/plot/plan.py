@@ -1,8 +1,8 @@
-"""What is to be drawn, from what, how and to which files: decided before anything is read or written."""
+"""What is to be drawn, from what and to which files: decided before anything is read or written."""
 
 from __future__ import annotations
 
-import math
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,47 +11,19 @@ from pathlib import Path
 from ..errors import UsageError
 from . import names
 from .names import PlotRun
+from .options import PlotOptions
 
-ROLLING_MEAN = "rolling_mean"
-TIME_WEIGHTED_EMA = "time_weighted_ema"
 MISSING = "□"  # stands in a figure for a character that no font at hand can draw
+ON_A_PAGE = 24  # metrics in one figure of a grid
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlotOptions:
-    """The predecessor's flags. `full_res`, `all_metrics`, `include_system` are the caller's business, noted here.
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One file to be drawn, and the metrics in it: one, or those of a page of a grid."""
 
-    `smooth` above 1 draws the mean of the last `smooth` values, and no EMA; else the time-weighted EMA is drawn unless
-    `ema` is False. Either way the values themselves stand behind it. Raises UsageError naming each wrong option.
-    """
-
-    full_res: bool = False
-    smooth: int | None = None
-    ema: bool = True
-    ema_weight: float = 0.99
-    viewport_scale: float = 1000.0
-    group_by_prefix: bool = False
-    output: Path | None = None
-    all_metrics: bool = False
-    include_system: bool = False
-
-    def __post_init__(self) -> None:
-        wrong = []
-        if self.smooth is not None and self.smooth < 0:
-            wrong.append(f"--smooth must not be negative: {self.smooth}")
-        if not 0.0 <= self.ema_weight <= 1.0:
-            wrong.append(f"--ema-weight must be between 0 and 1: {self.ema_weight}")
-        if not (math.isfinite(self.viewport_scale) and self.viewport_scale > 0.0):
-            wrong.append(f"--viewport-scale must be a number above 0: {self.viewport_scale}")
-        if wrong:
-            raise UsageError("; ".join(wrong))
-
-    @property
-    def smoothing(self) -> str | None:
-        """ROLLING_MEAN, TIME_WEIGHTED_EMA or None."""
-        if self.smooth is not None and self.smooth > 1:
-            return ROLLING_MEAN
-        return TIME_WEIGHTED_EMA if self.ema else None
+    name: str
+    metrics: tuple[str, ...]
+    path: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +33,7 @@ class Plan:
     folder: Path
     runs: tuple[PlotRun, ...]
     files: Mapping[str, Path]
+    pictures: tuple[Picture, ...] = ()
 
     def __str__(self) -> str:
         of = f"{len(self.runs)} runs" if len(self.runs) > 1 else str(self.runs[0])
@@ -69,10 +42,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class PlotResult:
-    """What became of one metric: a file at `path`, or the reason in `error`.
+    """What became of one picture: a file at `path`, or the reason in `error`.
 
     `points` and `non_finite` count per run_id what was found in each run that is in the figure; `skipped` says for each
-    other run why it is not.
+    other run why it is not, and in a grid for each metric.
     """
 
     metric: str
@@ -82,6 +55,10 @@ class PlotResult:
     non_finite: tuple[int, ...] = ()
     skipped: tuple[str, ...] = ()
     error: str | None = None
+    metrics: tuple[str, ...] = ()  # all that are in a grid
+    axis: str | None = None  # what x is
+    data: Path | None = None  # what was drawn, as numbers
+    cached: bool = False  # drawn before
 
 
 def plan(
@@ -99,8 +76,28 @@ def plan(
     if not metrics:
         raise UsageError("no metric to plot", hint="name some with --metrics, or use --all-metrics")
     folder = options.output.expanduser() if options.output is not None else names.output_folder(runs)
-    files = names.plot_files(metrics, group_by_prefix=options.group_by_prefix, taken=taken)
-    return Plan(folder, runs, {metric: folder / file for metric, file in files.items()})
+    pages: dict[str, tuple[str, ...]] = {metric: (metric,) for metric in metrics}
+    if options.grid:
+        pages = {grid_name(i): metrics[i : i + ON_A_PAGE] for i in range(0, len(metrics), ON_A_PAGE)}
+    files = names.plot_files(
+        pages,
+        group_by_prefix=options.group_by_prefix and not options.grid,
+        taken=taken,
+        suffix=f".{options.format}",
+    )
+    pictures = tuple(Picture(name, inside, folder / files[name]) for name, inside in pages.items())
+    return Plan(folder, runs, {metric: folder / file for metric, file in files.items()}, pictures)
+
+
+def grid_name(first: int) -> str:
+    """What a page of a grid is called, where names of metrics stand."""
+    return f"grid-{first // ON_A_PAGE + 1}" if first else "grid"
+
+
+def natural(name: str) -> list[tuple[int, float, str]]:
+    """A key to sort names by in which numbers count as numbers: lr=9e-4 stands before lr=0.001."""
+    parts = re.split(r"(-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)", name)
+    return [(0, float(part), "") if i % 2 else (1, 0.0, part) for i, part in enumerate(parts)]
 
 
 def named_as_sampled(metric: str) -> bool:
@@ -108,12 +105,15 @@ def named_as_sampled(metric: str) -> bool:
     return metric.startswith("system.")
 
 
-def labels(runs: Sequence[PlotRun], shown: Callable[[str], str] = str) -> list[str]:
-    """What each run is called in a figure: its display name as it can be `shown`.
+def labels(
+    runs: Sequence[PlotRun], shown: Callable[[str], str] = str, *, given: Sequence[str] | None = None
+) -> list[str]:
+    """What each run is called in a figure: the label it was given, else its display name, as it can be `shown`.
 
     Its id stands beside it where two look alike, or where there is something that cannot be shown.
     """
-    display = [shown(run.display_name.strip() or run.run_id) for run in runs]
+    wanted = given or [run.display_name for run in runs]
+    display = [shown(name.strip() or run.run_id) for name, run in zip(wanted, runs, strict=True)]
     often = Counter(display)
     ids = Counter(run.run_id for run in runs)
     return [

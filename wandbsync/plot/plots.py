@@ -1,57 +1,89 @@
-"""Plots of metrics of runs, one figure per metric with all the runs in it: carry out a plan, note what was done.
+"""Plots of metrics of runs, all the runs in one figure per metric or grid: carry out a plan, note what was done.
 
-Only drawing needs numpy and matplotlib: they are imported with the first figure.
+Only drawing needs numpy and matplotlib: see `studio`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError, WandbsyncError
-from . import record
+from . import record, rendered
 from .names import PlotRun
-from .plan import ROLLING_MEAN, TIME_WEIGHTED_EMA, PlotOptions, PlotResult, labels, named_as_sampled, plan
+from .options import PlotOptions
+from .plan import PlotResult, plan
+from .studio import Source, Studio
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    from .figure import Series
-
-    # The steps of a run's metric and its numeric values (NaN and infinities included), sorted by step; empty if it has
-    # none. A WandbsyncError is taken down as the reason why this run is missing from the figure.
-    Load = Callable[[PlotRun, str], tuple[npt.NDArray[Any], npt.NDArray[np.float64]]]
+    from matplotlib.figure import Figure
 
 
 def generate(
     runs: Sequence[PlotRun],
     metrics: Iterable[str],
     options: PlotOptions,
+    source: Source,
     *,
-    load: Load,
     now: datetime,
-    sampled: Callable[[str], bool] = named_as_sampled,
+    labels: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
 ) -> list[PlotResult]:
-    """Draw each metric to its PNG and note it in the folder's metadata.json; one result per metric, in their order.
+    """Draw each metric to its file and note it in the folder's metadata.json; one result per file, in their order.
 
-    A metric that cannot be drawn is a result with an `error` and does not stop the others. If none can, nothing is
-    written. `sampled` tells the metrics of the machine, whose x axis counts samples, from those of the training.
+    `labels` and `groups` are of the runs, one each; None: their display names, and no groups. A metric that cannot be
+    drawn is a result with an `error` and does not stop the others. If none can, nothing is written.
     Raises WandbsyncError if metadata.json cannot be read or written.
     """
+    runs, labels, groups = _once(runs, labels, groups)
     metrics = tuple(metrics)
     first = plan(runs, metrics, options)
-    planned = plan(runs, metrics, options, taken=record.owners(_metadata(first.folder)))
-    results = [_result(planned.runs, metric, path, options, load, sampled) for metric, path in planned.files.items()]
+    before = _metadata(first.folder)
+    planned = plan(runs, metrics, options, taken=record.owners(before))
+    with Studio(planned, options, source, labels, groups) as studio:
+        results = studio.results()
+    if source.memory is not None:
+        rendered.prune(source.memory)
     if any(result.path for result in results):
         try:
-            record.update(planned.folder, record.describe(planned, results, options, now))
+            record.update(planned.folder, record.describe(planned, results, options, now, studio.told()), before)
+            if options.all_metrics:
+                from . import sheet
+
+                sheet.write(planned.folder, results, studio.names())
         except OSError as error:
             raise WandbsyncError(f"cannot write {planned.folder / record.NAME}: {error.strerror}") from error
     return results
+
+
+def compose(
+    runs: Sequence[PlotRun],
+    metrics: Iterable[str],
+    options: PlotOptions,
+    source: Source,
+    *,
+    labels: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+) -> Figure:
+    """One figure of one metric, or of several in a grid, not written anywhere. Raises UsageError if it were empty."""
+    runs, labels, groups = _once(runs, labels, groups)
+    metrics = tuple(dict.fromkeys(metrics))
+    planned = plan(runs, metrics, replace(options, grid=len(metrics) > 1))
+    with Studio(planned, replace(options, grid=len(metrics) > 1), source, labels, groups) as studio:
+        return studio.figure(0)
+
+
+def _once(
+    runs: Sequence[PlotRun], labels: Sequence[str] | None, groups: Sequence[str] | None
+) -> tuple[tuple[PlotRun, ...], tuple[str, ...] | None, tuple[str, ...] | None]:
+    """Each run once, with its label and its group."""
+    place = {run: i for i, run in reversed(list(enumerate(runs)))}
+    kept = sorted(place.values())
+    chosen = tuple(None if of is None else tuple(of[i] for i in kept) for of in (labels, groups))
+    return tuple(runs[i] for i in kept), chosen[0], chosen[1]
 
 
 def _metadata(folder: Path) -> dict[str, Any] | None:
@@ -61,73 +93,3 @@ def _metadata(folder: Path) -> dict[str, Any] | None:
         raise UsageError(
             f"cannot read {folder / record.NAME}: {error.strerror}", hint="choose another folder with --output"
         ) from error
-
-
-def _result(
-    runs: Sequence[PlotRun], metric: str, path: Path, options: PlotOptions, load: Load, sampled: Callable[[str], bool]
-) -> PlotResult:
-    try:
-        return _plot(runs, metric, path, options, load, x_label="Sample" if sampled(metric) else "Step")
-    except Exception as error:  # whatever is wrong with this metric, the others are not to blame
-        return PlotResult(metric, None, error=f"{metric} cannot be drawn: {type(error).__name__}: {error}")
-
-
-def _plot(
-    runs: Sequence[PlotRun], metric: str, path: Path, options: PlotOptions, load: Load, *, x_label: str
-) -> PlotResult:
-    from . import figure, text
-
-    names = labels(runs, shown=text.drawable)
-    series, drawn, skipped = [], [], []
-    for run, name in zip(runs, names, strict=True):
-        try:
-            one, bad = _series(name, *load(run, metric), options)
-        except WandbsyncError as error:
-            one, bad = _series(name, [], [], options)
-            skipped.append(f"{metric} of {run}: {error.line()}")
-        else:
-            if len(one.y) > bad:
-                drawn.append((run, len(one.y), bad))
-            else:
-                skipped.append(f"{metric} of {run}: {'no finite value' if bad else 'no value'}")
-        series.append(replace(one, x_label=x_label, run_id=run.run_id))
-    if not drawn:
-        others = f" (and {len(runs) - 1} more)" if len(runs) > 1 else ""
-        return PlotResult(metric, None, skipped=tuple(skipped), error=skipped[0] + others)
-    try:
-        picture = figure.png(figure.draw(series, title=metric, subtitle=_subtitle(names, len(drawn), options)))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        record.write_beside(path, picture)
-    except (OSError, WandbsyncError) as error:
-        reason = f"cannot write {path}: {error.strerror}" if isinstance(error, OSError) else error.line()
-        return PlotResult(metric, None, skipped=tuple(skipped), error=reason)
-    found, points, non_finite = zip(*drawn, strict=True)
-    return PlotResult(metric, path, found, points, non_finite, tuple(skipped))
-
-
-def _series(label: str, steps: Any, values: Any, options: PlotOptions) -> tuple[Series, int]:
-    """The series of one run, smoothed, and how many of its values cannot be drawn."""
-    import numpy as np
-
-    from . import smoothing
-    from .figure import Series
-
-    x, y = np.asarray(steps), np.asarray(values, dtype=np.float64)
-    smooth = None
-    if options.smoothing == ROLLING_MEAN:
-        smooth = smoothing.rolling_mean(y, options.smooth or 1)
-    elif options.smoothing == TIME_WEIGHTED_EMA:
-        smooth = smoothing.time_weighted_ema(x, y, weight=options.ema_weight, viewport_scale=options.viewport_scale)
-    return Series(label, x, y, smooth), int(np.count_nonzero(~np.isfinite(y)))
-
-
-def _subtitle(names: Sequence[str], drawn: int, options: PlotOptions) -> str:
-    if len(names) == 1:
-        who = names[0]
-    else:
-        who = f"{len(names)} runs" if drawn == len(names) else f"{drawn} of {len(names)} runs"
-    if options.smoothing == ROLLING_MEAN:
-        return f"{who} · mean of the last {options.smooth} values"
-    if options.smoothing == TIME_WEIGHTED_EMA:
-        return f"{who} · time-weighted EMA {options.ema_weight:g}"
-    return who

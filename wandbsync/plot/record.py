@@ -1,17 +1,21 @@
-"""What metadata.json is told of the plots: what was drawn, from which runs and how."""
+"""What metadata.json is told of the plots: what was drawn, from which runs and how, so that it can be drawn again."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from .. import __version__
-from ..folder.metadata import NAME, listed, read, table, update, write_beside
+from ..folder import metadata as file
+from ..folder.metadata import NAME, listed, read, table, write_beside
 from .names import PlotRun
-from .plan import TIME_WEIGHTED_EMA, Plan, PlotOptions, PlotResult
+from .options import ROLLING_MEAN, TIME_WEIGHTED_EMA, PlotOptions
+from .plan import Plan, PlotResult
 
 
 def owners(metadata: Mapping[str, Any] | None) -> dict[str, str]:
@@ -24,17 +28,20 @@ def owners(metadata: Mapping[str, Any] | None) -> dict[str, str]:
     }
 
 
-def describe(planned: Plan, results: Sequence[PlotResult], options: PlotOptions, now: datetime) -> dict[str, Any]:
-    """The predecessor's fields with its meanings, and ours."""
+def describe(
+    planned: Plan, results: Sequence[PlotResult], options: PlotOptions, now: datetime, told: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The predecessor's fields with its meanings, and ours. `told` is what decides the looks besides the options."""
     runs, one = planned.runs, planned.runs[0] if len(planned.runs) == 1 else None
     points: Counter[PlotRun] = Counter()
     plots = {}
-    ema = options.smoothing == TIME_WEIGHTED_EMA
+    chosen = options.how()
+    weighted = chosen.kind == TIME_WEIGHTED_EMA
     how = {
-        "smoothing": options.smoothing,
-        "smoothing_window": options.smooth,
-        "ema_weight": options.ema_weight if ema else None,
-        "viewport_scale": options.viewport_scale if ema else None,
+        "smoothing": chosen.kind,
+        "smoothing_window": int(chosen.parameter) if chosen.kind == ROLLING_MEAN else options.smooth,
+        "ema_weight": options.ema_weight if weighted else None,
+        "viewport_scale": options.viewport_scale if weighted else None,
     }
     for result in results:
         if result.path is None:
@@ -43,12 +50,17 @@ def describe(planned: Plan, results: Sequence[PlotResult], options: PlotOptions,
             points[run] = max(points[run], count)
         plots[result.path.relative_to(planned.folder).as_posix()] = {
             "metric": result.metric,
+            **({"metrics": list(result.metrics)} if result.metrics else {}),
+            "axis": result.axis,
             "runs": [str(run) for run in result.runs],
             "points": dict(zip(map(str, result.runs), result.points, strict=True)),
             "non_finite": dict(zip(map(str, result.runs), result.non_finite, strict=True)),
             "skipped": list(result.skipped),
+            "data": result.data and result.data.relative_to(planned.folder).as_posix(),
             "generation_timestamp": now.isoformat(),
             **how,
+            "command": command(runs, result, options),
+            **told,
         }
     return {
         "run_id": one and one.run_id,
@@ -59,7 +71,7 @@ def describe(planned: Plan, results: Sequence[PlotResult], options: PlotOptions,
         "project": runs[0].project,
         "generation_timestamp": now.isoformat(),
         "full_resolution": options.full_res,
-        "ema_enabled": ema,
+        "ema_enabled": weighted,
         **how,
         "group_by_prefix": options.group_by_prefix,
         "all_metrics": options.all_metrics,
@@ -71,6 +83,34 @@ def describe(planned: Plan, results: Sequence[PlotResult], options: PlotOptions,
         "plots": plots,
         "wandbsync_version": __version__,
     }
+
+
+def command(runs: Sequence[PlotRun], result: PlotResult, options: PlotOptions) -> list[str]:
+    """The words that draw a picture again, from the same cache."""
+    names = ",".join(result.metrics or (result.metric,))
+    project = f"{runs[0].entity}/{runs[0].project}"
+    ids = ",".join(run.run_id for run in runs)
+    return ["wandbsync", "generate-plots", project, ids, "--metrics", names, *options.flags()]
+
+
+def update(folder: Path, new: Mapping[str, Any], before: Mapping[str, Any] | None) -> None:
+    """Tell metadata.json what is new; if nothing is but the time, it is left alone."""
+    if not _told(new, before or {}):
+        file.update(folder, new)
+
+
+def _told(new: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
+    """Whether it says all of this already, times aside."""
+    plain: dict[str, Any] = json.loads(json.dumps(new))
+    plots, known = plain.pop("plots"), table(before, "plots")
+    for told in (plain, *plots.values()):
+        del told["generation_timestamp"]
+    lists = {name: plain.pop(name) for name in ("plots_generated", "metrics_plotted")}
+    return (
+        all(name in before and before[name] == value for name, value in plain.items())
+        and all(set(value) <= set(listed(before, name)) for name, value in lists.items())
+        and all(path in known and {**known[path], **plot} == known[path] for path, plot in plots.items())
+    )
 
 
 __all__ = ["NAME", "describe", "owners", "read", "update", "write_beside"]

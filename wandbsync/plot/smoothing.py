@@ -1,4 +1,4 @@
-"""Smoothings of a series: vectorised, exact on every point, and never poisoned by a NaN or an infinity.
+"""Moving averages that look back: vectorised, exact on every point, and never poisoned by a NaN or an infinity.
 
 Each function gets what was logged and returns one float64 value per point. Points that are not finite (in x or in y)
 take no part: the result is NaN in their place, and what it is elsewhere is as if they had never been logged.
@@ -7,12 +7,13 @@ take no part: the result is NaN in their place, and what it is elsewhere is as i
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.float64]
+from .trace import FloatArray, ascending, finite
 
 CHUNK = 16_384  # points per running sum: the complex numbers of one chunk stay in the processor's cache
 BUDGET = 400.0  # bits of decay per running sum; with |y| < LARGE and 2**14 points the sums stay far below 2**1024
@@ -22,12 +23,13 @@ STRETCH = 1_024  # points the plain loop takes before running sums are tried aga
 
 
 def time_weighted_ema(
-    x: npt.ArrayLike, y: npt.ArrayLike, *, weight: float, viewport_scale: float = 1000.0
+    x: npt.ArrayLike, y: npt.ArrayLike, *, weight: float, viewport_scale: float = 1000.0, span: float | None = None
 ) -> FloatArray:
     """The debiased exponential moving average of y in which a point's weight fades with its distance in x.
 
     `weight` (0 to 1) is used as it is, as the predecessor did: a point fades to `weight` when x has moved on by
-    1/`viewport_scale` of the series' own range. Weight 0 averages points of equal x only, weight 1 everything so far.
+    1/`viewport_scale` of `span`: the chart's range, as W&B has it, or the series' own if None. Weight 0 averages points
+    of equal x only, weight 1 everything so far.
     A step backwards in x counts as no distance at all (the formula taken literally would make old points grow).
 
     The plain loop is `last = last*f + y; n = n*f + 1; out = last/n` with f = weight ** (dx / range * viewport_scale).
@@ -41,24 +43,67 @@ def time_weighted_ema(
     xs, ys = np.asarray(x), np.asarray(y, dtype=np.float64)
     if xs.shape != ys.shape or ys.ndim != 1:
         raise ValueError(f"x and y must be of one length, not {xs.shape} and {ys.shape}")
+    return _of_finite(ys, lambda place, values: _ema(_Place(place), values, weight, viewport_scale, span), xs)
+
+
+def time_weighted_ema_seen(
+    x: npt.NDArray[Any],
+    y: FloatArray,
+    *,
+    weight: float,
+    viewport_scale: float = 1000.0,
+    span: float | None = None,
+    columns: int,
+) -> tuple[npt.NDArray[np.intp], FloatArray] | None:
+    """Of the same average the points that are seen in so many columns: which they are, and their values.
+
+    All are computed, to the same digits, and of those that are many in a column the first, lowest, highest and last are
+    kept: ten million points then cost half. None if that saves nothing, or for a series that is not finite and sorted.
+    """
+    block = 1 << max((len(y) // (4 * columns)).bit_length() - 1, 0)
+    if block < 8 or not (finite(y) and finite(x) and ascending(x)) or headroom(y) != 1.0:
+        return None
+    seen = _Seen(x, block, widest=float(x[-1] - x[0]) / (4.0 * columns))
+    _ema(_Place(x), y, weight, viewport_scale, span, seen)
+    return np.concatenate(seen.places), np.concatenate(seen.values)
+
+
+def ema(y: npt.ArrayLike, *, weight: float) -> FloatArray:
+    """TensorBoard's debiased average, W&B's "exponential": each value fades to `weight` (0 to 1) with the next one.
+
+    The plain loop is `last = last*weight + (1-weight)*y; out = last / (1 - weight**n)`, n counting from 1.
+    """
+    if not 0.0 <= weight < 1.0:
+        raise ValueError(f"weight must be at least 0 and below 1, not {weight}")
+    ys = np.asarray(y, dtype=np.float64)
+
+    def average(values: FloatArray) -> FloatArray:
+        return _ema(_Place(np.arange(len(values))), values, weight, 1.0, 1.0)
+
+    return _of_finite(ys, lambda _, values: average(values), ys)
+
+
+def _of_finite(ys: FloatArray, average: Callable[[npt.NDArray[Any], FloatArray], FloatArray], xs: Any) -> FloatArray:
+    """The average of the points that are finite, in their places; NaN in the others."""
+    low, high = _extremes(ys) if len(ys) else (math.nan, math.nan)
+    if math.isfinite(low) and math.isfinite(high) and finite(xs):
+        return _scaled(xs, ys, average)
     keep = np.isfinite(ys) & np.isfinite(xs)
     out = np.full(ys.shape, np.nan)
     if keep.any():
-        whole = bool(keep.all())
-        values = ys if whole else ys[keep]
-        scale = _headroom(values)
-        smooth = _ema(_floats(xs if whole else xs[keep]), values * scale, weight, viewport_scale)
-        out[keep] = _between(smooth, values, scale)
+        out[keep] = _scaled(xs[keep], ys[keep], average)
     return out
 
 
-def rolling_mean(y: npt.ArrayLike, window: int) -> FloatArray:
-    """The mean of each value and the up to `window - 1` finite values before it; the first ones have fewer.
+def _scaled(
+    xs: npt.NDArray[Any], values: FloatArray, average: Callable[[npt.NDArray[Any], FloatArray], FloatArray]
+) -> FloatArray:
+    scale = headroom(values)
+    return average(xs, values) if scale == 1.0 else between(average(xs, values * scale), values, scale)
 
-    Sums run forwards and backwards inside blocks of `window` values; a window is the tail of one block and the head of
-    the next. Nothing is ever subtracted, so a spike leaves no trace once it has left the window and an offset of 1e9
-    costs no digits.
-    """
+
+def rolling_mean(y: npt.ArrayLike, window: int) -> FloatArray:
+    """The mean of each value and the up to `window - 1` finite values before it; the first ones have fewer."""
     if window < 1:
         raise ValueError(f"window must be at least 1, not {window}")
     ys = np.asarray(y, dtype=np.float64)
@@ -69,94 +114,206 @@ def rolling_mean(y: npt.ArrayLike, window: int) -> FloatArray:
     if n == 0:
         return out
     size = min(window, n)
-    scale = _headroom(values)
-    blocks = np.zeros((-(-(n + size - 1) // size), size))
-    blocks.reshape(-1)[size - 1 : size - 1 + n] = values * scale
-    heads = np.cumsum(blocks, axis=1).reshape(-1)
-    tails = np.cumsum(blocks[:, ::-1], axis=1)[:, ::-1].reshape(-1)
-    first = np.arange(n)
-    sums = tails[:n] + np.where(first % size == 0, 0.0, heads[size - 1 : size - 1 + n])
-    out[keep] = _between(sums / np.minimum(first + 1, size), values, scale)
+    scale = headroom(values)
+    sums = window_sums(values * scale, size - 1, 0)
+    out[keep] = between(sums / np.minimum(np.arange(n) + 1, size), values, scale)
     return out
 
 
-def _headroom(values: FloatArray) -> float:
+def window_sums(values: FloatArray, before: int, after: int) -> FloatArray:
+    """For each value the sum of it, the `before` ones before it and the `after` ones after it.
+
+    Sums run forwards and backwards inside blocks as long as a window; a window is the tail of one block and the head
+    of the next. Nothing is ever subtracted, so a spike leaves no trace once it has left the window and an offset of
+    1e9 costs no digits.
+    """
+    n, size = len(values), before + after + 1
+    blocks = np.zeros((-(-(n + size - 1) // size), size))
+    blocks.reshape(-1)[before : before + n] = values
+    heads = np.cumsum(blocks, axis=1).reshape(-1)
+    tails = np.cumsum(blocks[:, ::-1], axis=1)[:, ::-1].reshape(-1)
+    first = np.arange(n)
+    return tails[:n] + np.where(first % size == 0, 0.0, heads[size - 1 : size - 1 + n])
+
+
+def _extremes(values: FloatArray) -> tuple[float, float]:
+    """The lowest and the highest of some values; NaN or infinite if one of them is."""
+    return float(values.min()), float(values.max())
+
+
+def headroom(values: FloatArray) -> float:
     """A power of two that makes the largest value small enough to be added up 2**64 times (1 for all sane data)."""
-    return 2.0**-64 if float(np.abs(values).max()) > 2.0**950 else 1.0
+    low, high = _extremes(values)
+    return 2.0**-64 if max(high, -low) > 2.0**950 else 1.0
 
 
-def _between(averages: FloatArray, values: FloatArray, scale: float) -> FloatArray:
+def between(averages: FloatArray, values: FloatArray, scale: float) -> FloatArray:
     """Averages of values * scale as averages of values, between what they average.
 
     Without this, rounding would put ripples on a constant; on the largest floats it would make them infinite.
     """
     low, high = values.min(), values.max()
+    if scale == 1.0:
+        return np.clip(averages, low, high, out=averages)
     return np.clip(np.clip(averages, low * scale, high * scale) / scale, low, high)
 
 
-def _floats(x: npt.NDArray[Any]) -> FloatArray:
-    """x as float64 whose differences are exact: integers, however large, become distances from their smallest."""
-    if x.dtype.kind in "iu":
-        modular = x.astype(np.uint64)  # the difference of two int64 fits, modulo 2**64, into a uint64
-        distances: FloatArray = (modular - modular[int(np.argmin(x))]).astype(np.float64)
-        return distances
-    floats: FloatArray = x.astype(np.float64)
-    if float(np.abs(floats).max()) > 2.0**1022:
-        floats /= 4.0  # so that the range is finite
-    return floats
+class _Place:
+    """How far apart points are in x, as float64, piece by piece: ten million steps are never copied as a whole.
+
+    Integers are subtracted as such, however large. A step backwards is no distance: what follows is moved up by as
+    much, so that the position never falls.
+    """
+
+    def __init__(self, x: npt.NDArray[Any]) -> None:
+        falls = not ascending(x)
+        low, high = (x.min(), x.max()) if falls else (x[0], x[-1])
+        if x.dtype.kind in "iu":
+            self.x: npt.NDArray[Any] = x.astype(np.int64, copy=False).view(np.uint64)  # differences modulo 2**64
+            self.span = float(int(high) - int(low))
+        else:
+            self.x = x.astype(np.float64, copy=False)
+            if max(float(high), -float(low)) > 2.0**1022:
+                self.x, low, high = self.x / 4.0, low / 4.0, high / 4.0  # so that the range is finite
+            self.span = float(high) - float(low)
+        if falls:
+            self.x = np.cumsum(np.maximum(self._step(x), 0.0))
+
+    def _step(self, x: npt.NDArray[Any]) -> FloatArray:
+        """The distance of each point from the one before, which may be negative."""
+        if x.dtype.kind not in "iu":
+            return np.diff(self.x, prepend=self.x[0])
+        back = np.concatenate(([False], x[1:] < x[:-1]))
+        modular = np.diff(self.x, prepend=self.x[0])
+        return np.where(back, -((-modular).astype(np.float64)), modular.astype(np.float64))
+
+    def from_first(self, start: int, stop: int) -> FloatArray:
+        """The distances of some points from the first of them."""
+        away: FloatArray = (self.x[start:stop] - self.x[start]).astype(np.float64, copy=False)
+        return away
+
+    def from_last(self, start: int, stop: int) -> FloatArray:
+        """The distance of each of some points from the one before; the very first has none."""
+        if start:
+            return np.diff(self.x[start - 1 : stop]).astype(np.float64, copy=False)
+        return np.diff(self.x[:stop], prepend=self.x[0]).astype(np.float64, copy=False)
 
 
-def _ema(x: FloatArray, y: FloatArray, weight: float, viewport_scale: float) -> FloatArray:
-    span = float(x.max() - x.min()) or 1.0
+class _Seen:
+    """What is seen of an average that is computed piece by piece: of each block of points four, of a wide one all."""
+
+    def __init__(self, x: npt.NDArray[Any], block: int, *, widest: float) -> None:
+        self.x, self.block, self.widest = x, block, widest
+        self.places: list[npt.NDArray[np.intp]] = []
+        self.values: list[FloatArray] = []
+
+    def take(self, start: int, piece: FloatArray) -> None:
+        blocks = len(piece) // self.block
+        rows = piece[: blocks * self.block].reshape(blocks, self.block)
+        first = np.arange(blocks) * self.block
+        place = np.column_stack((first, first + rows.argmin(1), first + rows.argmax(1), first + self.block - 1))
+        wide = self.x[start + first + self.block - 1] - self.x[start + first] > self.widest
+        whole = (first[wide, np.newaxis] + np.arange(self.block)).ravel()
+        place = np.unique(np.concatenate((place.ravel(), whole, np.arange(blocks * self.block, len(piece)))))
+        self.places.append(start + place)
+        self.values.append(piece[place])
+
+
+def _ema(
+    place: _Place,
+    y: FloatArray,
+    weight: float,
+    viewport_scale: float,
+    span: float | None,
+    seen: _Seen | None = None,
+) -> FloatArray:
+    """All of it; or, if `seen` takes what it wants, nothing."""
+    span = span or place.span or 1.0
     fading = -math.log2(weight) if weight > 0.0 else math.inf
     rate = fading * viewport_scale if viewport_scale > 0.0 else 0.0  # bits of decay over the whole range
-    dx = np.diff(x, prepend=x[0])
-    # Where x stepped back, what follows is moved up by as much, so that the position never falls.
-    position = x - np.cumsum(np.minimum(dx, 0.0)) if dx.min() < 0.0 else x
 
     def decay(distance: FloatArray) -> FloatArray:
         if math.isinf(rate):
             return np.where(distance > 0.0, np.inf, 0.0)
         with np.errstate(over="ignore"):
-            return np.maximum(distance, 0.0) / span * rate
+            return distance / span * rate
 
-    out = np.empty(len(y))
-    large = float(np.abs(y).max()) >= LARGE
+    out = np.empty(len(y) if seen is None else CHUNK)
+    low, high = _extremes(y)
+    large = max(high, -low) >= LARGE
     reach = BUDGET / rate * span if rate > 0.0 else math.inf
-    last = total = 0.0
+    sums = _Sums()
     start = 0
     while start < len(y):
         stop = min(start + CHUNK, len(y))
-        if position[stop - 1] - position[start] > reach:
-            stop = start + int(np.searchsorted(position[start:stop], position[start] + reach, side="right"))
-        short = stop - start < SHORT
-        if large or short:
+        away = place.from_first(start, stop)
+        if away[-1] > reach:
+            stop = start + int(np.searchsorted(away, reach, side="right"))
+            away = away[: stop - start]
+        if large or stop - start < SHORT:
             stop = min(start + STRETCH, len(y))
-            fade = np.exp2(-decay(dx[start:stop]))
-            last, total = _plain(fade, y[start:stop], last, total, out[start:stop])
+            piece = out[start:stop] if seen is None else out[: stop - start]
+            sums.plain(np.exp2(-decay(place.from_last(start, stop))), y[start:stop], piece)
         else:
-            fade = np.exp2(-decay(dx[start : start + 1]))
-            growth = np.exp2(decay(position[start:stop] - position[start]))
-            last, total = _running_sums(growth, y[start:stop], last * fade[0], total * fade[0], out[start:stop])
+            piece = out[start:stop] if seen is None else out[: stop - start]
+            sums.fade(float(np.exp2(-decay(place.from_last(start, start + 1)))[0]))
+            sums.running(away, lambda away: np.exp2(decay(away)), y[start:stop], piece)
+        # Without this, rounding would put ripples on a constant.
+        np.clip(piece, low, high, out=piece)
+        if seen is not None:
+            seen.take(start, piece)
         start = stop
     return out
 
 
-def _plain(fade: FloatArray, y: FloatArray, last: float, total: float, out: FloatArray) -> tuple[float, float]:
-    smooth = []
-    for factor, value in zip(fade.tolist(), y.tolist(), strict=True):
-        last = last * factor + value
-        total = total * factor + 1.0
-        smooth.append(last / total)
-    out[:] = smooth
-    return last, total
+class _Sums:
+    """The two sums of the plain loop, `last` and `total`, carried from piece to piece."""
 
+    def __init__(self) -> None:
+        self.last = self.total = 0.0
+        self.away: FloatArray | None = None  # the distances in the piece before, how they grow, and the sums of that
+        self.growth = self.grown = np.empty(0)
 
-def _running_sums(growth: FloatArray, y: FloatArray, last: float, total: float, out: FloatArray) -> tuple[float, float]:
-    terms = np.empty(len(y), dtype=np.complex128)
-    np.multiply(y, growth, out=terms.real)
-    terms.imag = growth
-    terms[0] += complex(last, total)
-    sums = np.cumsum(terms)
-    np.divide(sums.real, sums.imag, out=out)
-    return float(sums[-1].real / growth[-1]), float(sums[-1].imag / growth[-1])
+    def fade(self, factor: float) -> None:
+        self.last, self.total = self.last * factor, self.total * factor
+
+    def plain(self, fade: FloatArray, y: FloatArray, out: FloatArray) -> None:
+        smooth = []
+        last, total = self.last, self.total
+        for factor, value in zip(fade.tolist(), y.tolist(), strict=True):
+            last = last * factor + value
+            total = total * factor + 1.0
+            smooth.append(last / total)
+        out[:] = smooth
+        self.last, self.total = last, total
+
+    def running(
+        self, away: FloatArray, grow: Callable[[FloatArray], FloatArray], y: FloatArray, out: FloatArray
+    ) -> None:
+        """Both sums at once, as complex numbers; where steps are as far apart as before, one of them is known."""
+        if self.away is not None and np.array_equal(away, self.away):
+            if len(self.grown) != len(away):
+                self.grown = np.cumsum(self.growth)
+            # A sum waits for the one before: two halves are added up in the time of one.
+            half = len(y) // 2
+            two = np.empty(half, dtype=np.complex128)
+            np.multiply(y[:half], self.growth[:half], out=two.real)
+            np.multiply(y[half : 2 * half], self.growth[half : 2 * half], out=two.imag)
+            np.cumsum(two, out=two)
+            np.add(two.real, self.last, out=out[:half])
+            np.add(two.imag, out[half - 1], out=out[half : 2 * half])
+            if len(y) % 2:
+                out[-1] = out[-2] + y[-1] * self.growth[-1]
+            total = self.grown + self.total
+            last = out[-1]
+            out /= total
+            self.last, self.total = float(last / self.growth[-1]), float(total[-1] / self.growth[-1])
+            return
+        self.away, self.growth, self.grown = away, grow(away), np.empty(0)
+        terms = np.empty(len(y), dtype=np.complex128)
+        np.multiply(y, self.growth, out=terms.real)
+        terms.imag = self.growth
+        terms[0] += complex(self.last, self.total)
+        sums = np.cumsum(terms)
+        np.divide(sums.real, sums.imag, out=out)
+        self.last, self.total = (float(one / self.growth[-1]) for one in (sums[-1].real, sums[-1].imag))

@@ -46,6 +46,8 @@ def _characters(family: str) -> frozenset[int]:
 
 def drawable(name: str) -> str:
     """`name` on one line, without characters that have no shape or that no font at hand can draw."""
+    if name.isascii() and name.isprintable():
+        return name  # DejaVu Sans has all of that: its table need not be read
     chars = []
     for char in unicodedata.normalize("NFC", name):
         kind = unicodedata.category(char)

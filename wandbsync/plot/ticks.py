@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from itertools import pairwise
 
 from matplotlib.ticker import MaxNLocator
@@ -24,8 +25,8 @@ def linear_ticks(low: float, high: float, most: int, *, integer: bool = False) -
     return [float(tick) for tick in locator.tick_values(low, high) if low - slack <= tick <= high + slack]
 
 
-def log_ticks(low: float, high: float) -> tuple[list[float], list[float]]:
-    """Major and minor ticks between two positive numbers for a log axis."""
+def log_ticks(low: float, high: float, apart: float = 0.0) -> tuple[list[float], list[float]]:
+    """Major and minor ticks between two positive numbers for a log axis, the major ones that share of it apart."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     decades = range(first, last + 1)
 
@@ -38,12 +39,22 @@ def log_ticks(low: float, high: float) -> tuple[list[float], list[float]]:
     minor = within(range(1, 10)) if len(decades) <= 8 else []
     for digits in digits_by_density:
         ticks = within(digits)
-        if 3 <= len(ticks) <= 8:
+        if 3 <= len(ticks) <= 8 and _apart(ticks, low, high) >= apart:
             return ticks, minor
     if len(within((1,))) > 8:
         stride = math.ceil(len(decades) / 7)
         return within((1,), stride), [] if stride > 8 else within((1,))
+    for digits in digits_by_density[1:]:
+        ticks = within(digits)
+        if len(ticks) >= 2 and _apart(ticks, low, high) >= apart:
+            return ticks, minor
     return linear_ticks(low, high, 5), minor
+
+
+def _apart(ticks: Sequence[float], low: float, high: float) -> float:
+    """Which share of a log axis lies between the nearest two ticks."""
+    whole = math.log10(high) - math.log10(low)
+    return min((math.log10(b) - math.log10(a) for a, b in pairwise(ticks)), default=whole) / (whole or 1.0)
 
 
 def tick_texts(ticks: Sequence[float], *, power: int = 0) -> list[str]:
@@ -117,3 +128,36 @@ def _exponent(value: float, digits: int, power: int) -> str:
 
 def _minus(number: str) -> str:
     return f"−{number[1:]}" if number.startswith("-") else number
+
+
+_SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
+_DAYS = (1, 2, 5, 7, 14, 30, 61, 91, 183, 365)
+
+
+def time_ticks(low: float, high: float, most: int) -> tuple[list[float], list[str]]:
+    """Round moments between two unix times, at most `most` of them, and how they read in UTC; each new day is named."""
+    low, high = max(low, 0.0), min(high, 253402300799.0)
+    span = high - low
+    if span < most:
+        ticks = linear_ticks(low, high, most)
+        second = [datetime.fromtimestamp(math.floor(tick), timezone.utc) for tick in ticks]
+        shown = tick_texts([tick - math.floor(low) for tick in ticks])
+        return ticks, [f"{second[0]:%H:%M:%S} +{one} s" if i == 0 else f"+{one} s" for i, one in enumerate(shown)]
+    step = next((one for one in _SECONDS if span / one <= most), 0)
+    if step:
+        ticks = [float(step * k) for k in range(math.ceil(low / step), math.floor(high / step) + 1)]
+        moments = [datetime.fromtimestamp(tick, timezone.utc) for tick in ticks]
+        form = "%H:%M:%S" if step < 60 else "%H:%M"
+        texts = []
+        for i, moment in enumerate(moments):
+            new_day = i == 0 or moment.date() != moments[i - 1].date()
+            texts.append(
+                f"{moment:%b} {moment.day}" + ("" if step == 86400 else f", {moment:{form}}")
+                if new_day
+                else f"{moment:{form}}"
+            )
+        return ticks, texts
+    days = next((one for one in _DAYS if span / 86400 / one <= most), 0) or math.ceil(span / 86400 / most)
+    ticks = [86400.0 * days * k for k in range(math.ceil(low / 86400 / days), math.floor(high / 86400 / days) + 1)]
+    moments = [datetime.fromtimestamp(tick, timezone.utc) for tick in ticks]
+    return ticks, [f"{one:%b} {one.day}, {one:%Y}" if days >= 30 else f"{one:%b} {one.day}" for one in moments]

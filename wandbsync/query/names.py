@@ -49,6 +49,16 @@ def find_run(cache: Cache, project: tuple[str, str], name: str) -> RunRef:
     raise NotFound(f"no run {name} in {'/'.join(project)}", hint=nearest(name, known))
 
 
+def run_refs(cache: Cache, project: tuple[str, str]) -> list[RunRef]:
+    """The runs of a project, the first made first."""
+    with catalog.translated(cache.folder):
+        rows = cache.con.execute(
+            "SELECT run_id FROM runs WHERE entity = ? AND project = ? AND deleted_at IS NULL ORDER BY created_at, run",
+            project,
+        ).fetchall()
+    return [RunRef(*project, row[0]) for row in rows]
+
+
 def run_names(cache: Cache, spec: str, *, default_entity: str | None = None) -> set[str]:
     """The run_ids and display names of a project; none if it is not in the cache."""
     if not cache.exists():

@@ -1,0 +1,63 @@
+"""Several panels on one page: how large it is and where each stands."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from matplotlib.figure import Figure
+
+from . import key
+from .frame import SUBTITLE, TITLE, Box, page
+from .key import End
+from .measure import UNITS, fitted
+from .style import Look
+
+ON_A_PAGE = 24  # panels; more go to another page
+PANEL = (4.0, 2.7)  # inches of a panel in the screen look
+HEADING = 0.75
+
+
+def shape(count: int) -> tuple[int, int]:
+    """Rows and columns."""
+    columns = {1: 1, 2: 2, 3: 3, 4: 2}.get(count, 3 if count <= 9 else 4)
+    return math.ceil(count / columns), columns
+
+
+def page_size(count: int, look: Look) -> tuple[float, float]:
+    """Inches."""
+    rows, columns = shape(count)
+    return columns * PANEL[0] * look.scale, (rows * PANEL[1] + HEADING) * look.scale
+
+
+def place(figure: Figure, count: int, ends: Sequence[End], look: Look, *, title: str, subtitle: str) -> list[Box]:
+    """Write the heading and the names of the lines; the boxes of the panels, row by row."""
+    u, whole = look.scale, page(figure)
+    left = 34.0 * u
+    down = 24.0 * u
+    for text, size, colour, weight in (
+        (title, TITLE * 1.1 * u, look.bold, "bold"),
+        (subtitle, SUBTITLE * u, look.grey, "normal"),
+    ):
+        if text:
+            figure.text(
+                left / whole.right,
+                (whole.top - down) / whole.top,
+                fitted(text, size, whole.right - 2.0 * left, weight=weight),
+                fontsize=size,
+                fontweight=weight,
+                color=colour,
+                verticalalignment="top",
+                gid="title" if weight == "bold" else "subtitle",
+            )
+            down += 1.35 * size * UNITS / 72.0
+    top = whole.top - down - 8.0 * u
+    if ends:
+        top -= key.above(figure, ends, look, left=left, right=whole.right - left, top=top)
+    rows, columns = shape(count)
+    wide, high = whole.right / columns, top / rows
+    return [
+        Box(column * wide, top - (row + 1) * high, (column + 1) * wide, top - row * high)
+        for row in range(rows)
+        for column in range(columns)
+    ][:count]

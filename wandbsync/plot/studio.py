@@ -1,0 +1,351 @@
+"""The pictures of a plan, drawn one after the other; what was drawn before is taken from memory.
+
+While one picture is drawn, a thread reads what the next one needs, and another makes a file of the last. numpy and
+matplotlib are imported with the first picture that has to be drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError, WandbsyncError
+from . import colours, rendered
+from .names import PlotRun
+from .options import PlotOptions
+from .plan import Picture, Plan, PlotResult, named_as_sampled, natural
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor, Future
+
+    from matplotlib.figure import Figure
+
+    from .picture import Drawn, Points, Subject
+
+    # x and y of a run's metric against an axis, sorted by step, NaN and infinities included, and how many values have
+    # no x; empty if it has none. A WandbsyncError is taken down as the reason why this run is missing from the figure.
+    Load = Callable[[PlotRun, str, str], "tuple[Any, Any] | tuple[Any, Any, int] | Points"]
+
+
+AT_ONCE = 2  # pictures that are still being made files while others are drawn
+
+
+def step_or_sample(metric: str) -> str:
+    """The x axis where nobody says anything else."""
+    return "sample" if named_as_sampled(metric) else "step"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where plots get what they show.
+
+    `axis` names the x axis of a metric. `version` says what moves whenever the values of a run's metric do; None: not
+    known, so that nothing is drawn from memory. `memory` is a folder for pictures that were drawn, and for colours.
+    """
+
+    load: Load
+    axis: Callable[[str], str] = step_or_sample
+    version: Callable[[PlotRun, str, str], Any] | None = None
+    memory: Path | None = None
+
+
+class Studio:
+    """Draws the pictures of a plan, one after the other."""
+
+    def __init__(
+        self,
+        planned: Plan,
+        options: PlotOptions,
+        source: Source,
+        labels: tuple[str, ...] | None,
+        groups: tuple[str, ...] | None,
+    ) -> None:
+        self.planned, self.options, self.source, self.labels, self.groups = planned, options, source, labels, groups
+        self.runs = planned.runs
+        self.ahead: dict[int, Future[list[list[Points | WandbsyncError]]]] = {}
+        self.stack = ExitStack()
+        self.threads: Executor | None = None
+        self.one_reader = Lock()  # whoever loads need not think of threads
+        self.ready = False
+        self.page: Figure | None = None
+        self.axes: dict[str, str] = {}
+        self.digests: dict[int, str] = {}
+        self._slots: dict[str, int] | None = None
+        self._subject: Subject | None = None
+
+    def __enter__(self) -> Studio:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.stack.close()
+
+    # -- who is drawn
+
+    def slots(self) -> dict[str, int]:
+        """The places in the colours of all that has one."""
+        if self._slots is None:
+            scope = "/".join(min((run.entity, run.project) for run in self.runs))
+            drawn = [str(run) for run in self.runs]
+            if self.groups is not None:
+                scope, drawn = f"{scope} by {','.join(self.options.group_by)}", sorted(set(self.groups), key=natural)
+            self._slots = colours.remembered(self.source.memory, scope, drawn)
+        return self._slots
+
+    def subject(self) -> Subject:
+        from .picture import Subject
+
+        if self._subject is None:
+            self._subject = Subject.of(self.runs, self.slots(), self.labels, self.groups)
+        return self._subject
+
+    def names(self) -> list[str]:
+        return list(self.labels or (run.display_name or run.run_id for run in self.runs))
+
+    def told(self) -> dict[str, Any]:
+        """Besides the options, what decides how the pictures look: for metadata.json."""
+        slots = self.slots()
+        return {
+            "labels": None if self.labels is None else list(self.labels),
+            "groups": None if self.groups is None else list(self.groups),
+            "colours": slots,
+            "drawing": self.options.drawing(),
+        }
+
+    # -- the pictures
+
+    def results(self) -> list[PlotResult]:
+        """Draw them all. While one is drawn the one before is made a file, and the next one's values are read."""
+        pictures = self.planned.pictures
+        under_way: list[PlotResult | Future[PlotResult]] = []
+        for index, picture in enumerate(pictures):
+            try:
+                under_way.append(self._result(index, picture))
+            except Exception as error:  # whatever is wrong with this metric, the others are not to blame
+                under_way.append(_failed(picture, error))
+            if index >= AT_ONCE:
+                under_way[index - AT_ONCE] = _settled(pictures[index - AT_ONCE], under_way[index - AT_ONCE])
+        return [_settled(picture, result) for picture, result in zip(pictures, under_way, strict=True)]
+
+    def _result(self, index: int, picture: Picture) -> PlotResult | Future[PlotResult]:
+        axes = [self._axis(metric) for metric in picture.metrics]
+        result = PlotResult(
+            picture.name,
+            None,
+            metrics=picture.metrics if self.options.grid else (),
+            axis=axes[0] if len(set(axes)) == 1 else None,
+            data=self._data_file(picture),
+        )
+        kept = self._kept(index)
+        if kept is not None:
+            return _placed(picture, replace(_recalled(result, self.runs, kept[1]), cached=True), kept[0])
+        prepared, reasons = self._prepared(index, picture, axes)
+        if not prepared:
+            return replace(result, data=None, skipped=tuple(r for _, s in reasons for r in s), error=reasons[0][0])
+        from .figure import developed
+        from .picture import figure_of, look_of
+
+        try:
+            last, self.page = self.page, None
+            self.page, empty = figure_of(prepared, self.subject(), self.options, on=last)
+        except WandbsyncError as error:
+            why = tuple(reason for one in prepared for reason in one.skipped)
+            return replace(result, data=None, skipped=why, error=error.line())
+        develop = developed(self.page, self.options.format, look_of(self.options))
+        skipped = [reason for one in prepared for reason in one.skipped]
+        skipped += [reason for _, some in reasons for reason in some] + [reason for reason in empty if reason]
+        result = replace(_summed(result, prepared), skipped=tuple(skipped))
+        if result.data is not None:
+            from .data import write
+
+            try:
+                write(result.data, prepared, self.subject(), self.options)
+            except OSError as error:
+                return replace(result, data=None, error=f"cannot write {result.data}: {error.strerror}")
+        return self._beside().submit(self._finished, index, picture, result, develop)
+
+    def _finished(self, index: int, picture: Picture, result: PlotResult, develop: Callable[[], bytes]) -> PlotResult:
+        content, name = develop(), self._digest(index)
+        if name and self.source.memory:
+            rendered.keep(self.source.memory, name, self.options.format, content, _remembered(result, self.runs))
+        return _placed(picture, result, content)
+
+    def figure(self, index: int) -> Figure:
+        from .picture import figure_of
+
+        picture = self.planned.pictures[index]
+        prepared, reasons = self._prepared(index, picture, [self._axis(metric) for metric in picture.metrics])
+        if not prepared:
+            raise UsageError(reasons[0][0])
+        return figure_of(prepared, self.subject(), self.options)[0]
+
+    def _prepared(
+        self, index: int, picture: Picture, axes: Sequence[str]
+    ) -> tuple[list[Drawn], list[tuple[str, Sequence[str]]]]:
+        """The metrics of a picture that have something to draw; of the others why not, as a whole and run by run."""
+        coming = self._read(index)
+        self._get_ready()
+        from .picture import NothingToDraw, prepare
+
+        loaded = coming.result()
+        self.ahead.pop(index)
+        if index + 1 < len(self.planned.pictures) and not self._is_kept(index + 1):
+            self._read(index + 1)
+        prepared: list[Drawn] = []
+        reasons: list[tuple[str, Sequence[str]]] = []
+        for metric, axis, points in zip(picture.metrics, axes, loaded, strict=True):
+            try:
+                prepared.append(prepare(metric, points, self.subject(), self.options, axis))
+            except NothingToDraw as error:  # noqa: PERF203
+                reasons.append((error.line(), error.skipped))
+        return prepared, reasons
+
+    def _get_ready(self) -> None:
+        """Import what draws, and set it up once for all pictures."""
+        if not self.ready:
+            from . import picture, style
+
+            self.stack.enter_context(style.own_settings(picture.look_of(self.options)))
+            self.ready = True
+
+    # -- what they need
+
+    def _beside(self) -> Executor:
+        """Threads that read the next picture and finish the last."""
+        if self.threads is None:
+            from concurrent.futures import ThreadPoolExecutor
+
+            self.threads = self.stack.enter_context(ThreadPoolExecutor(2))
+        return self.threads
+
+    def _read(self, index: int) -> Future[list[list[Points | WandbsyncError]]]:
+        """Begin to read what a picture needs."""
+        if index not in self.ahead:
+            metrics = self.planned.pictures[index].metrics
+            self.ahead[index] = self._beside().submit(
+                lambda: [[self._load(run, metric) for run in self.runs] for metric in metrics]
+            )
+        return self.ahead[index]
+
+    def _load(self, run: PlotRun, metric: str) -> Points | WandbsyncError:
+        from .picture import Points
+
+        with self.one_reader:
+            try:
+                return Points(*self.source.load(run, metric, self._axis(metric)))
+            except WandbsyncError as error:
+                return error
+
+    def _axis(self, metric: str) -> str:
+        if metric not in self.axes:
+            self.axes[metric] = self.source.axis(metric)
+        return self.axes[metric]
+
+    def _data_file(self, picture: Picture) -> Path | None:
+        return picture.path.with_suffix(f".{self.options.data}") if self.options.data else None
+
+    def _is_kept(self, index: int) -> bool:
+        """Whether it looks as if a picture need not be drawn."""
+        name, memory = self._digest(index), self.source.memory
+        return bool(name and memory and (memory / f"{name}.json").exists())
+
+    def _kept(self, index: int) -> tuple[bytes, dict[str, Any]] | None:
+        """The picture as it was drawn before, and what is said of it."""
+        name, memory = self._digest(index), self.source.memory
+        kept = rendered.find(memory, name, self.options.format) if name and memory else None
+        data = self._data_file(self.planned.pictures[index])
+        return kept if kept is None or data is None or _written_for(data, kept[1]) else None
+
+    def _digest(self, index: int) -> str | None:
+        """The name of the picture in memory; None if the versions of what it shows are not known."""
+        version = self.source.version
+        if version is None or self.source.memory is None:
+            return None
+        if index not in self.digests:
+            picture = self.planned.pictures[index]
+            axes = [self._axis(metric) for metric in picture.metrics]
+            with self.one_reader:
+                versions = [
+                    [version(run, metric, axis) for run in self.runs]
+                    for metric, axis in zip(picture.metrics, axes, strict=True)
+                ]
+            self.digests[index] = rendered.digest(
+                {
+                    "metrics": picture.metrics,
+                    "axes": axes,
+                    "versions": versions,
+                    "runs": [[str(run), run.display_name] for run in self.runs],
+                    "grid": self.options.grid,
+                    "data": self.options.data,
+                    **self.told(),
+                }
+            )
+        return self.digests[index]
+
+
+def _failed(picture: Picture, error: Exception) -> PlotResult:
+    return PlotResult(picture.name, None, error=f"{picture.name} cannot be drawn: {type(error).__name__}: {error}")
+
+
+def _settled(picture: Picture, result: PlotResult | Future[PlotResult]) -> PlotResult:
+    if isinstance(result, PlotResult):
+        return result
+    try:
+        return result.result()
+    except Exception as error:
+        return _failed(picture, error)
+
+
+def _placed(picture: Picture, result: PlotResult, content: bytes) -> PlotResult:
+    try:
+        rendered.place(picture.path, content)
+    except OSError as error:
+        return replace(result, path=None, error=f"cannot write {picture.path}: {error.strerror}")
+    return replace(result, path=picture.path)
+
+
+def _written_for(data: Path, told: Mapping[str, Any]) -> bool:
+    """Whether a file of numbers is the one that was written with a picture."""
+    return data.exists() and list(_file_stamp(data) or ()) == told.get("data_stamp")
+
+
+def _file_stamp(path: Path | None) -> tuple[str, int, int] | None:
+    if path is None:
+        return None
+    stat = path.stat()
+    return str(path.resolve()), stat.st_size, stat.st_mtime_ns
+
+
+def _remembered(result: PlotResult, runs: Sequence[PlotRun]) -> dict[str, Any]:
+    """What is said of a picture, as JSON."""
+    return {
+        "runs": [runs.index(run) for run in result.runs],
+        "points": result.points,
+        "non_finite": result.non_finite,
+        "skipped": result.skipped,
+        "data_stamp": _file_stamp(result.data),
+    }
+
+
+def _recalled(result: PlotResult, runs: Sequence[PlotRun], told: Mapping[str, Any]) -> PlotResult:
+    return replace(
+        result,
+        runs=tuple(runs[i] for i in told["runs"]),
+        points=tuple(told["points"]),
+        non_finite=tuple(told["non_finite"]),
+        skipped=tuple(told["skipped"]),
+    )
+
+
+def _summed(result: PlotResult, prepared: Sequence[Drawn]) -> PlotResult:
+    """With the runs of all its metrics and how many values these have."""
+    points: dict[PlotRun, int] = {}
+    bad: dict[PlotRun, int] = {}
+    for one in prepared:
+        for run, count, wrong in zip(one.runs, one.points, one.non_finite, strict=True):
+            points[run] = points.get(run, 0) + count
+            bad[run] = bad.get(run, 0) + wrong
+    return replace(result, runs=tuple(points), points=tuple(points.values()), non_finite=tuple(bad.values()))
