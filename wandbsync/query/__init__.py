@@ -3,20 +3,24 @@
     names    what people write -> a project, a run        rows     histories and series, as Arrow and numpy
     lists    projects, runs, files, the cache             sql      one read-only query
     metrics  what a run logged, and its statistics        status   how fresh and complete all of it is
+    filters  which runs are meant, as W&B asks for them   wide     histories with a column for each metric
 
 Lists are answered from the catalog, without importing Arrow or DuckDB. Nothing here can reach the network.
 """
 
-from .lists import cache_info, count_runs, get_run, list_files, list_projects, list_runs, timestamp
+from .filters import choose
+from .lists import all_runs, cache_info, count_runs, get_run, list_files, list_projects, list_runs, timestamp
 from .metrics import is_system, known_metrics, list_metrics, metric_types, plot_metrics, split_names
 from .names import find_project, find_run, run_names
-from .rows import history, series
+from .rows import history, long, long_schema, series
 from .sql import Answer, sql
 from .status import status
 
 __all__ = [
     "Answer",
+    "all_runs",
     "cache_info",
+    "choose",
     "count_runs",
     "find_project",
     "find_run",
@@ -28,6 +32,8 @@ __all__ = [
     "list_metrics",
     "list_projects",
     "list_runs",
+    "long",
+    "long_schema",
     "metric_types",
     "plot_metrics",
     "run_names",

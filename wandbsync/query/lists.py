@@ -57,6 +57,16 @@ def list_runs(
     return [_run(row) for row in rows]
 
 
+def all_runs(cache: Cache, project: tuple[str, str]) -> list[dict[str, Any]]:
+    """Every run of a project as `get_run` has it, oldest first; those deleted on their server are there too."""
+    with catalog.translated(cache.folder):
+        rows = cache.con.execute(
+            "SELECT * FROM runs LEFT JOIN checks USING (run) WHERE entity = ? AND project = ? ORDER BY created_at, run",
+            project,
+        ).fetchall()
+    return [_whole(row) for row in rows]
+
+
 def count_runs(cache: Cache, project: tuple[str, str], *, state: str | None = None) -> int:
     """How many runs `list_runs` would list without a limit."""
     with catalog.translated(cache.folder):
@@ -76,6 +86,10 @@ def get_run(cache: Cache, ref: RunRef) -> dict[str, Any]:
         ).fetchone()
     if row is None:
         raise NotFound(f"no run {ref} in the cache")
+    return _whole(row)
+
+
+def _whole(row: Any) -> dict[str, Any]:
     return {**_run(row), "config": json.loads(row["config"]), "metadata": json.loads(row["metadata"])}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..cache import Cache, catalog
@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+GROUP = 1_000_000  # values at a time
+
+
+def row_schema() -> pa.Schema:
+    """The columns of rows."""
+    import pyarrow as pa
+
+    kinds = {"key": pa.string(), "step": pa.int64(), "value": pa.float64(), "kind": pa.uint8()}
+    return pa.schema([*kinds.items(), ("value_json", pa.large_string())])
+
 
 def history(cache: Cache, ref: RunRef, keys: Sequence[str] | None = None, *, stream: str = HISTORY) -> pa.Table:
     """Every row of a run: key, step, value, kind, value_json; sorted by key and step. `keys` None for all.
@@ -24,15 +34,7 @@ def history(cache: Cache, ref: RunRef, keys: Sequence[str] | None = None, *, str
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    schema = pa.schema(
-        [
-            ("key", pa.string()),
-            ("step", pa.int64()),
-            ("value", pa.float64()),
-            ("kind", pa.uint8()),
-            ("value_json", pa.large_string()),
-        ]
-    )
+    schema = row_schema()
     found = [table.cast(schema) for table in tables(cache, ref, stream, keys, schema.names)]
     if not found:
         return schema.empty_table()
@@ -42,6 +44,57 @@ def history(cache: Cache, ref: RunRef, keys: Sequence[str] | None = None, *, str
         rank = pc.index_in(table.column("key"), names).to_numpy()
         table = table.take(pa.array(np.lexsort((table.column("step").to_numpy(), rank))))
     return table
+
+
+def long(
+    cache: Cache, refs: Sequence[RunRef], keys: Sequence[str] | None = None, *, stream: str = HISTORY
+) -> Iterator[pa.Table]:
+    """The same of some runs with their `run_id` in front, run by run, some keys at a time. `keys` in that order."""
+    import pyarrow as pa
+
+    for ref in refs:
+        with catalog.translated(cache.folder):
+            counts = dict(
+                cache.con.execute(
+                    "SELECT key, count FROM metrics WHERE stream = ? ORDER BY key",
+                    (streams_of(cache, ref).get(stream),),
+                )
+            )
+        wanted = [key for key in (counts if keys is None else dict.fromkeys(keys)) if key in counts]
+        for some in _groups(wanted, counts):
+            table = history(cache, ref, some, stream=stream)
+            if keys is not None and len(some) > 1:
+                table = table.take(_order(table, some))
+            yield table.add_column(0, "run_id", pa.repeat(pa.scalar(ref.run_id), table.num_rows))
+
+
+def long_schema() -> pa.Schema:
+    """The columns of `long`."""
+    import pyarrow as pa
+
+    return row_schema().insert(0, pa.field("run_id", pa.string()))
+
+
+def _groups(keys: Sequence[str], counts: Mapping[str, int]) -> Iterator[list[str]]:
+    """Keys that have about GROUP values together, or one that has more."""
+    some: list[str] = []
+    for key in keys:
+        if some and sum(counts[one] for one in some) + counts[key] > GROUP:
+            yield some
+            some = []
+        some.append(key)
+    if some:
+        yield some
+
+
+def _order(table: pa.Table, keys: Sequence[str]) -> pa.Array:
+    """The rows of a sorted table in the order of some keys."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rank = pc.index_in(table.column("key"), pa.array(keys, pa.string())).to_numpy()
+    return pa.array(np.argsort(rank, kind="stable"))
 
 
 def series(cache: Cache, ref: RunRef, key: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -1,0 +1,1 @@
+Api = NotMirrored = None
