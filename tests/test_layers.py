@@ -32,7 +32,15 @@ MAY_IMPORT = {
     "library": {"cache", "config", "freshness", "plan", "plot", "query", "sources", "sync", "targets"},
     "dropin": {"cache", "config", "freshness", "library", "media", "query", "sources"},
 }
-FACES = {"__init__", "__main__", "cli", "daemon", "demo", "dropin", "library"}  # what asks; nothing that answers imports them
+FACES = {
+    "__init__",
+    "__main__",
+    "cli",
+    "daemon",
+    "demo",
+    "dropin",
+    "library",
+}  # what asks; nothing that answers imports them
 HEAVY = {"wandb", "duckdb", "pyarrow", "matplotlib", "numpy", "watchdog", "apscheduler", "google"}
 # The files where a heavy library may be imported at the top: they are imported by whoever needs it.
 HOMES = {"sources/values.py", "sources/wire.py", "sources/framing.py", "sources/runlog.py", "sources/vector.py"}

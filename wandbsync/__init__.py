@@ -14,12 +14,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .dropin import Api, NotMirrored
+    from .dropin import Api
     from .errors import (
         CacheBusy,
         CacheError,
         NotFound,
         NothingCached,
+        NotMirrored,
         NotPermitted,
         NotSignedIn,
         RateLimited,
@@ -51,7 +52,7 @@ __all__ = [
     "open",
 ]
 
-_HOMES = {"Api": "dropin", "NotMirrored": "dropin", "Mirror": "library", "open": "library"}  # the others are in errors
+_HOMES = {"Api": "dropin", "Mirror": "library", "open": "library"}  # the others are in errors
 
 
 def __getattr__(name: str) -> Any:

@@ -7,7 +7,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.figure import Figure
 
+    from ..sources.api.client import Api
     from ..sync import SyncReport
 
 log = logging.getLogger("wandbsync")
@@ -131,11 +133,19 @@ class Mirror:
             with self._lock:
                 last = self._asked.get(question)
                 if last is None or time.monotonic() - last > self._max_age:
-                    freshness.refresh(cache, self.config, self.wanted, question, say=log.warning)
+                    freshness.refresh(cache, self.config, self.wanted, question, say=self.say)
                     self._asked[question] = time.monotonic()
         if not cache.exists():
             raise NothingCached(f"nothing is cached in {cache.folder}")
         return cache
+
+    def say(self, text: str) -> None:
+        """Tell what has to be known of an answer."""
+        log.warning(text)
+
+    def forget(self) -> None:
+        """Ask again what was asked already, if it is too old by now."""
+        self._asked.clear()
 
     def find_project(self, cache: Cache, project: str) -> tuple[str, str]:
         """`entity/project` or `project` as both. Raises NotFound with near matches."""
@@ -343,10 +353,14 @@ class Mirror:
                         sync_server(cache, api, [one], full=full, local_entity=config.local_entity)
                         for one in who.asked(api, config, targets)
                     ]
-            self._asked.clear()
+            self.forget()
         if any(report.runs or report.deleted for report in reports):
             upkeep(cache)
         return reports
+
+    def server(self) -> AbstractContextManager[Callable[[], Api]]:
+        """Gives a callable that gives the server, connected when first asked for (internal)."""
+        return who.on_demand(self.config)
 
     # -- whose runs
 

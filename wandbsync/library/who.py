@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -29,16 +31,37 @@ def login(config: Config) -> Login | None:
 @contextmanager
 def server(config: Config) -> Iterator[Api]:
     """The server, to be asked. Raises NotSignedIn if there is no key."""
+    with on_demand(config) as server:
+        yield server()
+
+
+@contextmanager
+def on_demand(config: Config) -> Iterator[Callable[[], Api]]:
+    """Gives a callable that gives the server, connected when first asked for; threads may share it."""
     from ..sources.api import connect
 
+    lock = threading.Lock()
+
+    @functools.cache
+    def connected() -> Api:
+        return connect(_needed(config), in_flight=config.in_flight, downloads=config.downloads)
+
+    def server() -> Api:
+        with lock:
+            return connected()
+
+    try:
+        yield server
+    finally:
+        if connected.cache_info().currsize:
+            connected().transport.close()
+
+
+def _needed(config: Config) -> Login:
     found = login(config)
     if found is None:
         raise NotSignedIn("there is no API key for a W&B server")
-    api = connect(found, in_flight=config.in_flight, downloads=config.downloads)
-    try:
-        yield api
-    finally:
-        api.transport.close()
+    return found
 
 
 def viewer(cache: Cache, config: Config, *, offline: bool) -> Viewer:

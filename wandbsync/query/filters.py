@@ -16,7 +16,7 @@ from ..errors import UsageError
 
 Run = Mapping[str, Any]
 
-_MISSING: Any = object()
+MISSING: Any = object()
 _FIELDS: dict[str, Callable[[Run], Any]] = {
     "name": lambda run: run["id"],
     "displayName": lambda run: run["name"],
@@ -83,7 +83,7 @@ def _holds(value: Any, name: str, wanted: Any, *, is_time: bool) -> bool:
     if name == "$not":
         return not all(_holds(value, part, item, is_time=is_time) for part, item in wanted.items())
     if name == "$exists":
-        return (value is not _MISSING) == bool(wanted)
+        return (value is not MISSING) == bool(wanted)
     if name in ("$ne", "$nin"):
         return not _holds(value, "$eq" if name == "$ne" else "$in", wanted, is_time=is_time)
     if name == "$in":
@@ -91,7 +91,7 @@ def _holds(value: Any, name: str, wanted: Any, *, is_time: bool) -> bool:
     if name not in _OPERATORS:
         known = ", ".join([*_OPERATORS, "$ne", "$in", "$nin", "$exists", "$not", "$and", "$or", "$nor"])
         raise UsageError(f"there is no operator {name} for a filter", hint=f"there is {known}")
-    if value is _MISSING:
+    if value is MISSING:
         return name == "$eq" and wanted is None
     if isinstance(value, list):  # one tag that fits is enough
         return value == wanted or any(_holds(item, name, wanted, is_time=is_time) for item in value)
@@ -106,12 +106,12 @@ def _holds(value: Any, name: str, wanted: Any, *, is_time: bool) -> bool:
 def _ordered(runs: Sequence[dict[str, Any]], order: str) -> list[dict[str, Any]]:
     descending, field = order.startswith("-"), order.lstrip("+-")
     pairs = [(_value(run, field)[0], run) for run in runs]
-    present = [(_rank(value), value, run) for value, run in pairs if value is not None and value is not _MISSING]
+    present = [(_rank(value), value, run) for value, run in pairs if value is not None and value is not MISSING]
     try:
         present.sort(key=lambda item: item[:2], reverse=descending)
     except TypeError as error:
         raise UsageError(f"runs cannot be ordered by {field}: {error}") from error
-    return [run for _, _, run in present] + [run for value, run in pairs if value is None or value is _MISSING]
+    return [run for _, _, run in present] + [run for value, run in pairs if value is None or value is MISSING]
 
 
 def _rank(value: Any) -> str:
@@ -123,30 +123,30 @@ def _value(run: Run, field: str) -> tuple[Any, bool]:
     part, _, path = field.partition(".")
     if part == "config" and path:
         # The server keeps {"lr": {"value": 0.1}}; people write config.lr as well as config.lr.value.
-        value = _dig({key: {"value": item} for key, item in run["config"].items()}, path)
-        if value is _MISSING:
-            value = _dig(run["config"], path)
+        value = dig({key: {"value": item} for key, item in run["config"].items()}, path)
+        if value is MISSING:
+            value = dig(run["config"], path)
         return (value["value"] if isinstance(value, dict) and "value" in value else value), False
     if part in ("summary_metrics", "summaryMetrics", "summary") and path:
-        return _dig(run["summary_metrics"], path), False
+        return dig(run["summary_metrics"], path), False
     name = re.sub("_(.)", lambda match: match[1].upper(), field)
     if name not in _FIELDS:
         raise UsageError(f"runs cannot be asked for by {field}", hint=_HINT)
     return _FIELDS[name](run), name in _TIMES
 
 
-def _dig(values: Any, path: str) -> Any:
+def dig(values: Any, path: str) -> Any:
     """What is under a dotted path, where keys may have dots of their own."""
     if not isinstance(values, Mapping):
-        return _MISSING
+        return MISSING
     if path in values:
         return values[path]
     parts = path.split(".")
     for i in range(1, len(parts)):
-        found = _dig(values.get(".".join(parts[:i])), ".".join(parts[i:]))
-        if found is not _MISSING:
+        found = dig(values.get(".".join(parts[:i])), ".".join(parts[i:]))
+        if found is not MISSING:
             return found
-    return _MISSING
+    return MISSING
 
 
 def _seconds(text: str | None) -> float | None:

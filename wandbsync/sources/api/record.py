@@ -52,6 +52,8 @@ def record(node: Mapping[str, Any], ref: RunRef, app_url: str, *, incomplete: st
     branch = internal.get("branch_point")
     is_fork = isinstance(branch, dict) and branch.get("run_id") != ref.run_id  # else it was rewound
     metadata = environment(internal)
+    if isinstance(own, dict):
+        metadata["_wandb"] = own  # of its summary: the drop-in Api gives it back
     if definitions := defined(internal.get("m") or ()):
         metadata["define_metric"] = definitions
     return RunRecord(
