@@ -75,11 +75,11 @@ def whole(
     return pa.Table.from_batches(wide.batches(cache, refs, found, cells=cells, x=x), wide.schema(found, x=x))
 
 
-def expected(cache: Cache, keys: list[str] | None = None) -> list[tuple[int, dict[str, Any]]]:
+def expected(cache: Cache, keys: list[str] | None = None, ref: RunRef = REF) -> list[tuple[int, dict[str, Any]]]:
     """The same by the plainest way there is: (step, values), the nth value of a key at a step in its nth row."""
     cells: dict[tuple[int, int], dict[str, Any]] = defaultdict(dict)
     often: dict[tuple[str, int], int] = defaultdict(int)
-    for row in query.history(cache, REF, keys).to_pylist():
+    for row in query.history(cache, ref, keys).to_pylist():
         nth = often[row["key"], row["step"]]
         often[row["key"], row["step"]] += 1
         cells[row["step"], nth][row["key"]] = logged(row["kind"], row["value"], row["value_json"])
@@ -98,12 +98,15 @@ def same(value: Any, cell: Any, holds: str) -> bool:
     return type(cell) is type(value) and cell == value
 
 
-def check(cache: Cache, keys: list[str] | None = None, cells: int | None = None) -> None:
-    holds = {one.key: one.holds for one in wide.columns(cache, [REF], keys)}
-    table = whole(cache, keys, cells=cells)
-    wanted = expected(cache, keys)
-    assert table.column("_step").to_pylist() == [step for step, _ in wanted]
-    for (_, values), row in zip(wanted, table.to_pylist(), strict=True):
+def check(
+    cache: Cache, keys: list[str] | None = None, cells: int | None = None, refs: list[RunRef] | None = None
+) -> None:
+    refs = refs or [REF]
+    holds = {one.key: one.holds for one in wide.columns(cache, refs, keys)}
+    table = whole(cache, keys, *refs, cells=cells)
+    wanted = [(ref.run_id, *row) for ref in refs for row in expected(cache, keys, ref)]
+    assert table.select(["run_id", "_step"]).to_pylist() == [{"run_id": run, "_step": step} for run, step, _ in wanted]
+    for (_, _, values), row in zip(wanted, table.to_pylist(), strict=True):
         for key, held in holds.items():
             assert same(values.get(key), row[key], held), (key, values.get(key), row[key])
 
@@ -125,6 +128,22 @@ VALUES = {
 @given(data=st.data())
 def test_any_history_is_whole(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
     rng = random.Random(data.draw(st.integers(0, 10**6)))
+    refs = [RunRef("me", "demo", name) for name in "abc"[: rng.randint(1, 3)]]
+    histories = {ref: _history(rng) for ref in refs}
+    with Cache(tmp_path_factory.mktemp("cache")) as cache:
+        for number in range(4):
+            for ref in refs:
+                put(cache, *histories[ref][number : number + 1], ref=ref)
+        known = sorted({key for parts in histories.values() for part in parts for _, some in part for key in some})
+        check(cache, refs=refs)
+        check(cache, refs=refs, cells=1)
+        check(cache, rng.sample(known, rng.randint(1, len(known))), refs=refs)
+        check(cache, refs=refs[:1])
+        compact(cache, everything=True)
+        check(cache, refs=refs)
+
+
+def _history(rng: random.Random) -> list[Calls]:
     parts, step = [], 0
     for _ in range(rng.randint(1, 4)):
         part = []
@@ -133,14 +152,7 @@ def test_any_history_is_whole(data: st.DataObject, tmp_path_factory: pytest.Temp
             some = rng.sample(sorted(VALUES), rng.randint(1, len(VALUES)))
             part.append((step, {key: rng.choice(VALUES[key]) for key in some}))
         parts.append(part)
-    with Cache(tmp_path_factory.mktemp("cache")) as cache:
-        put(cache, *parts)
-        known = sorted({key for part in parts for _, values in part for key in values})
-        check(cache)
-        check(cache, cells=1)
-        check(cache, rng.sample(known, rng.randint(1, len(known))))
-        compact(cache, everything=True)
-        check(cache)
+    return parts
 
 
 def test_types_are_those_of_what_was_logged(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ Importing this costs next to nothing: what is heavy is imported when it is used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # `typing` takes as long to import as all of the rest
 if TYPE_CHECKING:
+    from typing import Any
+
     from .dropin import Api
     from .errors import (
         CacheBusy,

@@ -186,11 +186,11 @@ class _Server:
         return not self.question.rows or all(self._has_rows(ref) for ref in refs)
 
     def _has_rows(self, ref: RunRef) -> bool:
-        one = self.cache.mirrored(ref.entity, ref.project)[ref]
+        one = self.cache.mirrored(ref.entity, ref.project, ref.run_id)[ref]
         return one.local is not None or (one.cursor is not None and one.cursor.fetched is not None)
 
     def _has_files(self, ref: RunRef) -> bool:
-        one = self.cache.mirrored(ref.entity, ref.project)[ref]
+        one = self.cache.mirrored(ref.entity, ref.project, ref.run_id)[ref]
         return one.local is not None or (one.cursor is not None and bool(json.loads(one.cursor.state).get("files")))
 
     # -- what to ask

@@ -29,10 +29,23 @@ class Export:
         return list(self.schema.types)
 
     def batches(self, rows: int) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-        """The columns, and the rows as they come, at most so many at a time."""
-        return self.schema, (
-            batch.slice(start, rows) for batch in self.found for start in range(0, batch.num_rows, rows)
-        )
+        """The columns, and the rows as they come, so many at a time."""
+        return self.schema, self._even(rows)
+
+    def _even(self, rows: int) -> Iterator[pa.RecordBatch]:
+        """Small batches put together, large ones cut."""
+        import pyarrow as pa
+
+        waiting: list[pa.RecordBatch] = []
+        count = 0
+        for batch in self.found:
+            waiting.append(batch)
+            count += batch.num_rows
+            if count >= rows:
+                *full, last = pa.Table.from_batches(waiting, self.schema).combine_chunks().to_batches(rows)
+                yield from full
+                waiting, count = [last], last.num_rows
+        yield from pa.Table.from_batches(waiting, self.schema).combine_chunks().to_batches(rows)
 
 
 def export(

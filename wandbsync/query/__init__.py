@@ -3,7 +3,8 @@
     names    what people write -> a project, a run        rows     histories and series, as Arrow and numpy
     lists    projects, runs, files, the cache             sql      one read-only query
     metrics  what a run logged, and its statistics        status   how fresh and complete all of it is
-    filters  which runs are meant, as W&B asks for them   wide     histories with a column for each metric
+    filters  which runs are meant, as W&B asks for them   wide     histories with a column for each metric,
+                                                                   made of `pieces` and `cells`
 
 Lists are answered from the catalog, without importing Arrow or DuckDB. Nothing here can reach the network.
 """

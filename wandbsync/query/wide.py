@@ -12,18 +12,19 @@ A step that was logged in several rows has several rows: the first holds the fir
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from ..cache import Cache, catalog
-from ..cache.disk import GONE
 from ..cache.rows import streams_of
-from ..errors import CacheError, NotFound
-from ..model import HISTORY, Kind, RunRef, logged
+from ..errors import NotFound
+from ..model import HISTORY, Kind, RunRef
+from .cells import BOOL, FLOAT, INT, JSON, NOTHING, NUMBERS, STRING, TEXTS, Cells, Column, Place
 from .names import nearest
+from .pieces import again, pieces, steps, tables
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,29 +33,9 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
 
-T = TypeVar("T")
 CELLS = 8_000_000  # of a batch, when batches are asked for
+TOGETHER = 4_000_000  # cells of small runs that are read together
 FEW_ROWS = 4096  # of a batch at the least
-NUMBERS = 1 << Kind.FLOAT | 1 << Kind.INT | 1 << Kind.BOOL | 1 << Kind.BIGINT
-TEXTS = 1 << Kind.JSON | 1 << Kind.BIGINT | 1 << Kind.LINE
-
-INT, FLOAT, BOOL, STRING, JSON, NOTHING = "int64", "float64", "bool", "string", "json", "null"
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """What a key becomes."""
-
-    key: str
-    kinds: int  # bit 1 << kind for every kind that is in one of the runs
-    holds: str  # INT, FLOAT, BOOL, STRING, JSON or NOTHING
-
-    @property
-    def type(self) -> pa.DataType:
-        import pyarrow as pa
-
-        texts = {STRING: pa.large_string(), JSON: pa.large_string(), NOTHING: pa.null()}
-        return texts.get(self.holds) or {INT: pa.int64(), FLOAT: pa.float64(), BOOL: pa.bool_()}[self.holds]
 
 
 def columns(
@@ -101,14 +82,13 @@ def _holds(cache: Cache, refs: Sequence[RunRef], key: str, kinds: int, stream: s
 
 def _texts(cache: Cache, refs: Sequence[RunRef], key: str, stream: str) -> Iterator[pa.ChunkedArray]:
     """The texts of a key, a row group at a time."""
-    for ref in refs:
-        with catalog.translated(cache.folder):
-            number = streams_of(cache, ref).get(stream)
-        yield from _again(cache, ref, number, partial(_texts_in, number=number, key=key))
+    with catalog.translated(cache.folder):
+        numbers = [number for ref in refs if (number := streams_of(cache, ref).get(stream)) is not None]
+    yield from again(cache, numbers, partial(_texts_in, numbers=numbers, key=key))
 
 
-def _texts_in(paths: Sequence[Path], number: int | None, key: str) -> list[pa.ChunkedArray]:
-    return [table.column("value_json").drop_null() for table in _rows(paths, number, [key], ["value_json"])]
+def _texts_in(paths: Sequence[Path], *, numbers: Sequence[int], key: str) -> list[pa.ChunkedArray]:
+    return [table.column("value_json").drop_null() for table in tables(paths, numbers, [key], ["value_json"])]
 
 
 def _fit(texts: Any) -> bool:
@@ -141,275 +121,125 @@ def batches(
 ) -> Iterator[pa.RecordBatch]:
     """The rows of some runs, run by run and in order of steps; of `schema(found, x=x)`.
 
-    `x` other than `_step` is a key of `found`: only rows that have it. `cells`: so many at a time; None: a batch a run.
+    `x` other than `_step` is a key of `found`: only rows that have it. `cells`: about so many at a time; None: a large
+    run in one batch.
     """
     import pyarrow.compute as pc
 
     shown = schema(found, x=x)
-    for ref in refs:
-        for batch in _of_run(cache, ref, found, stream, cells, shown):
+    for group in _groups(_known(cache, refs, found, stream), min(cells or TOGETHER, TOGETHER)):
+        for batch in _of_group(cache, group, cells, shown):
             yield batch if x == "_step" else batch.filter(pc.is_valid(batch.column(x)))
 
 
-def _of_run(
-    cache: Cache, ref: RunRef, found: Sequence[Column], stream: str, cells: int | None, shown: pa.Schema
-) -> Iterator[pa.RecordBatch]:
-    import numpy as np
-    import pyarrow as pa
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """A stream of a run, and the columns that it has something for."""
 
-    with catalog.translated(cache.folder), catalog.snapshot(cache.con):
-        number = streams_of(cache, ref).get(stream)
-        known = {row[0] for row in cache.con.execute("SELECT key FROM metrics WHERE stream = ?", (number,))}
-    here = [one for one in found if one.key in known]
-    if number is None or not here:
+    ref: RunRef
+    number: int
+    found: tuple[Column, ...]
+    every: bool  # whether these are all it has
+    cells: int  # at the most
+
+
+def _known(cache: Cache, refs: Sequence[RunRef], found: Sequence[Column], stream: str) -> Iterator[_Stream]:
+    for ref in refs:
+        with catalog.translated(cache.folder), catalog.snapshot(cache.con):
+            number = streams_of(cache, ref).get(stream)
+            known = dict(cache.con.execute("SELECT key, count FROM metrics WHERE stream = ?", (number,)).fetchall())
+        here = tuple(one for one in found if one.key in known)
+        if number is not None and here:
+            most = max(known[one.key] for one in here) * len(here)
+            yield _Stream(ref, number, here, len(here) == len(known), most)
+
+
+def _groups(streams: Iterator[_Stream], cells: int) -> Iterator[list[_Stream]]:
+    """Streams that are read together: those of small runs lie beside each other in the segments."""
+    group: list[_Stream] = []
+    total = 0
+    for one in streams:
+        if group and total + one.cells > cells:
+            yield group
+            group, total = [], 0
+        group.append(one)
+        total += one.cells
+    if group:
+        yield group
+
+
+def _of_group(cache: Cache, group: Sequence[_Stream], cells: int | None, shown: pa.Schema) -> Iterator[pa.RecordBatch]:
+    import numpy as np
+
+    found = list(dict.fromkeys(column for one in group for column in one.found))
+    keys = None if all(one.every for one in group) else [column.key for column in found]
+    grids = steps(cache, [one.number for one in group], keys)
+    if len(group) > 1 or cells is None:
+        yield _batch(cache, group, grids, found, keys, shown)
         return
-    grid = _grid(cache, ref, number, None if len(here) == len(known) else [one.key for one in here])
-    most = len(grid) if cells is None else max(FEW_ROWS, cells // len(here))
-    start = 0
+    (one,) = group
+    grid = grids[one.number]
+    most, start = max(FEW_ROWS, cells // len(found)), 0
     while start < len(grid):
         end = len(grid)
         if end - start > most:  # a step is not divided
             end = int(np.searchsorted(grid, grid[start + most - 1], side="right"))
-        part = grid[start:end]
-        between = None if len(part) == len(grid) else (int(part[0]), int(part[-1]))
-        fill = partial(_filled, number=number, found=here, grid=part, between=between)
-        arrays = _again(cache, ref, number, fill)
-        arrays |= {"_step": pa.array(part), "run_id": pa.repeat(pa.scalar(ref.run_id), len(part))}
-        yield pa.record_batch(
-            [arrays.get(field.name, pa.nulls(len(part), field.type)) for field in shown], schema=shown
-        )
+        yield _batch(cache, group, {one.number: grid[start:end]}, found, keys, shown, part=end - start < len(grid))
         start = end
 
 
-def _again(cache: Cache, ref: RunRef, number: int | None, read: Callable[[list[Path]], T]) -> T:
-    """What `read` makes of a stream's segments; once more if they were compacted and swept since they were listed."""
-    for attempt in range(5):
-        with catalog.translated(cache.folder):
-            paths = cache.segments_of(number)
-        try:
-            return read(paths)
-        except FileNotFoundError as error:
-            if attempt == 4:
-                raise CacheError(f"a segment of {ref} is gone: {error}", hint=GONE) from error
-    raise AssertionError
-
-
-def _rows(
-    paths: Sequence[Path],
-    number: int | None,
+def _batch(
+    cache: Cache,
+    group: Sequence[_Stream],
+    grids: Mapping[int, Ints],
+    found: Sequence[Column],
     keys: Sequence[str] | None,
-    names: Sequence[str],
-    between: tuple[int, int] | None = None,
-) -> Iterator[pa.Table]:
-    from ..cache import segments
-
-    for path in paths:
-        yield from segments.read(path, columns=names, keys=keys, streams=[number or 0], steps=between)
-
-
-def _pieces(table: pa.Table) -> Iterator[tuple[str, int, int]]:
-    """The keys of a table of rows, each with where its rows begin and end."""
+    shown: pa.Schema,
+    *,
+    part: bool = False,
+) -> pa.RecordBatch:
+    """The rows of the steps in `grids`; `part`: there are others."""
     import numpy as np
+    import pyarrow as pa
 
-    key = table.column("key").combine_chunks()
-    if hasattr(key, "chunk"):
-        key = key.chunk(0)
-    names, code = key.dictionary.to_pylist(), key.indices.to_numpy()
-    starts = [0, *(np.flatnonzero(np.diff(code)) + 1).tolist()] if len(code) else []
-    for start, end in zip(starts, [*starts[1:], len(code)], strict=True):
-        yield names[code[start]], start, end
-
-
-# -- which rows there are
-
-
-def _grid(cache: Cache, ref: RunRef, number: int, keys: Sequence[str] | None) -> Ints:
-    """The steps of the rows, ascending, each as often as it has rows."""
-    with catalog.translated(cache.folder):
-        everywhere = cache.con.execute(
-            "SELECT m.key FROM metrics m JOIN streams s USING (stream) WHERE stream = ? AND m.count = s.rows LIMIT 1",
-            (number,),
-        ).fetchone()
-    if keys is None and everywhere:  # a key that is in each row, as `_timestamp` is, tells all by itself
-        keys = [everywhere[0]]
-    if keys is not None and len(keys) == 1:
-        return _again(cache, ref, number, partial(_steps, number=number, keys=keys))
-    return _again(cache, ref, number, partial(_union, number=number, keys=keys))
-
-
-def _steps(paths: Sequence[Path], number: int, keys: Sequence[str]) -> Ints:
-    import numpy as np
-
-    parts = [table.column("step").to_numpy() for table in _rows(paths, number, keys, ["step"])]
-    return np.sort(np.concatenate([np.empty(0, np.int64), *parts]), kind="stable")
-
-
-def _union(paths: Sequence[Path], number: int, keys: Sequence[str] | None) -> Ints:
-    import numpy as np
-
-    grid = np.empty(0, np.int64)
-    ends: dict[str, int] = {}
-    for table in _rows(paths, number, keys, ["key", "step"]):
-        step = table.column("step").to_numpy()
-        for key, start, end in _pieces(table):
-            part = step[start:end]
-            if part[0] <= ends.get(key, part[0] - 1) or (np.diff(part) <= 0).any():
-                return _union_with_repeats(paths, number, keys)
-            ends[key] = int(part[-1])
-            if len(part) != len(grid) or not np.array_equal(part, grid):
-                grid = np.union1d(grid, part)
-    return grid
-
-
-def _union_with_repeats(paths: Sequence[Path], number: int, keys: Sequence[str] | None) -> Ints:
-    """The same where a key has several values at one step."""
-    import numpy as np
-
-    parts: dict[str, list[Ints]] = {}
-    for table in _rows(paths, number, keys, ["key", "step"]):
-        step = table.column("step").to_numpy()
-        for key, start, end in _pieces(table):
-            parts.setdefault(key, []).append(step[start:end])
-    grid, often = np.empty(0, np.int64), np.empty(0, np.int64)
-    for some in parts.values():
-        steps, counts = np.unique(np.concatenate(some), return_counts=True)
-        both = np.union1d(grid, steps)
-        most = np.zeros(len(both), np.int64)
-        most[np.searchsorted(both, grid)] = often
-        at = np.searchsorted(both, steps)
-        most[at] = np.maximum(most[at], counts)
-        grid, often = both, most
-    return np.repeat(grid, often)
-
-
-# -- what is in their cells
+    numbers = [one.number for one in group]
+    sizes = [len(grids[number]) for number in numbers]
+    places, first = {}, 0
+    for number, size in zip(numbers, sizes, strict=True):
+        grid = grids[number]
+        places[number] = Place(grid, first, bool(size > 1 and (grid[1:] == grid[:-1]).any()))
+        first += size
+    whole = np.concatenate([grids[number] for number in numbers]) if len(numbers) > 1 else grids[numbers[0]]
+    between = (int(whole[0]), int(whole[-1])) if part else None
+    fill = partial(_filled, places=places, found=found, keys=keys, size=first, between=between)
+    arrays = again(cache, numbers, fill)
+    ids = pa.array([one.ref.run_id for one in group], pa.string())
+    arrays |= {"_step": pa.array(whole), "run_id": ids.take(pa.array(np.repeat(np.arange(len(group)), sizes)))}
+    return pa.record_batch([arrays.get(field.name, pa.nulls(first, field.type)) for field in shown], schema=shown)
 
 
 def _filled(
     paths: Sequence[Path],
-    number: int,
+    *,
+    places: Mapping[int, Place],
     found: Sequence[Column],
-    grid: Ints,
+    keys: Sequence[str] | None,
+    size: int,
     between: tuple[int, int] | None,
 ) -> dict[str, pa.Array]:
-    """The columns of a run for the steps of `grid`."""
     texts = any(one.kinds & TEXTS and one.holds != FLOAT for one in found)
-    names = ["key", "step", "value", "kind", *(["value_json"] if texts else [])]
-    cells = {one.key: _Cells(one, grid) for one in found}
-    for table in _rows(paths, number, list(cells), names, between):
+    names = ["stream", "key", "step", "value", "kind", *(["value_json"] if texts else [])]
+    repeats = any(place.repeats for place in places.values())
+    cells = {one.key: Cells(one, size, repeats=repeats) for one in found}
+    for table in tables(paths, list(places), keys, names, between=between):
         step = table.column("step").to_numpy()
         value, kind = table.column("value").to_numpy(), table.column("kind").to_numpy()
-        for key, start, end in _pieces(table):
+        for number, key, start, end in pieces(table):
+            one = cells[key]
+            at = places[number].cells(step[start:end], one.taken)
             text = table.column("value_json").slice(start, end - start) if texts else None
-            cells[key].put(step[start:end], value[start:end], kind[start:end], text)
+            one.put(at, value[start:end], kind[start:end], text)
     return {key: one.array() for key, one in cells.items()}
-
-
-class _Cells:
-    """One column while it is being filled."""
-
-    def __init__(self, column: Column, grid: Ints) -> None:
-        import numpy as np
-
-        self.column, self.grid = column, grid
-        self.repeats = bool(len(grid) > 1 and (grid[1:] == grid[:-1]).any())
-        kinds = {INT: np.int64, FLOAT: np.float64, BOOL: np.bool_}
-        self.numbers: NDArray[Any] | None = np.zeros(len(grid), kinds[column.holds]) if column.holds in kinds else None
-        self.seen = np.zeros(len(grid), np.bool_)  # cells that have a value
-        self.taken = self.seen if not self.repeats else np.zeros(len(grid), np.bool_)  # or None, which was logged too
-        self.texts: list[tuple[Ints, pa.Array]] = []
-
-    def put(self, step: Ints, value: Any, kind: Any, text: Any) -> None:
-        import numpy as np
-
-        at: Any = self._places(step)
-        if self.repeats:
-            self.taken[at] = True
-        given = kind != Kind.NULL
-        if not given.all():
-            if isinstance(at, slice):
-                at = np.arange(at.start, at.stop)
-            at, value, kind = at[given], value[given], kind[given]
-            text = text.filter(given) if text is not None else None
-        if not len(value):
-            return
-        self.seen[at] = True
-        if self.numbers is None:
-            if isinstance(at, slice):
-                at = np.arange(at.start, at.stop)
-            self.texts.append((at, self._words(value, kind, text)))
-        elif self.column.holds == INT and (big := kind == Kind.BIGINT).any():
-            at = np.arange(at.start, at.stop) if isinstance(at, slice) else at
-            self.numbers[at[~big]] = value[~big].astype(np.int64)
-            self.numbers[at[big]] = [int(digits) for digits in text.filter(big).to_pylist()]
-        else:
-            self.numbers[at] = value if self.column.holds == FLOAT else value.astype(self.numbers.dtype)
-
-    def _places(self, step: Ints) -> slice | Ints:
-        """The rows of the grid that values of these ascending steps belong to."""
-        import numpy as np
-
-        first = int(np.searchsorted(self.grid, step[0]))
-        if not self.repeats:
-            if np.array_equal(self.grid[first : first + len(step)], step):
-                return slice(first, first + len(step))
-            return np.searchsorted(self.grid, step)
-        each, back, counts = np.unique(step, return_inverse=True, return_counts=True)
-        base = np.searchsorted(self.grid, each)
-        while (full := self.taken[base]).any():  # by values that came in an earlier piece
-            base[full] += 1
-        nth = np.arange(len(step)) - np.repeat(np.cumsum(counts) - counts, counts)
-        return base[back] + nth
-
-    def _words(self, value: Any, kind: Any, text: Any) -> pa.Array:
-        import pyarrow as pa
-
-        text = text.combine_chunks().cast(pa.large_string())
-        text = text.chunk(0) if isinstance(text, pa.ChunkedArray) else text
-        if self.column.holds == STRING:
-            return text if self.column.kinds & 1 << Kind.LINE else _strings(text)
-        if not ((kind != Kind.JSON) & (kind != Kind.BIGINT)).any():
-            return text
-        cells = zip(kind.tolist(), value.tolist(), text.to_pylist(), strict=True)
-        return pa.array(
-            [catalog.dump(logged(*cell)) if cell[2] is None else cell[2] for cell in cells], pa.large_string()
-        )
-
-    def array(self) -> pa.Array:
-        import numpy as np
-        import pyarrow as pa
-
-        if self.column.holds == NOTHING:
-            return pa.nulls(len(self.grid))
-        if self.numbers is not None:
-            return pa.array(self.numbers) if self.seen.all() else pa.array(self.numbers, mask=~self.seen)
-        if not self.texts:
-            return pa.nulls(len(self.grid), pa.large_string())
-        words = pa.concat_arrays([text for _, text in self.texts])
-        index = np.zeros(len(self.grid), np.int64)
-        index[np.concatenate([at for at, _ in self.texts])] = np.arange(len(words))
-        return words.take(pa.array(index, mask=~self.seen))
-
-
-def _strings(text: pa.Array) -> pa.Array:
-    """JSON texts of strings as the strings."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if not pc.any(pc.match_substring(text, "\\"), min_count=0).as_py():
-        return pc.utf8_slice_codeunits(text, 1, -1)
-    return pa.array([_string(one) for one in text.to_pylist()], pa.large_string())
-
-
-def _string(text: str | None) -> str | None:
-    if text is None:
-        return None
-    string: str = json.loads(text)
-    try:
-        string.encode()
-    except UnicodeEncodeError:  # half a surrogate pair, which Arrow has no room for: as it was sent
-        return text
-    return string
 
 
 def decoded(table: pa.Table, found: Sequence[Column]) -> pa.Table:
