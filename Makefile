@@ -5,7 +5,7 @@ RUN = $(VENV)/bin
 READY = $(VENV)/.ready
 OLDEST = $(VENV)/oldest
 
-.PHONY: demo test oldest check format lint types bench soak clean
+.PHONY: demo test oldest check format lint types bench soak hazards clean
 
 demo: $(READY)
 	$(RUN)/wandbsync demo
@@ -40,6 +40,10 @@ bench: $(READY)
 # Everything at once, and everything killed; `make soak SOAK='--seconds 600 --kills 200'` for longer.
 soak: $(READY)
 	$(RUN)/python tests/soak.py $(SOAK)
+
+# What is known to go wrong, done to the SDK and to wandbsync.
+hazards: $(READY)
+	$(RUN)/python tests/hazards.py
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("wandbsync needs Python 3.10 or newer") if sys.version_info < (3, 10) else None'

@@ -23,6 +23,8 @@ from bench_server import Child
 
 import wandbsync
 from wandbsync.cache import Cache
+from wandbsync.cache.rows import streams_of
+from wandbsync.model import RunRef
 from wandbsync.sources.api import Login, connect
 from wandbsync.sync.server import Asked, sync_server
 
@@ -61,10 +63,8 @@ class _Bench:
 
     def segments(self, run: str) -> list[Path]:
         """The files that hold a run's history."""
-        number = self.mirror.cache.con.execute(
-            "SELECT stream FROM streams s JOIN runs USING (run) WHERE s.name = 'history' AND run_id = ? AND project = ?",
-            run.split("/")[::-1],
-        ).fetchone()[0]
+        project, run_id = run.split("/")
+        number = streams_of(self.mirror.cache, RunRef("me", project, run_id))["history"]
         return self.mirror.cache.segments_of(number)
 
     def wide(self) -> None:

@@ -103,6 +103,7 @@ FLOATS = st.one_of(st.floats(), st.integers(-3, 3).map(float), st.sampled_from([
 WORDS = st.text(st.characters(codec="utf-8"), max_size=4).filter(lambda text: text not in ("NaN", "Infinity"))
 BIG = st.integers(0, 2**64 - 1)
 FLOAT, TEXT = pa.float64(), pa.string()
+VIEW = pa.string_view() if int(pa.__version__.split(".")[0]) > 21 else TEXT  # older ones do not write it
 
 
 @dataclass
@@ -129,9 +130,11 @@ KINDS = {
     "small": columns_of(pa.int8(), pa.int64(), pa.uint16(), FLOAT, pa.int32(), of=st.integers(0, 100)),
     "unsigned": columns_of(pa.uint64(), of=BIG),
     "flag": columns_of(pa.bool_(), of=st.booleans()),
-    "text": columns_of(TEXT, pa.large_string(), pa.dictionary(pa.int32(), TEXT), of=WORDS.map(lambda text: "t" + text)),
+    "text": columns_of(
+        TEXT, pa.large_string(), VIEW, pa.dictionary(pa.int32(), TEXT), of=WORDS.map(lambda text: "t" + text)
+    ),
     "list": columns_of(pa.list_(FLOAT), pa.large_list(FLOAT), of=st.lists(st.none() | FLOATS, max_size=3)),
-    "words": columns_of(pa.list_(TEXT), of=st.lists(WORDS, max_size=2)),
+    "words": columns_of(pa.list_(TEXT), pa.list_(VIEW), of=st.lists(WORDS, max_size=2)),
     "lists": columns_of(
         pa.list_(pa.list_(pa.int64())), of=st.lists(st.lists(st.integers(0, 9), max_size=2), max_size=2)
     ),

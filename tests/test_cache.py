@@ -26,10 +26,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from rows import Row, exact, number, share, stored, text
 
 from wandbsync import query
-from wandbsync.cache import Cache, LogCursor, catalog, compaction, segments, store
+from wandbsync.cache import Cache, LogCursor, catalog, compaction, eviction, segments, store
 from wandbsync.cache.compaction import Merge, Part, compact, gc, plan
 from wandbsync.cache.verify import Finding, verify
-from wandbsync.errors import CacheBusy, CacheError, NewerCache
+from wandbsync.errors import CacheBusy, CacheError, NewerCache, NothingCached
 from wandbsync.model import CONSOLE, HISTORY, SYSTEM, FileRecord, Kind, RunRef
 
 A, B, C = (RunRef("me", "demo", run_id) for run_id in "abc")
@@ -845,6 +845,10 @@ SMALL_ROWS = st.lists(
     min_size=1,
     max_size=8,
 )
+COUNTS = (
+    "SELECT stream, sum(count)::BIGINT FROM metrics WHERE project = '{ref.project}' AND run_id = '{ref.run_id}' "
+    "GROUP BY stream"
+)
 STREAM_NAMES = st.sampled_from([HISTORY, HISTORY, SYSTEM])
 Streams = dict[str, list[Row]]
 
@@ -951,6 +955,33 @@ class CacheMachine(RuleBasedStateMachine):
         self.cache.forget(ref)
         del self.model[ref]
         self.staged.pop(ref, None)
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def evict(self, data: st.DataObject) -> None:
+        ref = data.draw(st.sampled_from(sorted(self.model)))
+        before = self.cache.revision(ref)
+        assert before and eviction.evict(self.cache, ref, before, elsewhere=True)
+        assert self.cache.commit([share(ref, before, [number("loss", 1, 1.0)])]) == [None], "nobody adds to it"
+        assert ref in self.cache.evicted() and not query.get_run(self.cache, ref)["complete"]
+        known = {stream: len(exact(rows)) for stream, rows in self.model[ref].items() if rows}
+        counts = dict(query.sql(self.cache, COUNTS.format(ref=ref)).fetchall())
+        assert counts == known, "what is known of them stays"
+        for stream in (HISTORY, SYSTEM):
+            with pytest.raises(NothingCached):
+                rows_of(self.cache, ref, stream)
+        rows = self.marked([])
+        new = self.cache.new_generation()
+        assert self.cache.commit([share(ref, self.cache.revision(ref), rows, generation=new)]) != [None]
+        self.model[ref] = {HISTORY: rows}
+        self.staged.pop(ref, None)
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def rewrite(self, data: st.DataObject) -> None:
+        listed = self.cache.con.execute("SELECT segment FROM segments WHERE removed_at IS NULL").fetchall()
+        if listed:
+            eviction.rewrite(self.cache, data.draw(st.sampled_from([row[0] for row in listed])))
 
     @rule(everything=st.booleans())
     def compact(self, everything: bool) -> None:

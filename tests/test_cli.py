@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from shell import Shell
 
+from wandbsync import output
+
 LOGS = Path(__file__).with_name("logs")
 
 
@@ -48,6 +50,11 @@ def ids(shell: Shell) -> list[str]:
 
 
 # -- lists
+
+
+def test_a_long_key_does_not_fill_the_screen() -> None:
+    assert len(output.summary_line({"a" * 70_000: 1.5, "b": "c" * 1000})) < 100
+    assert output.summary_line({"loss": 0.5, "_step": 3, "n": {"a": 1}}) == "loss=0.5"
 
 
 def test_list_projects(shell: Shell) -> None:

@@ -105,7 +105,7 @@ with Cache(folder / "cache") as cache:
     with pytest.raises(NoRoom):
         publish.publish(cache)
     assert compaction.gc(cache, dry_run=True).files == []
-    swept = upkeep.sweep(cache)
+    swept = upkeep.sweep(cache).swept
     assert swept.files == ["wandb.duckdb"] and swept.bytes > 100_000
     add(cache, [number("loss", rows, 1.0)])
     answers(cache, rows + 1)
@@ -155,7 +155,7 @@ def test_a_disk_that_must_not_be_written_is_read(tmp_path: Path, published: bool
 def unwritable(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """SQLite and DuckDB cannot write beside the catalog, as on a full disk."""
     cache.close()
-    really = catalog._version
+    really = catalog.version_of
 
     def version(con: sqlite3.Connection) -> int:
         if not isinstance(con, frozen.Frozen):
@@ -166,7 +166,7 @@ def unwritable(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(catalog, "_version", version)
+        patch.setattr(catalog, "version_of", version)
         patch.setattr(catalog, "obstacle", lambda _: "full")
         patch.setattr(publish, "_write", write)
         yield patch
@@ -176,7 +176,7 @@ def unwritable(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest
 def test_without_room_the_catalog_is_read_from_memory(cache: Cache, unwritable: pytest.MonkeyPatch, wal: bool) -> None:
     if wal:
         with unwritable.context() as patch:
-            patch.setattr(catalog, "_version", lambda con: con.execute("PRAGMA user_version").fetchone()[0])
+            patch.setattr(catalog, "version_of", lambda con: con.execute("PRAGMA user_version").fetchone()[0])
             crashed(cache)
     assert cache.frozen
     assert cache.con.execute("PRAGMA temp_store").fetchone()[0] == 2, "nor is there room to sort in"
@@ -233,7 +233,7 @@ def test_a_cache_that_cannot_be_made_for_want_of_room_says_so(tmp_path: Path, mo
     def fails(*_: object) -> None:
         raise sqlite3.OperationalError("unable to open database file")
 
-    monkeypatch.setattr(catalog, "_version", fails)
+    monkeypatch.setattr(catalog, "version_of", fails)
     with pytest.raises(CacheError, match="cannot write"):
         Cache(tmp_path / "cache").last_steps()
     monkeypatch.setattr(catalog, "obstacle", lambda _: "full")
@@ -258,7 +258,7 @@ def test_gc_on_a_full_disk_takes_what_nothing_needs(cache: Cache, unwritable: py
     orphan.write_bytes(b"left by a crash")
     os.utime(orphan, (0, 0))
     (cache.folder / publish.FILE).write_bytes(b"old")
-    swept = upkeep.sweep(cache)
+    swept = upkeep.sweep(cache).swept
     assert swept.files == ["wandb.duckdb", "history/L0/orphan.parquet"] and swept.bytes == 3 + 15
     assert not orphan.exists()
     with pytest.raises(NoRoom, match="no room left") as caught:
@@ -269,8 +269,8 @@ def test_gc_on_a_full_disk_takes_what_nothing_needs(cache: Cache, unwritable: py
 
 def test_gc_by_hand_publishes_first(cache: Cache) -> None:
     (cache.folder / "tmp" / "half.parquet").write_bytes(b"half")
-    assert upkeep.sweep(cache, dry_run=True) == compaction.Swept([], 0, young=1)
+    assert upkeep.sweep(cache, dry_run=True).swept == compaction.Swept([], 0, young=1)
     assert not (cache.folder / publish.FILE).exists()
-    swept = upkeep.sweep(cache)
+    swept = upkeep.sweep(cache).swept
     assert swept == compaction.Swept([], 0, young=1) and (cache.folder / publish.FILE).exists()
     assert stored(query.history(cache, A)) == exact(ROWS)

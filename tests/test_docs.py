@@ -95,7 +95,7 @@ def test_example_config_equals_the_defaults(tmp_path: Path) -> None:
     env = {"HOME": str(Path.home())}
     loaded = config.load(file, env=env)
     default = config.load(env={"XDG_CONFIG_HOME": str(tmp_path / "none")})
-    for name in ("cache_dir", "max_age", "local_folders", "local_entity", "default_entity"):
+    for name in ("cache_dir", "max_age", "max_size", "keep", "local_folders", "local_entity", "default_entity"):
         assert getattr(loaded, name) == getattr(default, name), name
     for key in config.KEYS:  # every key is in the example, set or commented out
         table, name = key.split(".")

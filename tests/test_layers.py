@@ -14,10 +14,11 @@ PACKAGE = Path(__file__).parent.parent / "wandbsync"
 MAY_IMPORT = {
     "model": set(),
     "errors": set(),
-    "config": set(),
+    "sizes": set(),
+    "config": {"sizes"},
     "sources": {"sources"},
     "plan": set(),
-    "cache": {"cache"},
+    "cache": {"cache", "sizes"},
     "sync": {"cache", "plan", "sources"},
     "targets": set(),
     "watch": {"sources"},
@@ -30,7 +31,7 @@ MAY_IMPORT = {
     "media": {"folder", "media"},
     "plot": {"folder", "plot"},
     "library": {"cache", "config", "freshness", "plan", "plot", "query", "sources", "sync", "targets"},
-    "dropin": {"cache", "config", "freshness", "library", "media", "query", "sources"},
+    "dropin": {"cache", "config", "folder", "freshness", "library", "media", "query", "sources"},
 }
 FACES = {
     "__init__",

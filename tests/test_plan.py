@@ -215,6 +215,19 @@ def test_full_keeps_rows_whose_log_is_gone() -> None:
     assert sentences([moved], [read(first)], 9, full=True) == ["read me/demo/r1 from byte 0 of c (again)"]
 
 
+def test_a_run_whose_rows_were_removed_is_read_again_if_anything_is_new() -> None:
+    first, second = log("a", at=1.0), log("b", at=2.0)
+    both = [read(first), read(second)]
+    assert sentences([first, second], both, 9, evicted={RUN}) == [], "else it would be removed and read for ever"
+    again = ["read me/demo/r1 from byte 0 of a (again)", "read me/demo/r1 from byte 0 of b (again)"]
+    assert sentences([first, log("b", 200, at=2.0)], both, 9, evicted={RUN}) == again
+    assert sentences([first, second], [read(first)], 9, evicted={RUN}) == again
+    assert sentences([log("b", 200, at=2.0)], both, 9, evicted={RUN}) == ["read me/demo/r1 from byte 100 of b (grown)"]
+    assert sentences([first], [], evicted={RUN}) == ["read me/demo/r1 from byte 0 of a (again)"], (
+        "it came from a server"
+    )
+
+
 def test_another_log_under_an_old_path_is_a_new_log() -> None:
     assert sentences([log("a", 300, key="other", at=2.0)], [read(log("a"))], 9) == [
         "read me/demo/r1 from byte 0 of a (new)"

@@ -319,6 +319,56 @@ def test_rows_of_a_log_are_replaced_only_where_the_server_had_them_all() -> None
     assert sentences(LIVE, goes_on, full=True) == ["describe me/demo/r1 (again)"]
 
 
+# -- a run whose rows were removed to save space
+
+
+def evicted(seen: Fingerprint | None = DONE, **fields: Any) -> Cached:
+    return replace(cached(seen, evicted=True, incomplete="removed"), **fields)
+
+
+def test_rows_that_were_removed_are_fetched_only_when_they_are_asked_for() -> None:
+    assert sentences(DONE, evicted()) == []
+    by_name = ["fetch me/demo/r1 anew (removed)"]
+    assert sentences(DONE, evicted(), insist=True) == sentences(DONE, evicted(), full=True) == by_name
+    assert sentences(DONE, evicted(), insist=True, rows=False) == []
+    assert unfinished([evicted()]) == []
+    failed = evicted(failures=2, retry_at=NOW + DAY, tried=DONE, owed=True)
+    assert sentences(DONE, failed) == [], "nobody waits for it"
+    assert sentences(DONE, failed, insist=True) == ["fetch me/demo/r1 anew (failed)"]
+
+
+@pytest.mark.parametrize(
+    ("now", "sentence"),
+    [
+        (replace(DONE, heartbeat_at="2023-11-14T12:00:00Z"), "describe me/demo/r1 (changed)"),
+        (replace(DONE, events=21, console=31), "describe me/demo/r1 (changed)"),
+        (replace(DONE, described="e"), "describe me/demo/r1 (edited)"),
+        (LIVE, "describe me/demo/r1 (changed)"),
+        (replace(LIVE, lines=101), "fetch me/demo/r1 anew (grown)"),
+        (replace(DONE, lines=99), "fetch me/demo/r1 anew (rewound)"),
+        (replace(DONE, created_at="2023-11-14T12:00:00Z"), "fetch me/demo/r1 anew (re-used)"),
+    ],
+)
+def test_a_run_that_went_on_after_its_rows_were_removed(now: Fingerprint, sentence: str) -> None:
+    assert sentences(now, evicted()) == [sentence]
+    if "describe" in sentence:
+        assert sentences(now, evicted(described=now)) == [], "said once"
+
+
+def test_removed_rows_of_a_run_that_was_logged_here() -> None:
+    """Its server may be behind what the log had."""
+    there = evicted(local="ended")
+    assert sentences(DONE, there) == []
+    assert sentences(DONE, there, insist=True) == ["fetch me/demo/r1 anew (removed)"]
+    assert sentences(replace(DONE, lines=99), there) == []
+    assert sentences(replace(DONE, lines=99), there, insist=True) == ["fetch me/demo/r1 anew (removed)"], (
+        "better than none"
+    )
+    assert sentences(replace(LIVE, lines=101), there) == ["fetch me/demo/r1 anew (grown)"]
+    for now in (DONE, replace(LIVE, lines=101)):
+        assert sentences(now, evicted(local="open"), insist=True) == [], "the log goes on"
+
+
 # -- whatever is listed and cached
 
 FINGERPRINTS = st.builds(
@@ -350,6 +400,7 @@ def looks(draw: st.DrawFn) -> tuple[Fingerprint | None, Cached | None]:
         deleted=st.booleans(),
         tried=some,
         owed=st.booleans(),
+        evicted=st.booleans(),
     )
     return draw(some), draw(st.none() | known)
 
@@ -377,7 +428,8 @@ def test_what_holds_for_every_plan(look: tuple[Fingerprint | None, Cached | None
         assert Fetch not in kinds and Wait not in kinds
     if how["insist"] or how["full"]:
         assert Wait not in kinds
-    if how["rows"] and now.lines > known.rows:  # what is missing is got, or it is said when
+    waits_for_log = known.evicted and known.local == "open"
+    if how["rows"] and now.lines > known.rows and not waits_for_log:  # what is missing is got, or it is said when
         assert Fetch in kinds or Wait in kinds
     if known.deleted:
         assert Fetch in kinds or Describe in kinds
@@ -386,7 +438,9 @@ def test_what_holds_for_every_plan(look: tuple[Fingerprint | None, Cached | None
             assert NOW < action.until <= NOW + DAY and action.until == known.retry_at
         if isinstance(action, Fetch | Describe):
             assert action.now == now
-        if isinstance(action, Fetch) and known.local is not None:
+        if isinstance(action, Fetch) and known.evicted:
+            assert action.whole, "there are no rows to add to"
+        elif isinstance(action, Fetch) and known.local is not None:
             if action.whole:
                 assert known.local == "ended" and (known.fetched or known.owed or now.lines >= known.rows)
             else:
@@ -394,6 +448,8 @@ def test_what_holds_for_every_plan(look: tuple[Fingerprint | None, Cached | None
         if isinstance(action, Fetch) and action.reason == "touched":
             assert now.lines <= known.rows and not action.whole and (known.local or known.incomplete is None)
     at_rest = known.fetched == known.described == now and now.lines <= known.rows
+    if known.evicted and (how["insist"] or now.lines != known.rows):
+        at_rest = False
     if at_rest and known.incomplete is None and not known.failures and not known.deleted and not how["full"]:
         assert actions == []
     assert actions == plan_server(listed, {RUN: known}, at=NOW, **how)
@@ -518,16 +574,31 @@ class Mirroring(RuleBasedStateMachine):
         if ref := self.some(number):
             self.server[ref].poison = poison
 
+    @rule(number=st.integers(0, 9))
+    def evict(self, number: int) -> None:
+        """Remove the rows of a run that is all on its server, as far as anybody knows."""
+        ref = self.some(number)
+        known = self.mirror.get(ref) if ref else None
+        seen = (known.fetched or known.described) if known else None
+        if not (ref and known and seen) or known.local == "open" or known.incomplete or known.failures or known.deleted:
+            return
+        if seen.ended and seen.lines == known.rows:
+            self.mirror[ref] = replace(known, evicted=True, incomplete="removed")
+            self.have[ref] = {}
+
     @rule(
         seconds=st.sampled_from([1, 59, 61, 301, 3601, 90_000]),
         failing=st.sets(st.integers(0, 5)),
         losing=st.sets(st.integers(0, 5)),
         growing=st.sets(st.integers(0, 3)),
+        insist=st.sampled_from([False, False, True]),
     )
-    def go(self, failing: Any = (), losing: Any = (), growing: Any = (), seconds: int = 1) -> None:
+    def go(
+        self, failing: Any = (), losing: Any = (), growing: Any = (), seconds: int = 1, insist: bool = False
+    ) -> None:
         """A pass."""
         self.clock += seconds
-        for action in plan_server(self.listing(), self.mirror, at=NOW + self.clock):
+        for action in plan_server(self.listing(), self.mirror, at=NOW + self.clock, insist=insist):
             ref, number = action.ref, int(action.ref.run_id[1:])
             known = self.mirror.get(ref, Cached(ref))
             if isinstance(action, Gone):
@@ -536,7 +607,8 @@ class Mirroring(RuleBasedStateMachine):
             elif isinstance(action, Describe):
                 self.mirror[ref] = replace(known, described=action.now, deleted=False)
             elif isinstance(action, Fetch):
-                self.attempts.setdefault(ref, []).append(self.clock)
+                if not insist:
+                    self.attempts.setdefault(ref, []).append(self.clock)
                 run = self.server[ref]
                 failures = known.failures + 1
                 later = NOW + self.clock + retry_after(failures)
@@ -572,8 +644,12 @@ class Mirroring(RuleBasedStateMachine):
             run.poison, run.state = False, "finished"
         for _ in range(3):  # where gaps met a rewind, it takes a second look to see that all must be fetched
             self.go(seconds=200_000)
+        removed = {ref for ref, known in self.mirror.items() if known.evicted}
+        assert not any(self.have[ref] for ref in removed), "or they would be removed and fetched for ever"
         rest = plan_server(self.listing(), self.mirror, at=NOW + self.clock)
         assert rest == [], [str(action) for action in rest]
+        self.go(insist=True)
+        assert not any(self.mirror[ref].evicted for ref in removed if ref in self.server)
         for ref, run in self.server.items():
             if self.mirror[ref].local is None:
                 assert self.have[ref] == run.rows

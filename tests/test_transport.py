@@ -331,7 +331,7 @@ def test_errors_beside_data(server: Server, transport: Transport) -> None:
     with pytest.raises(ServerError) as caught:
         viewer(transport)
     assert len(str(caught.value)) < 400 and len(caught.value.messages[0]) == 5000
-    server.fail("Viewer", status=200, body=b"{}")
+    server.fail("Viewer", status=200, body=b"{}", times=3)
     with pytest.raises(ServerError, match="neither data nor errors"):
         viewer(transport)
 
@@ -354,6 +354,18 @@ def test_the_key_does_not_follow_a_redirect(status: int, server: Server, transpo
         assert "http://127.0.0.1" in str(error) and "WANDB_BASE_URL" in error.hint
         assert other.requests == []
     assert transport.requests == 1
+
+
+@pytest.mark.parametrize("status", [307, 308])
+def test_a_redirect_on_the_same_server_is_followed(status: int, server: Server, transport: Transport) -> None:
+    server.fail("Viewer", status=status, headers={"Location": "/graphql?again=1"}, times=2)
+    viewer(transport)
+    assert [request.path for request in server.requests] == ["/graphql", *["/graphql?again=1"] * 2]
+    server.fail("Viewer", status=status, headers={"Location": "/graphql"}, times=None)
+    assert "sends us on" in str(fails(ServerError, lambda: viewer(transport)))
+    server.calm()
+    server.fail("Viewer", status=status, headers={"Location": "http://[/graphql"}, times=1)
+    fails(ServerError, lambda: viewer(transport))
 
 
 def test_no_cookies_are_kept(make: Make) -> None:

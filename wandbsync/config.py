@@ -15,6 +15,7 @@ from typing import Any
 
 from .errors import UsageError
 from .model import Pace
+from .sizes import exact_size, parse_size
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -24,10 +25,12 @@ else:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All settings. Durations are seconds."""
+    """All settings. Durations are seconds, sizes bytes."""
 
     cache_dir: Path
     max_age: float = 300.0  # how old an answer may be before a command looks at the source again
+    max_size: int | None = None  # of the cache; None: as large as it gets
+    keep: float | None = None  # rows and media not used for longer are removed; None: never
     local_folders: tuple[Path, ...] = ()  # watched for `wandb/run-*` besides those synced by hand
     local_entity: str = "local"  # of local runs that do not say whose they are
     server_url: str | None = None  # of the API; None: as W&B's own settings say
@@ -74,6 +77,26 @@ def show_duration(seconds: float) -> str:
         if seconds >= size and seconds % size == 0:
             return f"{int(seconds // size)}{unit}"
     return f"{seconds:g}s"
+
+
+def show_value(key: str, value: Any) -> Any:
+    """The value of a key the way it is written in the file, if that is a duration or a size."""
+    read = KEYS[key][1] if key in KEYS else _interval if key.startswith("projects.") else None
+    if read in (parse_size, parse_age) and value is None:
+        return "unlimited"
+    if read in (parse_duration, parse_age, _interval) and value is not None:
+        return show_duration(value)
+    return exact_size(value) if read is parse_size else value
+
+
+def parse_age(text: str | float) -> float | None:
+    """A duration, or None for `unlimited`; ValueError for anything else."""
+    if isinstance(text, str) and text.strip().lower() == "unlimited":
+        return None
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ValueError(f"{error}, or unlimited") from None
 
 
 def _folder(value: Any) -> Path:
@@ -136,6 +159,8 @@ def _interval(value: Any) -> float:
 KEYS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "cache.dir": ("cache_dir", _folder, ("WANDBSYNC_CACHE_DIR",)),
     "cache.max_age": ("max_age", parse_duration, ("WANDBSYNC_MAX_AGE",)),
+    "cache.max_size": ("max_size", parse_size, ("WANDBSYNC_MAX_SIZE",)),
+    "cache.keep": ("keep", parse_age, ("WANDBSYNC_KEEP",)),
     "local.folders": ("local_folders", _folders, ()),
     "local.entity": ("local_entity", _name, ("WANDBSYNC_LOCAL_ENTITY",)),
     "server.url": ("server_url", _text, ("WANDB_BASE_URL",)),
@@ -155,7 +180,6 @@ KEYS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
 }
 PACE = ("poll", "settled", "sweep")  # the keys of [daemon] that a project may have for itself, in [projects."e/p"]
 
-DURATIONS = [key for key, (_, read, _) in KEYS.items() if read in (parse_duration, _interval)]
 TABLES = [*dict.fromkeys(key.split(".")[0] for key in KEYS), "projects"]
 
 

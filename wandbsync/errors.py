@@ -28,7 +28,7 @@ Exit code 3 (partial: some runs failed, the others are done) belongs to a report
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 PARTIAL = 3
@@ -153,3 +153,17 @@ class Stopped(WandbsyncError):
 
     def __init__(self, message: str = "stopped", *, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
+
+
+def nearest(wanted: str, names: Iterable[str]) -> str:
+    """A hint: the names most like the one wanted, or some that there are."""
+    import difflib
+
+    names = list(names)
+    near = difflib.get_close_matches(wanted, names, n=5, cutoff=0.4)
+    near += [name for name in names if wanted.lower() in name.lower() and name not in near][: 5 - len(near)]
+    if near:
+        return "did you mean " + " or ".join(near) + "?"
+    if not names:
+        return "nothing is cached yet: try `wandbsync sync --local DIR`"
+    return "there is " + ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -60,6 +60,7 @@ class Question:
     project: str | None = None
     runs: tuple[str, ...] = ()
     rows: bool = False  # whether their histories are needed; else what a listing tells
+    statistics: bool = False  # whether what is known of each metric would do, if the rows cannot be had
     files: bool = False  # whether their files are
     entity: str | None = None  # whose projects are to be listed, where no project is named
 
@@ -183,11 +184,13 @@ class _Server:
             refs = [query.find_run(self.cache, project, name) for name in self.question.runs]
         except (NotFound, UsageError):
             return False
-        return not self.question.rows or all(self._has_rows(ref) for ref in refs)
+        return not self.question.rows or all(self._has_rows(ref, self.question.statistics) for ref in refs)
 
-    def _has_rows(self, ref: RunRef) -> bool:
+    def _has_rows(self, ref: RunRef, statistics: bool = False) -> bool:
+        """Whether a run's rows are here; or only what is known of them, if that will do."""
         one = self.cache.mirrored(ref.entity, ref.project, ref.run_id)[ref]
-        return one.local is not None or (one.cursor is not None and one.cursor.fetched is not None)
+        fetched = one.cursor is not None and one.cursor.fetched is not None
+        return (statistics or not one.evicted) and (one.local is not None or fetched)
 
     def _has_files(self, ref: RunRef) -> bool:
         one = self.cache.mirrored(ref.entity, ref.project, ref.run_id)[ref]

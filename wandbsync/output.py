@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from .cache.catalog import plain
+from .sizes import show_size as show_size
 
 if TYPE_CHECKING:
+    from .cache.retention import Limits
+    from .cache.upkeep import Freed
     from .config import Config
     from .media import FileResult
     from .plot import PlotResult
@@ -84,15 +87,6 @@ def shorten(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def show_size(size: float) -> str:
-    """Bytes for people."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(size) < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
-
-
 def show_count(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else show_cell(value)
 
@@ -127,7 +121,7 @@ def summary_line(summary: dict[str, Any]) -> str:
     flat = {
         key: value for key, value in summary.items() if not key.startswith("_") and not isinstance(value, (dict, list))
     }
-    text = ", ".join(f"{key}={shorten(show_cell(value), 20)}" for key, value in list(flat.items())[:3])
+    text = ", ".join(f"{shorten(key, 40)}={shorten(show_cell(value), 20)}" for key, value in list(flat.items())[:3])
     return f"{text} (+{len(flat) - 3})" if len(flat) > 3 else text
 
 
@@ -161,6 +155,22 @@ def report_fields(report: SyncReport) -> dict[str, Any]:
         "seconds": report.seconds,
         "dry_run": report.dry_run,
         "partial": report.partial,
+    }
+
+
+def freed_fields(freed: Freed, limits: Limits, *, dry_run: bool) -> dict[str, Any]:
+    """What gc removed, or would remove, as JSON."""
+    return {
+        "actions": [str(action) for action in freed.actions],
+        "runs": freed.runs,
+        "freed_bytes": freed.bytes,
+        "files": freed.swept.files,
+        "file_bytes": freed.swept.bytes,
+        "young": freed.swept.young,
+        "max_size_bytes": limits.max_size,
+        "over_bytes": freed.short.bytes if freed.short else 0,
+        "why_over": str(freed.short) if freed.short else None,
+        "dry_run": dry_run,
     }
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,8 @@ class Server:
     """A server at `url` for the user `me` with `key`; ends with the `with` block.
 
     Switches: `latency` of every request, `gzip` of answers, `key` (change it and the old one is void),
-    `history_serves_exported`, `features`; `root.empty_pages`, `root.lacks`.
+    `history_serves_exported`, `features`; `root.empty_pages`, `root.lacks`; `twist`, which is given each GraphQL
+    request, the status and the body of its answer, and says what is answered instead.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Server:
     ) -> None:
         self.key = "0123456789abcdef" * 2 + "01234567"
         self.latency, self.gzip = 0.0, False
+        self.twist: Callable[[Any, int, Any], tuple[int, Any]] = lambda payload, status, body: (status, body)
         self.clock = Clock()
         self.store = Store(self.clock, username, {username, *teams})
         self.faults = Faults()

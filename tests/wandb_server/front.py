@@ -86,7 +86,8 @@ class Handler(BaseHTTPRequestHandler):
         body = gzip.decompress(raw) if self.headers.get("Content-Encoding") == "gzip" else raw
         path = urlsplit(self.path).path
         operation, payload = self._operation(path, body)
-        fault = self.server.wandb.faults.take(operation, payload.get("variables") or {}) or Fault(operation)
+        variables = _with_run(payload.get("variables") or {})
+        fault = self.server.wandb.faults.take(operation, variables) or Fault(operation)
         time.sleep(self.server.wandb.latency + fault.latency)
         if fault.reset == "before":
             answer = Answer(0)
@@ -101,7 +102,7 @@ class Handler(BaseHTTPRequestHandler):
             data, answer.headers["Content-Encoding"] = gzip.compress(data, 1), "gzip"
         sent = b"" if self.command == "HEAD" else data[: fault.truncate]
         self.server.wandb.requests.append(
-            Request(operation, self.command, self.path, answer.status, payload.get("variables") or {},
+            Request(operation, self.command, self.path, answer.status, variables,
                     self.headers, len(raw), len(sent), began, time.time() - began)
         )  # fmt: skip
         if not answer.status:
@@ -132,7 +133,7 @@ class Handler(BaseHTTPRequestHandler):
         if not allowed:
             return Answer(429, {"error": "rate limit exceeded"}, headers)
         if path == "/graphql":
-            status, result = execution.execute(self.server.wandb.root, payload)
+            status, result = self.server.wandb.twist(payload, *execution.execute(self.server.wandb.root, payload))
             return Answer(status, result, headers)
         return self._files(path, body, headers)
 
@@ -205,6 +206,12 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
         self.close_connection = True
+
+
+def _with_run(variables: Row) -> Row:
+    """The variables of a question about a run with its id as `run`, whatever the question calls it."""
+    found = next((variables[name] for name in ("run", "runName", "name") if variables.get(name)), None)
+    return variables if found is None else {**variables, "run": found}
 
 
 def _xml(status: int, code: str, message: str) -> Answer:

@@ -17,83 +17,12 @@ from typing import Any
 
 from ..errors import CacheBusy, CacheError, NewerCache, NoRoom
 from .frozen import freeze, obstacle
+from .migration import upgrade, version_of
+from .schema import VERSION
 
-VERSION = 1  # PRAGMA user_version; a change to SCHEMA adds a migration and counts this up
 BUSY_SECONDS = 10.0
 # The order in which segments are read: a merge takes the oldest of a level, what is on a higher one was logged earlier.
 OLDEST_FIRST = "level DESC, segment"
-
-SCHEMA = """
-CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
-INSERT INTO counters VALUES ('commits', 0), ('checks', 0), ('numbers', 0);
-
-CREATE TABLE projects (
-  entity TEXT NOT NULL, project TEXT NOT NULL, description TEXT, created_at REAL, url TEXT, source TEXT,
-  PRIMARY KEY (entity, project)
-) WITHOUT ROWID;
-
-CREATE TABLE runs (
-  run INTEGER PRIMARY KEY, entity TEXT NOT NULL, project TEXT NOT NULL, run_id TEXT NOT NULL,
-  display_name TEXT, state TEXT NOT NULL, created_at REAL, heartbeat_at REAL, runtime REAL, exit_code INTEGER,
-  tags TEXT NOT NULL DEFAULT '[]', notes TEXT, run_group TEXT, job_type TEXT, sweep_id TEXT, host TEXT, url TEXT,
-  sdk_version TEXT, forked_from TEXT, source TEXT NOT NULL, incomplete TEXT,
-  rows INTEGER NOT NULL DEFAULT 0, last_step INTEGER,
-  generation INTEGER NOT NULL, revision INTEGER NOT NULL, deleted_at REAL,
-  config TEXT NOT NULL DEFAULT '{}', summary TEXT NOT NULL DEFAULT '{}', metadata TEXT NOT NULL DEFAULT '{}',
-  UNIQUE (entity, project, run_id)
-);
-CREATE INDEX runs_by_age ON runs (entity, project, created_at DESC);
-CREATE INDEX runs_by_revision ON runs (revision, generation, entity, project, run_id);
--- Apart from `runs`, so that a sync that finds nothing new touches little.
-CREATE TABLE checks (run INTEGER PRIMARY KEY, synced_at REAL NOT NULL);
-
-CREATE TABLE streams (
-  stream INTEGER PRIMARY KEY, run INTEGER NOT NULL, generation INTEGER NOT NULL, name TEXT NOT NULL,
-  rows INTEGER NOT NULL, count INTEGER NOT NULL, UNIQUE (run, generation, name)
-);
-CREATE TABLE segments (
-  segment INTEGER PRIMARY KEY, file TEXT NOT NULL UNIQUE, level INTEGER NOT NULL, count INTEGER NOT NULL,
-  bytes INTEGER NOT NULL, digest TEXT NOT NULL, created_at REAL NOT NULL, removed_at REAL
-);
-CREATE TABLE segment_streams (
-  stream INTEGER NOT NULL, segment INTEGER NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (stream, segment)
-) WITHOUT ROWID;
-CREATE INDEX streams_by_segment ON segment_streams (segment);
-
-CREATE TABLE metrics (
-  stream INTEGER NOT NULL, key TEXT NOT NULL, path TEXT, kinds INTEGER NOT NULL, count INTEGER NOT NULL,
-  nulls INTEGER NOT NULL, nans INTEGER NOT NULL, infinities INTEGER NOT NULL, numbers INTEGER NOT NULL,
-  min REAL, max REAL, mean REAL, rest REAL, deviation REAL, first_step INTEGER, last_step INTEGER,
-  first_value REAL, first_kind INTEGER, first_json TEXT, last_value REAL, last_kind INTEGER, last_json TEXT,
-  PRIMARY KEY (stream, key)
-) WITHOUT ROWID;
-
-CREATE TABLE files (
-  run INTEGER NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL, updated_at REAL, mimetype TEXT, md5 TEXT,
-  local_path TEXT, PRIMARY KEY (run, name)
-) WITHOUT ROWID;
-
--- Where each `.wandb` log has been read to; `state` is the local source's own.
-CREATE TABLE logs (
-  path TEXT PRIMARY KEY, run INTEGER, log_key TEXT NOT NULL, signature TEXT NOT NULL, position TEXT NOT NULL,
-  started_at REAL, rewinds_to INTEGER, status TEXT NOT NULL, state TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX logs_by_run ON logs (run);
--- How far each run has been mirrored from a server: what was listed when it was last described, and when its rows were
--- fetched; `state` is the server source's own.
-CREATE TABLE mirrors (
-  run INTEGER PRIMARY KEY, described TEXT, fetched TEXT, state TEXT NOT NULL, failures INTEGER NOT NULL, retry_at REAL,
-  reason TEXT, tried TEXT, owed INTEGER NOT NULL
-);
--- What could not be read, and why; gone as soon as it can.
-CREATE TABLE problems (
-  subject TEXT PRIMARY KEY, reason TEXT NOT NULL, signature TEXT, first_at REAL NOT NULL, last_at REAL NOT NULL,
-  attempts INTEGER NOT NULL
-) WITHOUT ROWID;
--- The places that were synced: a folder, a project on a server ...
-CREATE TABLE sources (kind TEXT NOT NULL, location TEXT NOT NULL, synced_at REAL NOT NULL, PRIMARY KEY (kind, location))
-  WITHOUT ROWID;
-"""
 
 
 @contextmanager
@@ -133,7 +62,9 @@ def connect(path: Path) -> sqlite3.Connection:
         con = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             try:
-                version = _version(con)
+                # NORMAL: a power cut may lose the last commits, as if they had never been; they are read again.
+                con.execute("PRAGMA synchronous = NORMAL")
+                _bring_up(con, path)
             except sqlite3.OperationalError as error:
                 if not _cannot_write(error) or not path.exists():
                     raise
@@ -142,15 +73,12 @@ def connect(path: Path) -> sqlite3.Connection:
                     con = freeze(path)
                 except OSError:
                     raise error from None
-                version = _version(con)
+                if not version_of(con):
+                    raise
+                _bring_up(con, path)
             con.row_factory = sqlite3.Row
-            if version > VERSION:
-                raise NewerCache(f"the cache {path.parent} has schema {version}, this wandbsync knows {VERSION}")
-            if version < VERSION:
-                _create(con, path)
-            # NORMAL: a power cut may lose the last commits, as if they had never been; they are read again.
-            con.execute("PRAGMA synchronous = NORMAL")
             con.execute("PRAGMA cache_size = -16000")
+            con.execute("PRAGMA journal_size_limit = 4000000")  # a long commit's log would keep its size for ever
             con.execute("PRAGMA temp_store = MEMORY")  # a full disk has no room to sort in
         except BaseException:
             con.close()
@@ -158,11 +86,20 @@ def connect(path: Path) -> sqlite3.Connection:
     return con
 
 
-def _version(con: sqlite3.Connection) -> int:
-    return int(con.execute("PRAGMA user_version").fetchone()[0])
+def _bring_up(con: sqlite3.Connection, path: Path) -> None:
+    """See to it that the catalog is of our version. Raises NewerCache or sqlite3.Error."""
+    version = version_of(con)
+    if version > VERSION:
+        raise NewerCache(f"the cache {path.parent} has schema {version}, this wandbsync knows {VERSION}")
+    if version == 0:
+        _choose_journal(con, path)
+    if version < VERSION:
+        upgrade(con, path)
+    if version == 0:
+        path.chmod(0o600)
 
 
-def _create(con: sqlite3.Connection, path: Path) -> None:
+def _choose_journal(con: sqlite3.Connection, path: Path) -> None:
     # WAL needs memory shared between processes of one machine.
     journal = "DELETE" if on_network(path.parent) else "WAL"
     deadline = time.monotonic() + BUSY_SECONDS
@@ -174,13 +111,6 @@ def _create(con: sqlite3.Connection, path: Path) -> None:
             if "locked" not in str(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
-    with transaction(con):
-        if con.execute("PRAGMA user_version").fetchone()[0] == 0:
-            for statement in SCHEMA.split(";\n"):
-                if statement.strip():
-                    con.execute(statement)
-            con.execute(f"PRAGMA user_version = {VERSION}")
-    path.chmod(0o600)
 
 
 def on_network(folder: Path) -> bool:
@@ -227,7 +157,12 @@ def snapshot(con: sqlite3.Connection) -> Iterator[None]:
 def reserve(con: sqlite3.Connection, count: int) -> int:
     """The first of `count` numbers that nobody else has or will get."""
     with transaction(con):
-        return _advance(con, "numbers", count) - count + 1
+        return take_numbers(con, count)
+
+
+def take_numbers(con: sqlite3.Connection, count: int) -> int:
+    """The same; call it inside a transaction."""
+    return _advance(con, "numbers", count) - count + 1
 
 
 def count_commit(con: sqlite3.Connection) -> int:

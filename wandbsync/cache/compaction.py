@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import catalog
+from . import catalog, migration
 from .disk import NewSegment, os_errors, sync, write_segment
 from .metrics import forget_streams
 from .store import Cache
@@ -239,8 +239,18 @@ class Swept:
         return Swept(self.files + other.files, self.bytes + other.bytes, other.young)
 
 
-def gc(cache: Cache, *, grace: float = GRACE, dry_run: bool = False, now: float | None = None) -> Swept:
+def gc(
+    cache: Cache,
+    *,
+    grace: float = GRACE,
+    replaced: float | None = None,
+    dry_run: bool = False,
+    now: float | None = None,
+) -> Swept:
     """Remove segments replaced more than `grace` seconds ago, and files that nothing names and nobody is writing.
+
+    `replaced` is another grace for the former, which nobody is writing in any case. A week after an upgrade the copy of
+    the catalog as it was before goes, too.
 
     On a full disk, where the catalog cannot be written, it will name the removed segments until the next time.
     """
@@ -259,7 +269,7 @@ def gc(cache: Cache, *, grace: float = GRACE, dry_run: bool = False, now: float 
         with catalog.snapshot(con) if reads else catalog.transaction(con):
             old = con.execute("SELECT segment, file, bytes, removed_at FROM segments WHERE removed_at IS NOT NULL")
             for segment, file, size, removed_at in old.fetchall() if durable else ():
-                if removed_at > now - grace:
+                if removed_at > now - (grace if replaced is None else replaced):
                     young += 1
                     continue
                 if cache.segment_path(file).exists():
@@ -281,6 +291,12 @@ def gc(cache: Cache, *, grace: float = GRACE, dry_run: bool = False, now: float 
                 swept[file] = status.st_size
                 if not dry_run:
                     (cache.folder / file).unlink(missing_ok=True)
+        for copy in migration.copies(cache.folder):
+            status = copy.stat()
+            if status.st_mtime <= now - migration.KEPT:
+                swept[copy.name] = status.st_size
+                if not dry_run:
+                    copy.unlink()
     return Swept(list(swept), sum(swept.values()), young)
 
 

@@ -48,6 +48,7 @@ class Mirrored:
     local: str | None  # None: no local log; "open": one of them was still being written; "ended"
     incomplete: str | None
     deleted: bool
+    evicted: bool = False  # its rows were removed to save space
 
 
 def cells(cursor: MirrorCursor) -> tuple[Any, ...]:

@@ -66,11 +66,18 @@ def forget_streams(con: sqlite3.Connection, run: int, *, keep: int | None) -> No
     streams = [
         row[0] for row in con.execute("SELECT stream FROM streams WHERE run = ? AND generation IS NOT ?", (run, keep))
     ]
+    release(con, streams)
+    for stream in streams:
+        for table in ("metrics", "streams"):
+            con.execute(f"DELETE FROM {table} WHERE stream = ?", (stream,))
+
+
+def release(con: sqlite3.Connection, streams: Sequence[int]) -> None:
+    """Give up the rows of streams; segments that held nothing else are to be removed."""
     touched: set[int] = set()
     for stream in streams:
         touched |= {row[0] for row in con.execute("SELECT segment FROM segment_streams WHERE stream = ?", (stream,))}
-        for table in ("segment_streams", "metrics", "streams"):
-            con.execute(f"DELETE FROM {table} WHERE stream = ?", (stream,))
+        con.execute("DELETE FROM segment_streams WHERE stream = ?", (stream,))
     con.executemany(
         "UPDATE segments SET removed_at = ? WHERE segment = ? AND removed_at IS NULL "
         "AND NOT EXISTS (SELECT 1 FROM segment_streams x WHERE x.segment = segments.segment)",

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..errors import CacheError
+from ..errors import CacheError, NothingCached
 from ..model import HISTORY, RunRef
 from . import catalog
 from .disk import GONE
+from .eviction import absence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,11 +22,16 @@ if TYPE_CHECKING:
 def tables(
     cache: Cache, ref: RunRef, stream: str, keys: Sequence[str] | None, columns: Sequence[str]
 ) -> list[pa.Table]:
-    """The rows of a run's stream, segment by segment, oldest first. Raises CacheError if one cannot be read."""
+    """The rows of a run's stream, segment by segment, oldest first.
+
+    Raises NothingCached if they were removed to save space, CacheError if a segment cannot be read.
+    """
     from . import segments
 
     for attempt in range(5):
         with catalog.translated(cache.folder), catalog.snapshot(cache.con):
+            if why := absence(cache, ref):
+                raise NothingCached(f"{ref} cannot be read: {why}", hint="")
             number = streams_of(cache, ref).get(stream)
             paths = cache.segments_of(number)
         try:

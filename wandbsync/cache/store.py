@@ -22,6 +22,7 @@ from ..model import GOING_ON, HISTORY, Columns, FileRecord, RunRecord, RunRef
 from . import catalog
 from .cursors import LogCursor, MirrorCursor, Mirrored, cells, mirror_cursor
 from .disk import os_errors, write_segment
+from .eviction import EVICTED, LOST, missing
 from .frozen import Frozen
 from .metrics import forget_streams, measured, put_stats, stream_stats
 from .stats import Stat, merge
@@ -201,11 +202,12 @@ class Cache:
         return {row[0]: (row[1], row[2]) for row in rows}
 
     def mirrored(self, entity: str, project: str, run_id: str | None = None) -> dict[RunRef, Mirrored]:
-        """The runs of a project in the cache, or one of them, for a sync with the server to compare with its listing."""
+        """The runs of a project in the cache, or one of them, for a sync to compare the server's listing with."""
         with catalog.translated(self.folder):
             rows = self.con.execute(
-                "SELECT r.run_id, r.rows, r.incomplete, r.deleted_at, l.open, m.* FROM runs r LEFT JOIN mirrors m "
-                "USING (run) LEFT JOIN (SELECT run, max(status = 'open') AS open FROM logs GROUP BY run) l USING (run) "
+                "SELECT r.run_id, r.rows, r.incomplete, r.deleted_at, l.open, e.run IS NOT NULL AS evicted, m.* "
+                f"FROM runs r LEFT {EVICTED} LEFT JOIN mirrors m USING (run) LEFT JOIN "
+                "(SELECT run, max(status = 'open') AS open FROM logs GROUP BY run) l USING (run) "
                 f"WHERE r.entity = ?1 AND r.project = ?2 {'' if run_id is None else 'AND r.run_id = ?3'}",
                 (entity, project) if run_id is None else (entity, project, run_id),
             ).fetchall()
@@ -216,6 +218,7 @@ class Cache:
                 None if row["open"] is None else "open" if row["open"] else "ended",
                 row["incomplete"],
                 row["deleted_at"] is not None,
+                bool(row["evicted"]),
             )
             for row in rows
         }
@@ -230,6 +233,12 @@ class Cache:
                 (entity, project),
             ).fetchone()
         return int(row[0])
+
+    def evicted(self) -> set[RunRef]:
+        """The runs whose rows were removed to save space."""
+        with catalog.translated(self.folder):
+            rows = self.con.execute(f"SELECT entity, project, run_id FROM runs r {EVICTED}")
+            return {RunRef(*row) for row in rows}
 
     def uploaded(self, unknown: str) -> dict[RunRef, RunRef]:
         """Runs of logs that do not say whose they are (entity `unknown`) -> the same runs as a server has them.
@@ -370,11 +379,17 @@ class Cache:
         generation = share.generation or int(row["generation"])
         for name, stream in numbers.items():
             self._add(run, generation, name, stream, share, stats.get(stream, {}))
+        if numbers:
+            con.execute(
+                "INSERT INTO uses (run, came_at) VALUES (?, ?) "
+                "ON CONFLICT (run) DO UPDATE SET came_at = excluded.came_at",
+                (run, time.time()),
+            )
         if not share.publish:
             return revision
         if generation != row["generation"]:
             forget_streams(con, run, keep=generation)
-        self._describe(run, generation, version, share.record)
+        self._describe(run, generation, version, share, old=int(row["generation"]))
         if share.mirror is not None:
             con.execute("INSERT OR REPLACE INTO mirrors VALUES (?,?,?,?,?,?,?,?,?)", (run, *cells(share.mirror)))
         if share.files is not None:
@@ -404,9 +419,12 @@ class Cache:
         paths = {key: json.dumps(list(share.paths[key])) for key in merged if key in share.paths}
         put_stats(con, stream, merged, paths)
 
-    def _describe(self, run: int, generation: int, revision: int, record: RunRecord | None) -> None:
-        """Write what is known of the run besides its rows; without a record, only how many rows there are."""
-        con, dump = self.con, catalog.dump
+    def _describe(self, run: int, generation: int, revision: int, share: Share, *, old: int) -> None:
+        """Write what is known of the run besides its rows; without a record, only how many rows there are.
+
+        Where its rows were removed to save space, it stays said that they are, until a new generation brings them.
+        """
+        con, dump, record = self.con, catalog.dump, share.record
         stream, rows, last_step = con.execute(
             "SELECT s.stream, s.rows, max(m.last_step) FROM streams s LEFT JOIN metrics m ON m.stream = s.stream "
             "WHERE s.run = ? AND s.generation = ? AND s.name = ?",
@@ -445,6 +463,13 @@ class Cache:
                 "metadata": dump(record.metadata),
             }
         )
+        if con.execute("SELECT 1 FROM evictions WHERE run = ? AND generation = ?", (run, old)).fetchone():
+            if generation != old:
+                values.setdefault("incomplete", None)
+            elif record is not None:
+                values.pop("incomplete")
+                if record.source != "local":  # its server has it, as it says, even if that was not so for a while
+                    values["incomplete"] = missing(share.ref)
         con.execute(
             f"UPDATE runs SET {', '.join(f'{name} = ?' for name in values)} WHERE run = ?", (*values.values(), run)
         )
@@ -497,6 +522,7 @@ class Cache:
                     con.execute("INSERT INTO streams VALUES (?,?,?,?,?,?)", (new, run, new, HISTORY, rows, count))
                     put_stats(con, new, stats, paths)
                     forget_streams(con, run, keep=new)
+                    con.execute("UPDATE evictions SET generation = ? WHERE run = ? AND generation = ?", (new, run, old))
                     con.execute(
                         "UPDATE runs SET generation = ?, revision = ?, rows = ?, last_step = "
                         "(SELECT max(last_step) FROM metrics WHERE stream = ?) WHERE run = ?",
@@ -529,7 +555,7 @@ class Cache:
             ).fetchone()
             if found:
                 forget_streams(self.con, found[0], keep=None)
-                for table in ("files", "logs", "checks", "mirrors", "runs"):
+                for table in ("files", "logs", "checks", "mirrors", "evictions", "uses", "runs"):
                     self.con.execute(f"DELETE FROM {table} WHERE run = ?", (found[0],))
                 self._tidy_projects()
 
@@ -558,8 +584,10 @@ class Cache:
         with catalog.translated(self.folder), catalog.transaction(self.con):
             version = catalog.count_commit(self.con)
             self.con.executemany(
-                "UPDATE runs SET deleted_at = ?, revision = ? WHERE entity = ? AND project = ? AND run_id = ?",
-                [(at, version, *_name(ref)) for ref in refs],
+                "UPDATE runs AS r SET deleted_at = ?, revision = ?, incomplete = CASE WHEN EXISTS (SELECT 1 FROM "
+                "evictions e WHERE e.run = r.run AND e.generation = r.generation) THEN ? ELSE incomplete END "
+                "WHERE entity = ? AND project = ? AND run_id = ?",
+                [(at, version, LOST, *_name(ref)) for ref in refs],
             )
 
     def put_projects(self, projects: Iterable[tuple[str, str, str | None, float | None, str | None]]) -> None:

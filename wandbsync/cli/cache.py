@@ -28,14 +28,15 @@ def cache_info(on: Settings, /, as_json: bool) -> None:
     from .. import output, query
 
     cache = on.filled()
-    info = query.cache_info(cache)
+    info = query.cache_info(cache, on.limits)
     if as_json:
         output.show_json(info)
         return
     for name, value in info.items():
-        click.echo(
-            f"{name.replace('_', ' '):<16} {output.show_size(value) if 'bytes' in name else output.show_count(value)}"
-        )
+        if name == "max_size_bytes" and value is None:
+            value = "unlimited"
+        shown = output.show_size(value) if "bytes" in name and value != "unlimited" else output.show_count(value)
+        click.echo(f"{name.removesuffix('_bytes').replace('_', ' '):<16} {shown}")
 
 
 @cache_group.command("verify")
@@ -83,22 +84,50 @@ def cache_compact(on: Settings, /, everything: bool) -> None:
 
 @cache_group.command("gc")
 @click.option("--dry-run", is_flag=True, help="Say what would be removed.")
+@click.option(
+    "--max-size", metavar="SIZE", help="Get down to this size (500MB, 20GB) instead of the one in the config."
+)
+@click.option("--force", is_flag=True, help="If need be also rows and files that are nowhere else any more.")
+@as_json
 @settings
-def cache_gc(on: Settings, /, dry_run: bool) -> None:
-    """Remove segments that were replaced more than ten minutes ago, and files that nothing names."""
-    from .. import output
-    from ..cache.compaction import gc
-    from ..cache.publish import publish
+def cache_gc(on: Settings, /, dry_run: bool, max_size: str | None, force: bool, as_json: bool) -> None:
+    """Remove what nothing needs any more and, of a cache that is too large, what can be fetched again.
 
-    cache = on.filled()
-    if not dry_run:
-        publish(cache)  # first: what it names must not be swept
-    swept = gc(cache, dry_run=dry_run)
-    for file in swept.files:
-        click.echo(file)
+    What nothing needs: segments that were replaced more than ten minutes ago, and files that nothing names. Of a cache
+    that is larger than cache.max_size: derived files, then media, then the rows of runs that were not used for longest,
+    if a server has all of them. Their records and statistics stay, and `wandbsync sync` of such a run fetches its rows
+    again.
+
+    \b
+    Example: wandbsync cache gc --max-size 20GB --dry-run
+    """
+    from dataclasses import replace
+
+    from .. import output
+    from ..cache.upkeep import sweep
+    from ..sizes import parse_size
+
+    limits = on.limits
+    if max_size is not None:
+        try:
+            limits = replace(limits, max_size=parse_size(max_size))
+        except ValueError as error:
+            raise UsageError(f"--max-size: {error}") from error
+    freed = sweep(on.filled(), limits, force=force, dry_run=dry_run)
+    swept = freed.swept
+    if as_json:
+        output.show_json(output.freed_fields(freed, limits, dry_run=dry_run))
+        return
+    for line in (*freed.actions, *swept.files):
+        click.echo(str(line))
+    would = "would be" if dry_run else "is"
     click.echo(f"{'would remove' if dry_run else 'removed'} {len(swept.files)} files, {output.show_size(swept.bytes)}")
+    if freed.actions:
+        click.echo(f"the cache {would} {output.show_size(freed.bytes)} smaller")
     if swept.young:
         on.say(f"{swept.young} more are not needed either, but too young: a reader may have them open")
+    if freed.short:
+        on.say(str(freed.short))
 
 
 @cache_group.command("forget")

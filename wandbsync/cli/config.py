@@ -19,16 +19,14 @@ def config_group() -> None:
 def config_show(on: Settings, /, as_json: bool) -> None:
     """The settings in force, and where they come from."""
     from .. import output
-    from ..config import DURATIONS, show_duration
+    from ..config import show_value
 
     values = output.config_fields(on.config)
     if as_json:
         output.show_json(values)
         return
     for name, value in values.items():
-        if value is not None and (name in DURATIONS or name.startswith("projects.")):
-            value = show_duration(value)
-        click.echo(f"{name} = {output.show_cell(value)}")
+        click.echo(f"{name} = {output.show_cell(show_value(name, value))}")
 
 
 @config_group.command("check")

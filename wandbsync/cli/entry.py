@@ -19,6 +19,7 @@ from ..errors import NothingCached, UsageError, WandbsyncError
 
 if TYPE_CHECKING:
     from ..cache import Cache
+    from ..cache.retention import Limits
     from ..config import Config
     from ..freshness import Question
     from ..sources.api.client import Api
@@ -40,6 +41,14 @@ class Settings:
         from .. import config
 
         return config.load(self.config_file, cache_dir=self.cache_dir)
+
+    @property
+    def limits(self) -> Limits:
+        """How large the cache may get, and how old what is in it."""
+        from ..cache.retention import Limits
+
+        config = self.config
+        return Limits(config.max_size, config.keep)
 
     def cache(self) -> Cache:
         from ..cache import Cache

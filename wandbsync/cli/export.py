@@ -55,6 +55,9 @@ def export(
     found = query.find_project(cache, project, default_entity=on.config.default_entity)
     if asked.run is None:
         refs = [RunRef(*found, run["id"]) for run in query.list_runs(cache, found, limit=None)]
+        if evicted := sorted(ref.run_id for ref in cache.evicted().intersection(refs)):
+            back = Question(project, tuple(evicted), rows=True)
+            cache = on.ask(back, offline=offline, refresh=refresh, max_age=max_age)
     else:
         refs = [query.find_run(cache, found, asked.run)]
     if form is None:

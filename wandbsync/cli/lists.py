@@ -86,7 +86,7 @@ def list_metrics(on: Settings, /, project: str, run: str, include_system: bool, 
     from .. import output, query
     from ..freshness import Question
 
-    cache = on.ask(Question(project, (run,), rows=True), **fresh)
+    cache = on.ask(Question(project, (run,), rows=True, statistics=not include_system), **fresh)
     ref = query.find_run(cache, query.find_project(cache, project, default_entity=on.config.default_entity), run)
     metrics = query.list_metrics(cache, ref, include_system=include_system)
     if as_json:

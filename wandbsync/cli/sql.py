@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,10 @@ def sql(
         ending = file.suffix.lower().lstrip(".") if file else ""
         form = ending if ending in FORMATS else "table"
     cache = on.ask(Question(rows=True), **fresh)
+    if re.search(r"\b(history|system|console)\b", query, re.IGNORECASE) and (evicted := cache.evicted()):
+        on.say(
+            f"without the rows of {len(evicted)} runs that were removed to save space: `incomplete` in runs says whose"
+        )
     shown = tables.write(reader.sql(cache, query), form, file, limit=limit or None)
     if shown.more:
         on.say(f"the first {shown.rows} rows shown; --limit 0 shows all, --format csv exports them")

@@ -48,10 +48,11 @@ def _show(found: dict[str, Any]) -> None:
     from .. import output
 
     output.show_table(
-        ["ENTITY", "PROJECT", "RUNS", "RUNNING", "INCOMPLETE", "DELETED", "SOURCE", "SYNCED"],
+        ["ENTITY", "PROJECT", "RUNS", "RUNNING", "INCOMPLETE", "EVICTED", "DELETED", "SOURCE", "SYNCED"],
         [
             [
-                *(p[name] for name in ("entity", "project", "runs", "running", "incomplete", "deleted", "source")),
+                *(p[name] for name in ("entity", "project", "runs", "running", "incomplete", "evicted")),
+                *(p[name] for name in ("deleted", "source")),
                 output.ago(p["synced_at"]),
             ]
             for p in found["projects"]

@@ -76,7 +76,11 @@ def sync(
     if any(report.runs or report.deleted for report in reports):
         from ..cache.upkeep import upkeep
 
-        upkeep(cache)
+        freed = upkeep(cache, on.limits)
+        if freed.runs:
+            on.say(f"the rows of {freed.runs} runs were removed to save space; asked for, they are fetched again")
+        if freed.short:
+            on.say(f"the cache is larger than cache.max_size: {freed.short}")
     if places and len(reports) == 1 and not reports[0].logs and not reports[0].problems:
         raise WandbsyncError(
             f"there is no W&B run below {', '.join(map(str, places))}",

@@ -56,7 +56,7 @@ class Daemon:
             connect=connect or (lambda login: _connect(login, config)),
             pasts=pasts,
         )
-        self.upkeep = Upkeep(folder, service, log)
+        self.upkeep = Upkeep(config, folder, service, log)
         self._follower = threading.Thread(target=self.folders.run, name="follow", daemon=True)
 
     def start(self) -> None:
@@ -97,6 +97,7 @@ class Daemon:
             jobs=self.service.status(),
             live=self.folders.live(),
             server=self.projects.status(),
+            too_large=self.upkeep.too_large,
             memory=peak * (1 if sys.platform == "darwin" else 1024),
         )
 

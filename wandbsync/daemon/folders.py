@@ -3,7 +3,7 @@
     scan      every few minutes, or when told to: all folders, as `wandbsync sync` does it
     follow    a thread: hints of what was written -> the rows of these logs, many runs in one commit
 
-A row is in the cache a fraction of a second after the SDK has flushed it. Each pass is followed by a pause many times
+A row is in the cache a fraction of a second after the SDK has flushed it. Each pass is followed by a pause six times
 as long as it took, so that however much is written little of a processor is used.
 """
 
@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ..cache import Cache
 from ..config import Config
-from ..errors import CacheBusy, CacheError, Stopped, UsageError
+from ..errors import CacheBusy, CacheError, Stopped
+from ..sources import local
 from ..status import Live, Source
 from ..sync import SyncReport, sync_local
 from ..sync.local import follow
@@ -27,8 +30,8 @@ POOL = "folders"
 SCAN = "scan folders"
 LOOK = 10.0  # seconds between two looks whether somebody still writes to logs that are still
 FILES = 30.0  # seconds between two listings of the files of a run that goes on
-PAUSE = (0.15, 0.5)  # seconds after a pass, at least and at most
-REST = 9.0  # times as long as a pass is the pause after it
+PAUSE = (0.1, 0.3)  # seconds after a pass, at least and at most
+REST = 6.0  # times as long as a pass is the pause after it
 AGAIN = 5.0  # seconds after which what could not be committed is tried again
 
 
@@ -46,7 +49,11 @@ class Folders:
         self._problems: dict[str, str] = {}  # told already
 
     def sources(self) -> list[Source]:
-        return list(self._sources.values())
+        live = [one.path for one in self.live()]
+        return [
+            replace(one, running=sum(path.startswith(f"{one.location}/") for path in live))
+            for one in list(self._sources.values())
+        ]
 
     def live(self) -> list[Live]:
         return list(self._live.values())
@@ -55,42 +62,49 @@ class Folders:
 
     def scan(self) -> float | None:
         """Walk all folders; when to do it next (unix seconds)."""
-        service, clock = self.service, self.service.clock
-        interval = self.config.scan
+        started = self.service.clock()
         with Cache(self.folder) as cache:
             remembered = cache.sources("local")
-            folders = list(
-                dict.fromkeys([*(one.resolve() for one in self.config.local_folders), *map(Path, remembered)])
-            )
-            known = self._sources
-            next_at = clock() + interval
-            self._sources = {
-                str(one): known.get(str(one)) or Source("local", str(one), remembered.get(str(one)), interval, next_at)
-                for one in folders
-            }
-            if not folders:
-                return next_at
-            started = clock()
-            try:
-                report = sync_local(cache, folders, entity=self.config.local_entity, progress=service.check, now=clock)
-            except UsageError as error:  # none of the folders is there, nor ever was
-                self._tell({str(folders[0]): error.line()})
-                return clock() + interval
-            self._tell({one.subject: one.reason for one in report.problems if not one.harmless})
-            self._note(report, "read", started)
-            ended = {path for path, (_, cursor) in cache.logs().items() if cursor.status != "open"}
-            if report.found is not None:
-                self.watch.watch({log.path for log in report.found.logs} - ended, report.found)
-        next_at = clock() + interval
-        for one in folders:
-            if one.is_dir():
-                self._sources[str(one)] = Source("local", str(one), started, interval, next_at)
-            else:
-                was = self._sources[str(one)]
-                self._sources[str(one)] = Source(
-                    "local", str(one), was.fresh_at, interval, next_at, 0, was.failures + 1, "it is not there"
+            configured = [str(one.resolve()) for one in self.config.local_folders]
+            # One that was synced by hand once and is no more, nobody misses.
+            wanted = dict.fromkeys([*configured, *(one for one in remembered if local.is_there(Path(one)))])
+            there = [Path(one) for one in wanted if local.is_there(Path(one))]
+            self._plan(wanted, {str(one): remembered.get(str(one)) for one in there}, started)
+            if there:
+                if not self.watch.followed:
+                    self._follow_first(there)
+                report = sync_local(
+                    cache,
+                    there,
+                    entity=self.config.local_entity,
+                    progress=self.service.check,
+                    now=self.service.clock,
                 )
-        return next_at
+                self._tell({one.subject: one.reason for one in report.problems if not one.harmless})
+                self._note(report, started)
+                ended = {path for path, (_, cursor) in cache.logs().items() if cursor.status != "open"}
+                if report.found is not None:
+                    self.watch.watch({log.path for log in report.found.logs} - ended, report.found)
+                self._plan(wanted, {str(one): started for one in there}, self.service.clock())
+        return self.service.clock() + self.config.scan
+
+    def _plan(self, wanted: Iterable[str], fresh_at: Mapping[str, float | None], now: float) -> None:
+        """Note which folders there are to look after, and since when those that are there are fresh."""
+        next_at, before = now + self.config.scan, self._sources
+        self._sources = {
+            one: Source("local", one, fresh_at[one], self.config.scan, next_at)
+            if one in fresh_at
+            else Source(
+                "local", one, None, self.config.scan, next_at, 0, _failures(before.get(one)) + 1, "it is not there"
+            )
+            for one in wanted
+        }
+
+    def _follow_first(self, folders: Sequence[Path]) -> None:
+        """Follow what is being written while all else is read, which may take long the first time."""
+        found = local.find(folders)
+        recent = self.service.clock() - local.QUIET
+        self.watch.watch([log.path for log in found.logs if log.modified_at >= recent], found)
 
     def _tell(self, problems: dict[str, str]) -> None:
         """Tell what is wrong now and was not before."""
@@ -99,10 +113,10 @@ class Folders:
                 self.log.problem("not read", subject=subject, reason=reason)
         self._problems = problems
 
-    def _note(self, report: SyncReport, event: str, started: float) -> None:
+    def _note(self, report: SyncReport, started: float) -> None:
         if report.runs:
             self.log.note(
-                event,
+                "read",
                 runs=report.runs,
                 new=report.new_runs,
                 rows=report.rows,
@@ -204,6 +218,10 @@ class Folders:
             self.log.detail("followed", runs=report.runs, rows=report.rows, seconds=round(report.seconds, 3))
         for ref_text in sorted({str(logs[path][0]) for path in ended}):
             self.log.note("ended", run=ref_text)
+
+
+def _failures(source: Source | None) -> int:
+    return 0 if source is None else source.failures
 
 
 def _written_at(path: str) -> float | None:

@@ -82,11 +82,8 @@ class Projects:
             self._server_is_away("there is no API key for a W&B server; run `wandb login` or set WANDB_API_KEY")
             return self.service.clock() + AGAIN
         prefix = f"{login.base_url} "
-        swept = {
-            (where[0], where[1]): at
-            for name, at in synced.items()
-            if name.startswith(prefix) and len(where := name.removeprefix(prefix).split("/", 1)) == 2
-        }
+        here = {where.removeprefix(prefix): at for where, at in synced.items() if where.startswith(prefix)}
+        swept = {_parts(name): here[name] for name in wanted(here, exclude=self.config.exclude)}
         wanted_now = dict.fromkeys(swept)
         if self._away is None:
             api = self._server(login)
@@ -110,16 +107,16 @@ class Projects:
         """The projects that the config names."""
         found: list[Project] = []
         for pattern in self.config.projects:
-            entity, name = pattern.split("/", 1)
+            entity = _parts(pattern)[0]
             if not any(char in pattern for char in "*?["):
-                found.append((entity, name))
+                found.append(_parts(pattern))
                 continue
             now = self.service.clock()
             at, names = self._listed.get(entity, (None, []))
             if at is None or not 0 <= now - at < LISTING:
                 names = [f"{entity}/{node['name']}" for node in api.projects(entity)]
                 self._listed[entity] = now, names
-            found += [(entity, one.split("/", 1)[1]) for one in wanted(names, [pattern], self.config.exclude)]
+            found += [_parts(one) for one in wanted(names, [pattern], self.config.exclude)]
         return found
 
     def _forget(self, project: Project) -> None:
@@ -304,3 +301,8 @@ class Projects:
             bytes=transport.bytes,
             waited=transport.budget.waited,
         )
+
+
+def _parts(name: str) -> Project:
+    entity, _, project = name.partition("/")
+    return entity, project

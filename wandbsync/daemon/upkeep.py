@@ -1,4 +1,4 @@
-"""What the cache needs while rows stream in: merges that are due, `wandb.duckdb` as it stands, old files swept."""
+"""What the cache needs while rows stream in: merges, limits kept, `wandb.duckdb` as it stands, old files swept."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from pathlib import Path
 from ..cache import Cache, catalog
 from ..cache.compaction import compact, gc
 from ..cache.publish import publish
+from ..cache.retention import Limits
+from ..cache.upkeep import make_room
+from ..config import Config
 from .log import Log
 from .service import Service
 
@@ -23,8 +26,10 @@ SWEEP = 600.0  # seconds between two sweeps
 class Upkeep:
     """The job that looks after the cache, called by the service."""
 
-    def __init__(self, folder: Path, service: Service, log: Log) -> None:
+    def __init__(self, config: Config, folder: Path, service: Service, log: Log) -> None:
         self.folder, self.service, self.log = folder, service, log
+        self.limits = Limits(config.max_size, config.keep)
+        self.too_large: str | None = None  # why the cache is larger than it should be
         self._merged: tuple[int, int] | None = None  # the catalog's version then
         self._published: tuple[int, int] | None = None
         self._publish, self._sweep = _Due(PUBLISH), _Due(SWEEP)
@@ -39,6 +44,9 @@ class Upkeep:
                 self._merge(cache)
             self._merged = version
             sweeps = self._sweep.is_now(now)
+            if sweeps and self.limits:
+                self._make_room(cache, now)
+                version = catalog.version(cache.con)
             # That runs were found as they are is no news that anybody waits for.
             news = self._published is None or version[0] != self._published[0]
             if (self._publish.is_now(now) and news) or (sweeps and version != self._published):
@@ -52,6 +60,15 @@ class Upkeep:
                 if swept.files:
                     self.log.detail("swept", files=len(swept.files), bytes=swept.bytes)
         return self.service.clock() + (EVERY if busy else IDLE)
+
+    def _make_room(self, cache: Cache, now: float) -> None:
+        freed = make_room(cache, self.limits, now=now)
+        if freed.actions:
+            self.log.note("made room", bytes=freed.bytes, runs=freed.runs, actions=len(freed.actions))
+        too_large = None if freed.short is None else str(freed.short)
+        if too_large and too_large != self.too_large:
+            self.log.problem("too large", reason=too_large)
+        self.too_large = too_large
 
     def _merge(self, cache: Cache) -> None:
         merges = compact(cache, check=self.service.check)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import time
 import weakref
@@ -216,7 +217,7 @@ class Mirror:
         >>> loss["count"], loss["min"], loss["last"], loss["last_step"]
         (4, 0.25, 0.25, 3)
         """
-        (ref,) = self._refs([run], rows=True, one=True)
+        (ref,) = self._refs([run], rows=True, one=True, statistics=not include_system)
         return query.list_metrics(self.cache, ref, include_system=include_system)
 
     # -- histories
@@ -287,7 +288,10 @@ class Mirror:
         """
         import pyarrow as pa
 
-        schema, batches = query.sql(self.ask(Question(rows=True)), query_text).batches(65_536)
+        cache = self.ask(Question(rows=True))
+        if (evicted := cache.evicted()) and re.search(r"\b(history|system|console)\b", query_text, re.IGNORECASE):
+            self.say(f"without the rows of {len(evicted)} runs that were removed to save space")
+        schema, batches = query.sql(cache, query_text).batches(65_536)
         return pa.Table.from_batches(batches, schema)
 
     def plot(self, runs: RunLike | Iterable[RunLike], metric: str, **options: Any) -> Figure:
@@ -335,6 +339,7 @@ class Mirror:
         >>> report.runs, report.rows, report.problems
         (0, 0, [])
         """
+        from ..cache.retention import Limits
         from ..cache.upkeep import upkeep
         from ..sync import sync_local
         from ..sync.server import sync_server
@@ -355,7 +360,7 @@ class Mirror:
                     ]
             self.forget()
         if any(report.runs or report.deleted for report in reports):
-            upkeep(cache)
+            upkeep(cache, Limits(config.max_size, config.keep))
         return reports
 
     def server(self) -> AbstractContextManager[Callable[[], Api]]:
@@ -364,7 +369,9 @@ class Mirror:
 
     # -- whose runs
 
-    def _refs(self, runs: RunLike | Iterable[RunLike], *, rows: bool, one: bool = False) -> list[RunRef]:
+    def _refs(
+        self, runs: RunLike | Iterable[RunLike], *, rows: bool, one: bool = False, statistics: bool = False
+    ) -> list[RunRef]:
         """The runs that are meant, fresh enough. Asked project by project."""
         several = isinstance(runs, Iterable) and not isinstance(runs, (str, Mapping, RunRef))
         some: list[Any] = list(runs) if several else [runs]  # type: ignore[arg-type]
@@ -377,7 +384,8 @@ class Mirror:
         whole = {run.project for run in meant if run.run is None}
         cache = self.cache
         for project, names in by_project.items():
-            cache = self.ask(Question(project, () if project in whole else tuple(dict.fromkeys(names)), rows=rows))
+            some_runs = () if project in whole else tuple(dict.fromkeys(names))
+            cache = self.ask(Question(project, some_runs, rows=rows, statistics=statistics))
         refs: list[RunRef] = []
         for run in meant:
             found = self.find_project(cache, run.project)
@@ -385,7 +393,17 @@ class Mirror:
                 refs += [RunRef(*found, row["id"]) for row in query.list_runs(cache, found, limit=None)]
             else:
                 refs.append(query.find_run(cache, found, run.run))
+        if rows and not statistics and whole:
+            self._bring_back(cache, refs)
         return list(dict.fromkeys(refs))
+
+    def _bring_back(self, cache: Cache, refs: Sequence[RunRef]) -> None:
+        """Rows that were removed to save space come again when their runs are asked for by name."""
+        gone: dict[str, list[str]] = {}
+        for ref in cache.evicted().intersection(refs):
+            gone.setdefault(f"{ref.entity}/{ref.project}", []).append(ref.run_id)
+        for project, ids in gone.items():
+            self.ask(Question(project, tuple(sorted(ids)), rows=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import os
 import stat
@@ -102,6 +103,8 @@ class Store:
         except OSError:
             return None
         content = copy(kept, to)
+        with contextlib.suppress(OSError):
+            os.utime(kept)  # what was not used for longest goes first when room is wanted
         if content == Content(size, md5):
             return content
         to.unlink()

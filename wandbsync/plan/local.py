@@ -9,7 +9,7 @@ Every action prints as a sentence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Union
 
@@ -129,11 +129,13 @@ def plan(
     last_steps: Mapping[RunRef, int | None],
     *,
     full: bool = False,
+    evicted: Collection[RunRef] = (),
 ) -> Iterator[Action]:
     """The actions for each run, run after run, in the order in which they must be done.
 
     `last_steps` has every run in the cache. `full` reads all logs again, if all the logs of a run are still there:
-    rows whose log is gone are kept, not read again. A run is read again, too, when an earlier log of it turns up.
+    rows whose log is gone are kept, not read again. A run is read again, too, when an earlier log of it turns up, and
+    when there is something new of one whose rows were removed to save space (`evicted`).
     """
     here = {log.path: log for log in listed}
     runs: dict[RunRef, list[Listed]] = {}
@@ -156,7 +158,7 @@ def plan(
                 cached[ref], steps[ref] = cached[old], steps.get(old)
             del cached[old]
     for ref, logs in sorted(runs.items()):
-        yield from _plan_run(ref, logs, cached.get(ref, {}), steps.get(ref), full)
+        yield from _plan_run(ref, logs, cached.get(ref, {}), steps.get(ref), full, ref in evicted)
 
 
 def _plan_run(
@@ -165,6 +167,7 @@ def _plan_run(
     read_before: dict[str, Known],
     last_step: int | None,
     full: bool,
+    evicted: bool,
 ) -> Iterator[Action]:
     originals = [log for log in read_before.values() if log.status != "copy"]
     by_key: dict[str, list[Listed]] = {}
@@ -185,7 +188,8 @@ def _plan_run(
     chosen.sort(key=lambda pair: (pair[0].started_at or 0.0, pair[0].path))
     newest = max((log.started_at or 0.0 for log in originals), default=0.0)
     earlier = any(before is None and (log.started_at or 0.0) < newest for log, before in chosen)
-    full = (full or earlier) and all(log.log_key in by_key for log in originals)
+    news = evicted and any(before is None or before.signature != log.signature for log, before in chosen)
+    full = (full or earlier or news) and all(log.log_key in by_key for log in originals)
     void = [log.rewinds_to for log, before in chosen if before is None and (log.started_at or 0.0) >= newest]
     last = min((step for step in void if step is not None), default=None)
     if last is not None and originals and not full and (last_step or 0) > last:

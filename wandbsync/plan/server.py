@@ -7,6 +7,10 @@
 A listed run gets what the first line that fits says. *Moved* means: something in its fingerprint besides what people
 edit is not as it was when its rows were fetched. *Anew*: all rows are replaced, as a new generation. Counts are rows.
 
+    its rows were removed to save space, and no log of it is being written here
+      asked for by name, or --full         fetch anew  removed
+      another run, or another count        fetch anew  re-used, rewound, grown
+      else                                 nothing                   or it would be removed and fetched for ever
     no log of the run on this machine
       made at another time than before     fetch anew  re-used       another run under the old id
       --full                               fetch anew  again
@@ -86,6 +90,7 @@ class Cached:
     deleted: bool = False  # marked as gone from the server
     tried: Fingerprint | None = None  # noted before the last attempt, if that failed; None: as `fetched`
     owed: bool = False  # an attempt to fetch all rows anew failed, and none has worked since
+    evicted: bool = False  # its rows were removed to save space; `rows` is how many there were
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,7 @@ class Fetch:
 
     ref: RunRef
     now: Fingerprint  # to be noted with what is fetched: what arrives meanwhile shows up as a change next time
-    reason: str  # new, grown, touched, re-used, rewound, elsewhere, incomplete, failed, again
+    reason: str  # new, grown, touched, re-used, rewound, elsewhere, incomplete, failed, again, removed
     whole: bool  # replace all rows; else add the steps that are missing
 
     def __str__(self) -> str:
@@ -178,6 +183,7 @@ def unfinished(cached: Iterable[Cached]) -> list[RunRef]:
         for one in cached
         if one.fetched is not None
         and not one.deleted
+        and not one.evicted
         and (not one.fetched.ended or one.rows < one.fetched.lines or one.incomplete is not None or one.failures)
     ]
 
@@ -189,7 +195,7 @@ def _newest_first(runs: Mapping[RunRef, Fingerprint]) -> list[tuple[RunRef, Fing
 def _plan_run(
     ref: RunRef, now: Fingerprint, known: Cached, at: float, full: bool, rows: bool, insist: bool
 ) -> Iterator[Action]:
-    wanted = _fetch(now, known, full) if rows else None
+    wanted = _fetch(now, known, full, insist) if rows else None
     again = not _restarted(known.tried or known.fetched, now)
     until = None if insist else _wait(known, at, again)
     if wanted is not None and until is None:
@@ -206,8 +212,10 @@ def _plan_run(
         yield Wait(ref, until, _failure(known))
 
 
-def _fetch(now: Fingerprint, known: Cached, full: bool) -> tuple[str, bool] | None:
+def _fetch(now: Fingerprint, known: Cached, full: bool, insist: bool) -> tuple[str, bool] | None:
     """Why the rows are to be fetched, and whether all of them anew; None: not at all."""
+    if known.evicted:
+        return None if known.local == "open" else _fetch_evicted(now, known, insist)
     if known.local is not None:
         return _fetch_beside(now, known, full)
     before = known.fetched
@@ -231,6 +239,18 @@ def _fetch(now: Fingerprint, known: Cached, full: bool) -> tuple[str, bool] | No
     if moved:
         return "touched", False
     return ("failed", False) if known.failures else None
+
+
+def _fetch_evicted(now: Fingerprint, known: Cached, insist: bool) -> tuple[str, bool] | None:
+    """The same for a run whose rows were removed: but for another count of rows, they are fetched when asked for."""
+    seen, more = known.fetched or known.described, now.lines > known.rows
+    # Of a run that was logged here the server may be behind.
+    fresh = known.local is None or more or (now.ended and now.lines == known.rows)
+    if seen is not None and fresh and not _same_run(seen, now):
+        return "re-used", True
+    if fresh and now.lines != known.rows:
+        return "grown" if more else "rewound", True
+    return ("removed", True) if insist else None
 
 
 def _fetch_beside(now: Fingerprint, known: Cached, full: bool) -> tuple[str, bool] | None:
@@ -278,7 +298,7 @@ def _wait(known: Cached, at: float, again: bool) -> float | None:
 
 
 def _failure(known: Cached) -> str:
-    return "failed" if known.incomplete is None and known.failures else "incomplete"
+    return "failed" if (known.incomplete is None or known.evicted) and known.failures else "incomplete"
 
 
 def _same_run(before: Fingerprint, now: Fingerprint) -> bool:

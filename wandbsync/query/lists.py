@@ -6,7 +6,8 @@ import json
 from datetime import datetime, timezone
 from typing import Any
 
-from ..cache import Cache, catalog
+from ..cache import Cache, catalog, usage
+from ..cache.retention import Limits
 from ..errors import NotFound
 from ..model import RunRef
 
@@ -146,14 +147,18 @@ def list_files(cache: Cache, ref: RunRef) -> list[dict[str, Any]]:
     ]
 
 
-def cache_info(cache: Cache) -> dict[str, Any]:
-    """What is in the cache."""
+def cache_info(cache: Cache, limits: Limits | None = None) -> dict[str, Any]:
+    """What is in the cache, how large each part of it is, and by how much that is more than it may be.
+
+    `over_bytes` leaves out what is reclaimable by waiting alone.
+    """
+    sizes, most = usage.measure(cache), limits.max_size if limits else None
     with catalog.translated(cache.folder):
         one = cache.con.execute(
             "SELECT (SELECT count(*) FROM projects), (SELECT count(*) FROM runs), "
             "(SELECT coalesce(sum(rows), 0) FROM runs), (SELECT count(*) FROM segments WHERE removed_at IS NULL), "
             "(SELECT coalesce(sum(count), 0) FROM segments WHERE removed_at IS NULL), "
-            "(SELECT coalesce(sum(bytes), 0) FROM segments WHERE removed_at IS NULL), "
+            "(SELECT count(*) FROM evictions JOIN runs USING (run, generation)), "
             "(SELECT max(synced_at) FROM checks), (SELECT count(*) FROM problems)"
         ).fetchone()
         journal = cache.con.execute("PRAGMA journal_mode").fetchone()[0]
@@ -164,8 +169,17 @@ def cache_info(cache: Cache) -> dict[str, Any]:
         "rows": one[2],
         "values": one[4],
         "segments": one[3],
-        "segment_bytes": one[5],
-        "total_bytes": sum(path.stat().st_size for path in cache.folder.rglob("*") if path.is_file()),
+        "evicted_runs": one[5],
+        "total_bytes": sizes.total,
+        "segment_bytes": sizes.rows,
+        "media_bytes": sizes.media,
+        "catalog_bytes": sizes.catalog,
+        "duckdb_bytes": sizes.duckdb,
+        "derived_bytes": sizes.derived,
+        "other_bytes": sizes.other,
+        "reclaimable_bytes": sizes.reclaimable,
+        "max_size_bytes": most,
+        "over_bytes": 0 if most is None else max(0, sizes.held - most),
         "journal": journal,
         "problems": one[7],
         "synced_at": timestamp(one[6]),

@@ -6,14 +6,14 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..cache import Cache, catalog
+from ..cache.eviction import absence
 from ..cache.layout import metric_type
 from ..cache.metrics import stream_stats
 from ..cache.rows import steps, streams_of
 from ..cache.stats import Stat, measure
-from ..errors import NotFound, UsageError
+from ..errors import NotFound, UsageError, nearest
 from ..model import HISTORY, SYSTEM, Kind, RunRef, logged
 from .lists import get_run
-from .names import nearest
 from .rows import series
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def list_metrics(cache: Cache, ref: RunRef, *, include_system: bool = False) -> 
     """
     with catalog.translated(cache.folder), catalog.snapshot(cache.con):
         run = get_run(cache, ref)
-        streams = streams_of(cache, ref)
+        streams, evicted = streams_of(cache, ref), absence(cache, ref)
         known = {name: stream_stats(cache.con, streams.get(name)) for name in (HISTORY, SYSTEM)}
     freshness = {name: run[name] for name in ("source", "synced_at", "complete")}
     result: dict[str, dict[str, Any]] = {}
@@ -36,7 +36,7 @@ def list_metrics(cache: Cache, ref: RunRef, *, include_system: bool = False) -> 
         for key, stat in known[name].items():
             if include_system or not is_system(key):
                 result.setdefault(key, _metric(stat) | freshness)
-    if include_system and run["rows"]:
+    if include_system and run["rows"] and not evicted:
         result["_step"] = _metric(_step_stat(cache, ref)) | freshness
     return dict(sorted(result.items()))
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-
 from ..cache import Cache, catalog
-from ..errors import NotFound, UsageError
+from ..errors import NotFound, UsageError, nearest
 from ..model import RunRef
 from ..targets import parse
 
@@ -64,15 +61,3 @@ def run_names(cache: Cache, spec: str, *, default_entity: str | None = None) -> 
     with catalog.translated(cache.folder):
         rows = cache.con.execute("SELECT run_id, display_name FROM runs WHERE entity = ? AND project = ?", project)
         return {text for row in rows for text in row if text}
-
-
-def nearest(wanted: str, names: Iterable[str]) -> str:
-    """A hint: the names most like the one wanted, or some that there are."""
-    names = list(names)
-    near = difflib.get_close_matches(wanted, names, n=5, cutoff=0.4)
-    near += [name for name in names if wanted.lower() in name.lower() and name not in near][: 5 - len(near)]
-    if near:
-        return "did you mean " + " or ".join(near) + "?"
-    if not names:
-        return "nothing is cached yet: try `wandbsync sync --local DIR`"
-    return "there is " + ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

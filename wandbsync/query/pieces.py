@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..cache import Cache, catalog
 from ..cache.disk import GONE
-from ..errors import CacheError
+from ..errors import CacheBusy, CacheError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,11 +34,25 @@ def again(cache: Cache, numbers: Sequence[int], read: Callable[[list[Path]], T])
                 (json.dumps(list(numbers)),),
             ).fetchall()
         try:
-            return read([cache.segment_path(row[0]) for row in files])
+            found = read([cache.segment_path(row[0]) for row in files])
         except FileNotFoundError as error:
             if attempt == 4:
                 raise CacheError(f"a segment is gone: {error}", hint=GONE) from error
+        else:
+            _check(cache, numbers)
+            return found
     raise AssertionError
+
+
+def _check(cache: Cache, numbers: Sequence[int]) -> None:
+    """Raise CacheBusy if some of the streams are no more: fetched anew or removed while they were read."""
+    with catalog.translated(cache.folder):
+        count = cache.con.execute(
+            "SELECT count(*) FROM streams WHERE stream IN (SELECT value FROM json_each(?))",
+            (json.dumps(list(numbers)),),
+        ).fetchone()[0]
+    if count < len(numbers):
+        raise CacheBusy("a run was rewritten while its history was read", hint="ask again")
 
 
 def tables(

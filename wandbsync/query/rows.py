@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ..cache import Cache, catalog
+from ..cache import Cache, catalog, uses
 from ..cache.rows import steps, streams_of, tables
 from ..model import HISTORY, SYSTEM, Kind, RunRef
 
@@ -28,12 +28,14 @@ def row_schema() -> pa.Schema:
 def history(cache: Cache, ref: RunRef, keys: Sequence[str] | None = None, *, stream: str = HISTORY) -> pa.Table:
     """Every row of a run: key, step, value, kind, value_json; sorted by key and step. `keys` None for all.
 
-    Rows of one step are in the order they were logged. Raises CacheError if they cannot be read.
+    Rows of one step are in the order they were logged. Raises NothingCached if they were removed to save space, and
+    CacheError if they cannot be read.
     """
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    uses.note(cache, [ref])
     schema = row_schema()
     found = [table.cast(schema) for table in tables(cache, ref, stream, keys, schema.names)]
     if not found:
@@ -105,6 +107,7 @@ def series(cache: Cache, ref: RunRef, key: str) -> tuple[NDArray[np.int64], NDAr
     import numpy as np
 
     stream = HISTORY
+    uses.note(cache, [ref])
     if key == "_step":
         step = steps(cache, ref)
         return step, step.astype(np.float64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..cache import Cache, catalog
+from ..cache.eviction import EVICTED
 from ..model import GOING_ON
 from .lists import timestamp
 
@@ -12,18 +13,23 @@ SHOWN = 1000  # runs of a kind
 
 
 def status(cache: Cache) -> dict[str, Any]:
-    """Projects by name with their freshness; runs that go on; runs with rows missing; what could not be read."""
+    """Projects by name with their freshness; runs that go on; runs with rows missing; what could not be read.
+
+    Rows that were removed to save space are counted (`evicted`), not missed.
+    """
     with catalog.translated(cache.folder), catalog.snapshot(cache.con):
         projects = cache.con.execute(
             "SELECT p.entity, p.project, count(r.run) AS runs, sum(r.state = 'running') AS running, "
-            "sum(r.incomplete IS NOT NULL) AS incomplete, sum(r.deleted_at IS NOT NULL) AS deleted, "
+            "sum(r.incomplete IS NOT NULL AND e.run IS NULL) AS incomplete, count(e.run) AS evicted, "
+            "sum(r.deleted_at IS NOT NULL) AS deleted, "
             "max(c.synced_at) AS newest, min(c.synced_at) AS oldest, group_concat(DISTINCT r.source) AS sources "
             "FROM projects p LEFT JOIN runs r ON r.entity = p.entity AND r.project = p.project "
-            "LEFT JOIN checks c ON c.run = r.run GROUP BY p.entity, p.project ORDER BY 1, 2"
+            f"LEFT JOIN checks c ON c.run = r.run LEFT {EVICTED} GROUP BY p.entity, p.project ORDER BY 1, 2"
         ).fetchall()
         runs = cache.con.execute(
             "SELECT entity, project, run_id, r.state, incomplete, coalesce(m.failures, 0) AS failures, m.retry_at, "
-            "m.reason FROM runs r LEFT JOIN mirrors m USING (run) WHERE incomplete IS NOT NULL OR m.failures > 0 "
+            f"m.reason FROM runs r LEFT JOIN mirrors m USING (run) LEFT {EVICTED} "
+            "WHERE (incomplete IS NOT NULL AND e.run IS NULL) OR m.failures > 0 "
             f"ORDER BY failures DESC, r.created_at DESC LIMIT {SHOWN}"
         ).fetchall()
         states = ", ".join(f"'{state}'" for state in GOING_ON)
@@ -41,6 +47,7 @@ def status(cache: Cache) -> dict[str, Any]:
                 "runs": row["runs"],
                 "running": row["running"] or 0,
                 "incomplete": row["incomplete"] or 0,
+                "evicted": row["evicted"],
                 "deleted": row["deleted"] or 0,
                 "source": row["sources"],
                 "synced_at": timestamp(row["newest"]),

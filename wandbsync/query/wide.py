@@ -18,12 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..cache import Cache, catalog
+from ..cache import Cache, catalog, uses
+from ..cache.eviction import absence
 from ..cache.rows import streams_of
-from ..errors import NotFound
+from ..errors import NotFound, NothingCached, nearest
 from ..model import HISTORY, Kind, RunRef
 from .cells import BOOL, FLOAT, INT, JSON, NOTHING, NUMBERS, STRING, TEXTS, Cells, Column, Place
-from .names import nearest
 from .pieces import again, pieces, steps, tables
 
 if TYPE_CHECKING:
@@ -122,10 +122,11 @@ def batches(
     """The rows of some runs, run by run and in order of steps; of `schema(found, x=x)`.
 
     `x` other than `_step` is a key of `found`: only rows that have it. `cells`: about so many at a time; None: a large
-    run in one batch.
+    run in one batch. Raises NothingCached for a run whose rows were removed to save space.
     """
     import pyarrow.compute as pc
 
+    uses.note(cache, refs)
     shown = schema(found, x=x)
     for group in _groups(_known(cache, refs, found, stream), min(cells or TOGETHER, TOGETHER)):
         for batch in _of_group(cache, group, cells, shown):
@@ -146,6 +147,8 @@ class _Stream:
 def _known(cache: Cache, refs: Sequence[RunRef], found: Sequence[Column], stream: str) -> Iterator[_Stream]:
     for ref in refs:
         with catalog.translated(cache.folder), catalog.snapshot(cache.con):
+            if why := absence(cache, ref):
+                raise NothingCached(f"{ref} cannot be read: {why}", hint="")
             number = streams_of(cache, ref).get(stream)
             known = dict(cache.con.execute("SELECT key, count FROM metrics WHERE stream = ?", (number,)).fetchall())
         here = tuple(one for one in found if one.key in known)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 APPEND_VALUES = 4_000_000  # more are not added to a run in one commit, but all its rows are fetched anew, in parts
+SENSELESS = (AttributeError, LookupError, TypeError, ValueError)  # where something else was expected
 NOT_FETCHED = "its history was not fetched yet"
 
 
@@ -126,6 +127,8 @@ class Arrivals:
             raise
         except (ServerError, NotPermitted, Unreachable) as error:
             return self._failure(job, error)
+        except SENSELESS as error:
+            return self._failure(job, self._senseless(error))
 
     def _described(self, job: Job) -> Described:
         node = job.node
@@ -164,8 +167,9 @@ class Arrivals:
         except RateLimited:
             raise
         except (ServerError, NotPermitted, Unreachable) as error:  # in the middle of what is fetched in parts
-            begun = replace(job, revision=self.cache.revision(job.ref)) if job.revision is None else job
-            self._failed(begun, self._failure(job, error))
+            self._broke_off(job, error)
+        except SENSELESS as error:
+            self._broke_off(job, self._senseless(error))
         shutil.rmtree(job.folder, ignore_errors=True)
         return again
 
@@ -264,6 +268,15 @@ class Arrivals:
             cursor = replace(cursor, described=fingerprint(got.node))
         made = self._api_record(job, got.node or job.node, f"its history did not come: {got.error}")
         self._add(Share(job.ref, job.revision, made, mirror=cursor))
+
+    def _broke_off(self, job: Job, error: WandbsyncError) -> None:
+        """The same for a run of which a part may have been committed."""
+        begun = replace(job, revision=self.cache.revision(job.ref)) if job.revision is None else job
+        self._failed(begun, self._failure(job, error))
+
+    def _senseless(self, error: Exception) -> ServerError:
+        """What became of an answer that is not at all as W&B's are: the other runs are not to suffer from it."""
+        return ServerError(f"{self.api.login.host} gave an answer without sense: {type(error).__name__}: {error}")
 
     # -- records
 

@@ -61,6 +61,8 @@ def named(api: Api, entity: str, project: str, names: Sequence[str], *, files: b
             continue
         except NotFound:
             so_called = listed(api, entity, project, filters=json.dumps({"displayName": name}))
+            # A server that does not know this filter lists them all.
+            so_called = {ref: node for ref, node in so_called.items() if node.get("displayName") == name}
         found |= so_called
         if not so_called:
             absent.append(ref)

@@ -47,7 +47,8 @@ def sync_local(
     report.logs, report.found = len(found.logs), found
     listed = _list(cache, found.logs, known, entity, report, unreadable=found.unreadable)
     last_steps = {} if dry_run and not cache.exists() else cache.last_steps()
-    report.planned = list(plan(listed, _known(known), last_steps, full=full))
+    evicted = cache.evicted() if last_steps else set()
+    report.planned = list(plan(listed, _known(known), last_steps, full=full, evicted=evicted))
     if full:
         report.notes += _not_read_again(listed, known)
     if not dry_run:
@@ -96,7 +97,7 @@ def follow(
         listed = _list(cache, found, known, entity, report, trust=True)
     report.logs = len(found)
     known = {path: one for path, one in known.items() if one[0] in refs}
-    planned = list(plan(listed, _known(known), cache.last_steps(refs)))
+    planned = list(plan(listed, _known(known), cache.last_steps(refs), evicted=cache.evicted() & refs))
     report.left = sorted({action.ref for action in planned if isinstance(action, Read) and action.size > most})
     report.planned = [action for action in planned if action.ref not in report.left]
     reading = Reading(cache, report, progress, started, look=look or bool(new), with_files=with_files)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..cache import Cache, LogCursor, MirrorCursor, Share
+from ..cache.eviction import absence
 from ..cache.rows import steps, tables
 from ..errors import CacheBusy, EmptyLog, LogError, NewerLog, NotALog, ReplacedLog, WandbsyncError
 from ..model import CONSOLE, HISTORY, SYSTEM, Columns, FileRecord, RunRef
@@ -167,7 +168,7 @@ class Reading:
                 keys = local.Keys(self.cache.key_paths(ref, HISTORY))
                 so_far = local.RunSoFar(keys, last_step, rows.get(SYSTEM, 0), rows.get(CONSOLE, 0))
                 count = rows.get(HISTORY, 0)
-                if mirror is not None and mirror.fetched is not None:
+                if mirror is not None and mirror.fetched is not None and not absence(self.cache, ref):
                     so_far = self._after_server(ref, so_far, first=not before)
         states = {path: local.LogState.load(one.state) for path, one in before.items()}
         generation = self.cache.new_generation() if again and revision is not None else None

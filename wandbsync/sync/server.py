@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
-from ..cache import Cache, Mirrored
+from ..cache import Cache, Mirrored, uses
 from ..cache.locks import workplace
 from ..errors import CacheBusy, NotFound, NotPermitted, ServerError
 from ..model import Fingerprint, RunRef
@@ -41,6 +41,11 @@ class Asked:
 
     def __str__(self) -> str:
         return f"{self.entity}/{self.project}"
+
+    @property
+    def work(self) -> str:
+        """What nobody else is to do at the same time. Who asks for some runs does not wait for a whole project."""
+        return "/".join((self.entity, self.project, *self.runs))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,7 @@ def sync_server(
             if dry_run:
                 _Pass(cache, api, one, how, report).plan()
             else:
-                with workplace(cache.folder, str(one)) as folder:
+                with workplace(cache.folder, one.work) as folder:
                     _Pass(cache, api, one, how, report).run(folder)
     finally:
         report.requests = transport.requests - sent
@@ -191,10 +196,10 @@ class _Pass:
         found, absent = listing.named(self.api, entity, project, self.asked.runs, files=self._files)
         gone = [ref for ref in absent if ref in self.known and self.known[ref].cursor is not None]
         if not found and not gone:
-            raise _not_found(self.api, absent[0])
+            raise self.api.no_run(absent[0])
         for ref in absent:
             if ref not in self.known:
-                self.report.problems.append(Problem(str(ref), _not_found(self.api, ref).line()))
+                self.report.problems.append(Problem(str(ref), self.api.no_run(ref).line()))
         return found, [ref for ref in gone if not self.known[ref].deleted]
 
     def _adopt(self) -> int:
@@ -230,6 +235,8 @@ class _Pass:
             self._do(todo, arrivals)
         finally:
             arrivals.flush()  # what came stays, whatever happened to the rest
+            if self.asked.runs and self.how.rows:
+                uses.note(self.cache, self.nodes, self.started)
             self._note([*(ref for ref in self.nodes if ref not in planned), *arrivals.done])
         self._gone([action.ref for action in actions if isinstance(action, Gone)])
         self._tell_waiting([action for action in actions if isinstance(action, Wait)])
@@ -333,12 +340,6 @@ class _Pass:
         return before is not None and _rows_of(before) != _rows_of(fingerprint(self.nodes[ref]))
 
 
-def _not_found(api: Api, ref: RunRef) -> NotFound:
-    hint = "`wandbsync list-runs` lists those there are"
-    where = f"{ref.entity}/{ref.project}"
-    return NotFound(f"{api.login.host} has no run {ref.run_id} in {where}, or not for this key", hint=hint)
-
-
 def _rows_of(seen: Fingerprint) -> Fingerprint:
     """A fingerprint without what people edit."""
     return replace(seen, described="")
@@ -347,7 +348,9 @@ def _rows_of(seen: Fingerprint) -> Fingerprint:
 def _cached(ref: RunRef, one: Mirrored) -> Cached:
     cursor = one.cursor
     if cursor is None:
-        return Cached(ref, rows=one.rows, local=one.local, incomplete=one.incomplete, deleted=one.deleted)
+        return Cached(
+            ref, rows=one.rows, local=one.local, incomplete=one.incomplete, deleted=one.deleted, evicted=one.evicted
+        )
     return Cached(
         ref,
         cursor.described,
@@ -360,4 +363,5 @@ def _cached(ref: RunRef, one: Mirrored) -> Cached:
         one.deleted,
         cursor.tried,
         cursor.owed,
+        one.evicted,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -15,6 +16,8 @@ from .credentials import Login
 from .failures import Failed
 
 STRANGE = 3  # attempts where something else than W&B seems to answer
+_NOT_SIGNED_IN = re.compile(r"not (logged|signed) in|unauthenticated|invalid api key", re.IGNORECASE)
+_NOT_PERMITTED = re.compile(r"permission denied|access denied|not permitted|unauthori[sz]ed|forbidden", re.IGNORECASE)
 BETWEEN = "a proxy or a login page may be in between: check WANDB_BASE_URL and HTTPS_PROXY"
 
 
@@ -30,12 +33,16 @@ def data_of(status: int, headers: Mapping[str, str], content: bytes, login: Logi
     messages, data = _messages(payload, login), payload.get("data")
     if isinstance(data, dict) and not messages:
         return data
+    if _NOT_SIGNED_IN.search(_short(messages)):
+        raise _refused(401, headers, messages, login, page=False)
+    if _NOT_PERMITTED.search(_short(messages)):
+        raise _refused(403, headers, messages, login, page=False)
     error = ServerError(
         f"{login.host} says: {_short(messages) or 'neither data nor errors'}",
         messages=messages,
         data=data if isinstance(data, dict) else None,
     )
-    raise Failed(error, attempts=1)
+    raise Failed(error, attempts=1 if messages else STRANGE)
 
 
 def _refused(status: int, headers: Mapping[str, str], messages: list[str], login: Login, *, page: bool) -> Failed:
@@ -49,8 +56,10 @@ def _refused(status: int, headers: Mapping[str, str], messages: list[str], login
         hint = BETWEEN if page else "try again later"
         return Failed(ServerError(says, hint=hint, status=status, messages=messages))
     if 300 <= status < 400:
-        target = urlsplit(headers.get("location", ""))
-        place = f"{target.scheme}://{target.hostname}" if target.hostname else "another place"
+        place = "another place"
+        with contextlib.suppress(ValueError):
+            target = urlsplit(headers.get("location", ""))
+            place = f"{target.scheme}://{target.hostname}" if target.hostname else place
         says, hint = f"{host} sends us on to {place}", "if that is the server's address, set WANDB_BASE_URL to it"
     elif status == 401:
         hint = f"set another with `wandb login --relogin` or WANDB_API_KEY; {login.app_url}/authorize has it"

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import NotFound, NotSignedIn, ServerError
+from ...errors import NotFound, NotPermitted, NotSignedIn, ServerError, Unreachable, nearest
 from ...model import RunRef
 from . import queries
 from .credentials import Login
+from .record import number
 from .transport import Transport
 
 RUNS_A_PAGE = 1000  # without their records
 RECORDS_A_PAGE = 100  # a config may be large
 FILES_A_PAGE = 1000
+NEAR = 1000  # names that one that is not there is compared with
 LINES_A_PAGE = 1000
+
+SILENT = (NotFound, NotPermitted, ServerError, Unreachable)  # when it is only about a hint
 
 Node = dict[str, Any]
 
@@ -41,6 +47,7 @@ class Api:
         self.login = login
         self.transport = transport
         self._unknown: set[str] = set()  # fields this server does not have
+        self._doubtful = set(queries.RARE)  # those it has not answered yet
 
     # -- who and which
 
@@ -48,8 +55,8 @@ class Api:
         found = self._ask("Viewer", queries.VIEWER, {}).get("viewer")
         if not found:
             raise NotSignedIn(f"{self.login.host} does not know the API key")
-        teams = [edge["node"]["name"] for edge in ((found.get("teams") or {}).get("edges") or ())]
-        return Viewer(found.get("username") or found.get("entity") or "", found.get("entity"), tuple(teams))
+        teams = tuple(team["name"] for team in nodes(found.get("teams")))
+        return Viewer(found.get("username") or found.get("entity") or "", found.get("entity"), teams)
 
     def projects(self, entity: str) -> list[Node]:
         """The projects of an entity: name, entityName, description, createdAt."""
@@ -69,11 +76,8 @@ class Api:
         def runs(data: Node) -> Node | None:
             nonlocal counted
             if data.get("project") is None:
-                raise NotFound(
-                    f"{self.login.host} has no project {entity}/{project}, or not for this key",
-                    hint="`wandbsync list-projects --refresh` lists those there are",
-                )
-            counted = int(data["project"].get("runCount") or 0)
+                raise self._no_project(entity, project)
+            counted = number(data["project"].get("runCount")) or 0
             found: Node | None = data["project"].get("runs")
             return found
 
@@ -90,6 +94,25 @@ class Api:
                 seen.add(node["name"])
                 yield node, counted
 
+    def _no_project(self, entity: str, project: str) -> NotFound:
+        hint = "`wandbsync list-projects --refresh` lists those there are"
+        with contextlib.suppress(*SILENT):
+            self.viewer()  # raises NotSignedIn if it is the key: of some servers those without a good one see nothing
+            if names := [f"{entity}/{node['name']}" for node in itertools.islice(self.projects(entity), NEAR)]:
+                hint = nearest(f"{entity}/{project}", names)
+        return NotFound(f"{self.login.host} has no project {entity}/{project}, or not for this key", hint=hint)
+
+    def no_run(self, ref: RunRef) -> NotFound:
+        """What to say of a run that was asked for by a name that none has."""
+        hint = "`wandbsync list-runs` lists those there are"
+        with contextlib.suppress(*SILENT):
+            some = [node for node, _ in itertools.islice(self.runs(ref.entity, ref.project), NEAR)]
+            names = dict.fromkeys(text for node in some for text in (node["name"], node.get("displayName")) if text)
+            if names:
+                hint = nearest(ref.run_id, names)
+        where = f"{ref.entity}/{ref.project}"
+        return NotFound(f"{self.login.host} has no run {ref.run_id} in {where}, or not for this key", hint=hint)
+
     # -- one run
 
     def run(self, ref: RunRef, parts: Collection[str], **variables: Any) -> Node:
@@ -98,17 +121,21 @@ class Api:
         A part that the server refuses is asked for alone; if it is refused again it is missing from the answer, and
         `errors` there says why: part -> ServerError.
         """
-        parts = set(parts)
-        if "exports" in parts:
+        asked = set(parts)
+        node: Node = {}
+        if "exports" in asked:
             variables["liveKeys"] = ["_step"]
         try:
-            return self._run(ref, parts, variables)
+            node = self._run(ref, asked, variables)
+            # Servers that go by the operation's name answer no more than the SDK asks under it.
+            asked = {part for part in asked if queries.FIRST[part] not in {*node, *self._unknown}}
+            if not asked or len(parts) == 1:
+                return node
         except ServerError as error:
-            if len(parts) == 1 or isinstance(error, NotFound):
+            if len(asked) == 1 or isinstance(error, NotFound):
                 raise
-        node: Node = {}
         errors: dict[str, ServerError] = {}
-        for part in sorted(parts, key=list(queries.PARTS).index):
+        for part in sorted(asked, key=list(queries.PARTS).index):
             try:
                 node |= self._run(ref, {part}, variables)
             except ServerError as error:  # noqa: PERF203
@@ -120,7 +147,7 @@ class Api:
     def _run(self, ref: RunRef, parts: Collection[str], variables: Mapping[str, Any]) -> Node:
         operation, query = queries.about_run(parts)
         used = {name: value for name, value in variables.items() if re.search(rf"\${name}\b", query)}
-        named = {"entity": ref.entity, "project": ref.project, "run": ref.run_id}
+        named = {"entity": ref.entity, "project": ref.project, queries.run_variable(operation): ref.run_id}
         project = f"{ref.entity}/{ref.project}"
         data = self._ask(operation, query, {**named, **used}, project=project)
         found: Node | None = (data.get("project") or {}).get("run")
@@ -140,8 +167,9 @@ class Api:
 
     def more_files(self, ref: RunRef, after: str) -> Iterator[Node]:
         """The files after a cursor, to the end."""
-        variables = {"entity": ref.entity, "project": ref.project, "run": ref.run_id, "fileLimit": FILES_A_PAGE}
         operation, query = queries.about_run({"files"})
+        variables = {"entity": ref.entity, "project": ref.project, "fileLimit": FILES_A_PAGE}
+        variables[queries.run_variable(operation)] = ref.run_id
         return self._pages(
             operation,
             query,
@@ -158,9 +186,7 @@ class Api:
         for start in range(0, len(names), 100):
             some = list(names[start : start + 100])
             found = self._run(ref, {"urls"}, {"fileNames": some, "fileLimit": len(some)})
-            for edge in (found.get("files") or {}).get("edges") or ():
-                if edge["node"].get("directUrl"):
-                    urls[edge["node"]["name"]] = edge["node"]["directUrl"]
+            urls |= {one["name"]: one["directUrl"] for one in nodes(found.get("files")) if one.get("directUrl")}
         return urls
 
     def download(self, url: str, path: Path) -> int:
@@ -173,18 +199,26 @@ class Api:
 
     def _ask(self, operation: str, query: str, variables: Mapping[str, Any], *, project: str = "") -> Node:
         """One question; again without the fields that this server turns out not to have."""
+        suspects: set[str] = set()
         while True:
-            left_out = frozenset(self._unknown)
+            left_out = frozenset(self._unknown | suspects)
             text = queries.without(query, left_out) if left_out else query
             sent = {name: value for name, value in variables.items() if re.search(rf"\${name}\b", text)}
+            doubtful = {name for name in self._doubtful if re.search(rf"\b{name}\b", text)}
             try:
-                return self.transport.ask(operation, text, sent, project=project)
+                data = self.transport.ask(operation, text, sent, project=project)
             except ServerError as error:
-                unknown = {name for message in error.messages for name in _UNKNOWN.findall(message)}
-                news = (unknown & queries.OPTIONAL) - left_out
-                if not news:
-                    raise
+                news = (_unknown(error.messages) & queries.OPTIONAL) - left_out
                 self._unknown |= news
+                if not news and doubtful and error.status in (None, 400, 422) and error.data is None:
+                    suspects |= doubtful  # it does not say what it has against the question
+                elif not news:
+                    if project and _says_absent(error):
+                        return {}
+                    raise
+            else:
+                self._doubtful -= doubtful
+                return data
 
     def _pages(
         self,
@@ -201,16 +235,54 @@ class Api:
         empty = 0
         while True:
             found = connection(self._ask(operation, query, {**variables, cursor: after}, project=project)) or {}
-            for edge in found.get("edges") or ():
-                yield edge["node"]
-            page = found.get("pageInfo") or {}
-            if not page.get("hasNextPage") or not page.get("endCursor"):
+            yield from nodes(found)
+            end = next_cursor(found)
+            if end is None:
                 return
             empty = 0 if found.get("edges") else empty + 1
-            if empty > 5 or (page["endCursor"] == after and not empty):
+            if not end or empty > 5 or (end == after and not empty):
                 raise ServerError(f"{self.login.host} goes round in circles listing {project or 'projects'}")
-            after = page["endCursor"]
+            after = end
 
 
-# Only the name that it is about: what may follow is "Did you mean ...?".
-_UNKNOWN = re.compile(r"(?:cannot query field|(?:unknown|undefined) (?:argument|field))\W+(\w+)", re.IGNORECASE)
+def nodes(connection: Node | None) -> list[Node]:
+    """The nodes of a page of a Relay connection."""
+    edges = (connection or {}).get("edges") or ()
+    return [edge["node"] for edge in edges if edge and edge.get("node")]
+
+
+def next_cursor(connection: Node) -> str | None:
+    """Where the next page begins; empty if the server does not say where, None if this page is the last."""
+    page = connection.get("pageInfo") or {}
+    if not page.get("hasNextPage"):
+        return None
+    edges = connection.get("edges") or [None]
+    return page.get("endCursor") or (edges[-1] or {}).get("cursor") or ""
+
+
+# That there is no such thing, for those that say so besides answering null.
+_ABSENT = re.compile(
+    r"\b(?:entity|project|model|run|bucket)\b.{0,100}(?:not found|not exist|n't exist)"
+    r"|(?:not find|n't find|no such|unknown|no) (?:the |a |any )?(?:entity|project|model|run|bucket)\b",
+    re.IGNORECASE,
+)
+
+
+def _says_absent(error: ServerError) -> bool:
+    if error.data and any((one or {}).get("run") is not None for one in error.data.values() if isinstance(one, dict)):
+        return False
+    return error.status in (None, 404) and any(map(_ABSENT.search, error.messages))
+
+
+# What a server has against a field or an argument. Only the name that it is about: what may follow is "Did you mean".
+_REFUSED = re.compile(
+    r"(?:cannot query|unknown|undefined|unrecogni[sz]ed|no such|invalid|unexpected)(?: field| argument)s?\W+(\w+)"
+    r"|(?:field|argument)\W+(\w+)\W+(?:of type \S+ |on \S+ (?:\S+ )?)?(?:is |was )?"
+    r"(?:does ?n[o']t|not |un(?:known|defined|recogni[sz]ed|expected)|invalid)",
+    re.IGNORECASE,
+)
+
+
+def _unknown(messages: Sequence[str]) -> set[str]:
+    """The names that the server says it does not know."""
+    return {name for message in messages for names in _REFUSED.findall(message) for name in names if name}

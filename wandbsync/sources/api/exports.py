@@ -8,6 +8,7 @@ hold in one column (a key with numbers and texts, lists of both) a server spells
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from .rows import STEP, KeyPath, Values, classified, gathered, number_kinds
 from .texts import is_text, json_texts, logged, strings
 
 SMALL = 8 << 20  # bytes in memory; a file below that is read at once
+MAGIC = b"PAR1"
 BLOCK = 1 << 20  # bytes of lists and dicts that are made into texts at once
 
 
@@ -75,6 +77,17 @@ def look(source: Source, *, hold: bool) -> Export:
     del sizes[STEP]
     nested = any(pa.types.is_struct(one.type) and one.type.get_field_index("_type") < 0 for one in fields)
     return Export(source, steps, sizes, nested, table, metadata)
+
+
+def is_whole(source: Source) -> bool:
+    """Whether a file begins and ends as a Parquet file does."""
+    if isinstance(source, bytes):
+        return len(source) > 8 and source[:4] == source[-4:] == MAGIC
+    with source.open("rb") as file:
+        begin = file.read(4)
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(0, end - 4))
+        return end > 8 and begin == file.read() == MAGIC
 
 
 def _opened(source: Source, *, metadata: Any = None) -> pq.ParquetFile:
@@ -149,6 +162,8 @@ def column_values(
         at = np.arange(start, start + len(array), dtype=np.int64)
         if pa.types.is_dictionary(array.type):
             array = array.dictionary_decode()
+        if (kind := _without_views(array.type)) != array.type:
+            array = array.cast(kind)
         if is_text(array.type):
             at, array = _given(at, array)
             texts.append((at, strings(array)))
@@ -160,6 +175,19 @@ def column_values(
         for path, values in as_they_are:
             found.setdefault(path, []).append(values)
     return found
+
+
+def _without_views(kind: pa.DataType) -> pa.DataType:
+    """A type with plain texts for views of texts, as other writers than Arrow have them: these cannot be filtered."""
+    types = pa.types
+    if types.is_string_view(kind) or types.is_binary_view(kind):
+        return pa.large_string() if types.is_string_view(kind) else pa.large_binary()
+    if types.is_struct(kind):
+        return pa.struct([one.with_type(_without_views(one.type)) for one in kind])
+    if types.is_list(kind) or types.is_large_list(kind):
+        make = pa.list_ if types.is_list(kind) else pa.large_list
+        return make(kind.value_field.with_type(_without_views(kind.value_type)))
+    return kind
 
 
 def _values(path: KeyPath, at: NDArray[np.int64], array: pa.Array) -> Iterator[tuple[KeyPath, Values]]:

@@ -75,7 +75,7 @@ def explain(error: Exception, host: str, timeout: tuple[float, float], *, reache
         text = f"{host} does not speak https on this port"
         hint = "check the port, and http or https, in WANDB_BASE_URL"
         return Failed(Unreachable(text, hint=hint), attempts=connecting)
-    if caused_by(
+    if type(error) is ValueError or caused_by(  # as urllib.parse raises it
         requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema,
         requests.exceptions.TooManyRedirects, urllib3.exceptions.LocationValueError,
     ):  # fmt: skip

@@ -10,6 +10,7 @@ grow again between two looks, so the rows in the cache are compared with what is
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,10 +25,10 @@ from ...errors import ExpiredURL
 from ...model import RunRef
 from ..keys import Keys
 from .client import Api, Node
-from .exports import Source, look
+from .exports import Source, is_whole, look
 from .history import STAMP, History, assemble
 from .pages import PAGE, at_steps, between, in_gaps, parsed, step_of
-from .record import fingerprint
+from .record import fingerprint, number
 from .rows import row_steps
 
 BATCH = 1_000_000  # values that are made at once
@@ -35,6 +36,7 @@ LIVE_ROWS = 50_000  # live rows held in memory
 HOLD = 4 << 20  # bytes of small files of one run that are not written to the disk
 LARGE = 100_000  # rows in the cache, from which on exports are not downloaded only to be compared with
 DOWNLOADS = 4  # of one run at a time
+AGAIN = 2  # times that a file is downloaded again which is none
 SAME_TIME = 0.001  # seconds
 NONE = np.empty(0, np.int64)
 
@@ -69,6 +71,8 @@ class Gathering:
         self.numbers = itertools.count()  # of files
         asked = "history" in node or "parquetHistory" in node
         self.pieces: Iterator[History] = self._pieces() if asked or self.counted > had.rows else iter(())
+        if number(node.get("historyLineCount")) is None:
+            self.pieces = self._uncounted()
 
     def begin(self) -> None:
         """Take the first piece, which is all there is unless much of it is live. Raises Anew, and what Api raises."""
@@ -93,6 +97,15 @@ class Gathering:
             if self.rows > counted:
                 self.incomplete = f"{self.rows:,} rows came, {self.rows - counted:,} more than the server counts"
 
+    def _uncounted(self) -> Iterator[History]:
+        """All rows of a server that does not count them."""
+        files = self._download(self._exports().get("parquetUrls") or [])
+        piece = self._assembled(files, between(self.api, self.ref, 0, self._stop()))
+        self.rows += piece.rows
+        if piece.rows:
+            self.incomplete = "the server does not count the rows, so nobody can tell whether all of them came"
+        yield piece
+
     # -- the page after the last row
 
     def _after(self) -> list[Node] | None:
@@ -114,7 +127,7 @@ class Gathering:
     def _all(self) -> Iterator[History]:
         exports, had = self._exports(), self.had
         have = had.steps() if had.rows else NONE
-        live = np.sort(row_steps(exports.get("liveData") or ()))
+        live = np.sort(row_steps(parsed(exports.get("liveData") or ())))
         new = ~_among(live, have)
         # If just the live ones are new, a download would show no more than that the last row is still there.
         sure = had.rows > LARGE or had.last_step in live
@@ -206,18 +219,26 @@ class Gathering:
         hold = HOLD // max(1, len(urls))
         if len(urls) == 1:  # as of most runs: not worth a thread
             ((name, url),) = urls.items()
-            files[name] = self.api.load(url, paths[name], hold=hold)
+            files[name] = self._load(url, paths[name], hold)
             return
         with ThreadPoolExecutor(DOWNLOADS) as pool:
-            coming = {name: pool.submit(self.api.load, url, paths[name], hold=hold) for name, url in urls.items()}
+            coming = {name: pool.submit(self._load, url, paths[name], hold) for name, url in urls.items()}
         files |= {name: one.result() for name, one in coming.items() if one.exception() is None}
         for one in coming.values():
             one.result()
 
+    def _load(self, url: str, path: Path, hold: int) -> Source:
+        """An exported file; again if it was cut short and nothing else told."""
+        source = self.api.load(url, path, hold=hold)
+        for _ in range(AGAIN):
+            if is_whole(source):
+                break
+            source = self.api.load(url, path, hold=hold)
+        return source
+
     def _stop(self) -> int:
         """A step after the last one, as far as the server tells; within 32 bits if need be, which none refuses."""
-        told = (self.node.get("historyKeys") or {}).get("lastStep")
-        return max(int(told) + 1 if isinstance(told, (int, float)) else 0, 2**31 - 1)
+        return max((number(_history_keys(self.node).get("lastStep")) or 0) + 1, 2**31 - 1)
 
     # -- is what the cache has still there?
 
@@ -261,9 +282,19 @@ def _names(urls: Sequence[str]) -> Sequence[str]:
     return paths if len(set(paths)) == len(paths) else urls
 
 
+def _history_keys(node: Node) -> Node:
+    found = node.get("historyKeys")
+    found = json.loads(found) if isinstance(found, str) else found
+    return found if isinstance(found, dict) else {}
+
+
 def _texts(node: Node) -> set[str] | None:
     """The keys of which the server says that texts were logged; None if it does not say."""
-    keys = (node.get("historyKeys") or {}).get("keys")
-    if not keys:
+    keys = _history_keys(node).get("keys")
+    if not keys or not isinstance(keys, dict):
         return None
-    return {name for name, one in keys.items() if any(kind["type"] == "string" for kind in one.get("typeCounts") or ())}
+    try:
+        types = {name: {kind["type"] for kind in one["typeCounts"]} for name, one in keys.items()}
+    except (KeyError, TypeError):
+        return None
+    return {name for name, some in types.items() if "string" in some}

@@ -41,7 +41,7 @@ def at_steps(api: Api, ref: RunRef, steps: NDArray[np.int64], wanted: NDArray[np
         if end < len(steps) and steps[end] > steps[start]:
             end = int(np.searchsorted(steps[:end], steps[end]))  # rows of one step on one page
         last = steps[end - 1]
-        yield parsed(api.page(ref, int(steps[start]), int(last) + 1, PAGE))
+        yield _before(int(last) + 1, parsed(api.page(ref, int(steps[start]), int(last) + 1, PAGE)))
         at = int(np.searchsorted(steps[places], last, side="right"))
 
 
@@ -54,12 +54,17 @@ def between(api: Api, ref: RunRef, first: int, stop: int) -> list[Node]:
         page = parsed(api.page(ref, low, high, PAGE))
         steps = sorted(map(step_of, page))
         if len(page) < PAGE or high - low <= 1 or steps[0] == steps[-1]:
-            rows += page
+            rows += _before(high, page)
             continue
         # What came is a sample of what there is, so its middle is about the middle.
         middle = max(steps[len(steps) // 2], low + 1)
         ranges += [(middle, high), (low, middle)]
     return rows
+
+
+def _before(stop: int, page: list[Node]) -> list[Node]:
+    """A page without the rows of the step at which it should have ended: some servers count it in."""
+    return [row for row in page if step_of(row) < stop]
 
 
 def in_gaps(api: Api, ref: RunRef, steps: NDArray[np.int64], stop: int, missing: int) -> list[Node]:

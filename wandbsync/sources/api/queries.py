@@ -16,6 +16,9 @@ OPTIONAL = frozenset(
     ]
 )
 
+# Those of them that the SDK does not ask for: left out where a server refuses a question and does not say what of it.
+RARE = ("eventsLineCount", "logLineCount", "description")
+
 LISTED = """
           name
           displayName
@@ -83,6 +86,7 @@ query Runs($project: String!, $entity: String!, $cursor: String, $perPage: Int =
         node {
           FIELDS
         }
+        cursor
       }
       pageInfo {
         endCursor
@@ -159,6 +163,7 @@ PARTS = {
             updatedAt
             md5
           }
+          cursor
         }
         pageInfo {
           endCursor
@@ -182,8 +187,24 @@ PARTS = {
     ),
 }
 
-# The name of a question about one run, after the part that weighs most: what the server's logs and limits call it.
-_NAMES = {"exports": "RunParquetHistory", "page": "HistoryPage", "console": "RunConsoleLogPage", "files": "RunFiles"}
+# The field of a part by which an answer shows that it has the part.
+FIRST = {part: "config" if part == "record" else re.findall(r"\w+", fields)[0] for part, (_, fields) in PARTS.items()}
+
+# The name of a question about one run, after the part that weighs most: what the server's logs and limits call it; and
+# what the SDK calls the run there.
+_NAMES = {
+    "exports": "RunParquetHistory",
+    "page": "HistoryPage",
+    "console": "RunConsoleLogPage",
+    "files": "RunFiles",
+    "events": "RunFullHistory",
+}
+_RUN_VARIABLES = {"RunParquetHistory": "runName", "HistoryPage": "run", "RunConsoleLogPage": "runName"}
+
+
+def run_variable(operation: str) -> str:
+    """The variable that holds the run_id in a question about one run."""
+    return _RUN_VARIABLES.get(operation, "name")
 
 
 def about_run(parts: Collection[str]) -> tuple[str, str]:
@@ -191,16 +212,17 @@ def about_run(parts: Collection[str]) -> tuple[str, str]:
     name = next((_NAMES[part] for part in _NAMES if part in parts), "RunFiles" if "urls" in parts else "Run")
     if "record" in parts and name not in ("RunParquetHistory", "HistoryPage"):
         name = "Run"
+    run = run_variable(name)
     variables = ", ".join(
         [
-            "$entity: String!, $project: String!, $run: String!",
+            f"$entity: String!, $project: String!, ${run}: String!",
             *(PARTS[p][0] for p in PARTS if p in parts and PARTS[p][0]),
         ]
     )
     fields = "".join(PARTS[part][1] for part in PARTS if part in parts)
     text = (  # the name: something must be asked for, whatever the server turns out not to have
         f"query {name}({variables}) {{\n  project(name: $project, entityName: $entity) {{\n"
-        f"    run(name: $run) {{\n      name{fields}    }}\n  }}\n}}\n"
+        f"    run(name: ${run}) {{\n      name{fields}    }}\n  }}\n}}\n"
     )
     return name, text
 

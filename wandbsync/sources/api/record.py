@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -16,27 +16,40 @@ EDITED = ("displayName", "tags", "notes", "group", "jobType", "sweepName")
 SUMMARIES = {"1": "min", "2": "max", "3": "mean", "4": "best", "5": "last", "6": "none", "7": "copy", "8": "first"}
 
 
-def unix(text: str | None) -> float | None:
-    """The server's time as unix seconds; without a zone it is UTC."""
-    if not text:
+def unix(time: Any) -> float | None:
+    """The server's time as unix seconds; a text without a zone is UTC. None for what is no time."""
+    if isinstance(time, (int, float)):
+        return float(time)
+    found = _TIME.fullmatch(time.strip()) if isinstance(time, str) else None
+    if found is None:
         return None
+    seconds, fraction, zone = found.groups()
+    zone = "+00:00" if zone in (None, "Z", "z") else f"{zone[:3]}:{zone[-2:]}" if len(zone) > 3 else f"{zone}:00"
     try:
-        time = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
+        return datetime.fromisoformat(f"{seconds}.{(fraction or '')[:6]:0<6}{zone}").timestamp()
+    except (ValueError, OverflowError):
         return None
-    return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()
+
+
+def number(count: Any) -> int | None:
+    """A count of the server, which may come as a text; None if it does not say."""
+    try:
+        return None if count is None else int(count)
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def fingerprint(node: Mapping[str, Any]) -> Fingerprint:
     """What tells whether a run has changed."""
     edited = _encode([node.get(name) for name in EDITED])
+    heartbeat = node.get("heartbeatAt")
     return Fingerprint(
         node.get("state") or "",
-        node.get("createdAt") or "",
-        node.get("heartbeatAt"),
-        int(node.get("historyLineCount") or 0),
-        node.get("eventsLineCount"),
-        node.get("logLineCount"),
+        str(node.get("createdAt") or ""),
+        None if heartbeat is None else str(heartbeat),
+        number(node.get("historyLineCount")) or 0,
+        number(node.get("eventsLineCount")),
+        number(node.get("logLineCount")),
         hashlib.blake2b(edited.encode(), digest_size=8).hexdigest(),
     )
 
@@ -44,17 +57,17 @@ def fingerprint(node: Mapping[str, Any]) -> Fingerprint:
 def record(node: Mapping[str, Any], ref: RunRef, app_url: str, *, incomplete: str | None) -> RunRecord:
     """A run node with its config and summary. Times are unix seconds."""
     config = _json(node.get("config"))
-    internal = _value(config.pop("_wandb", {}))
+    internal = _json(_value(config.pop("_wandb", {})))
     summary = _json(node.get("summaryMetrics"))
     own = summary.pop("_wandb", None)
     runtime = own.get("runtime") if isinstance(own, dict) else None
     runtime = summary.get("_runtime") if runtime is None else runtime
-    branch = internal.get("branch_point")
-    is_fork = isinstance(branch, dict) and branch.get("run_id") != ref.run_id  # else it was rewound
+    branch = _json(internal.get("branch_point"))
+    is_fork = branch.get("run_id") not in (None, ref.run_id)  # else it was rewound
     metadata = environment(internal)
     if isinstance(own, dict):
         metadata["_wandb"] = own  # of its summary: the drop-in Api gives it back
-    if definitions := defined(internal.get("m") or ()):
+    if definitions := defined(_list(internal.get("m"))):
         metadata["define_metric"] = definitions
     return RunRecord(
         state=node.get("state") or "finished",
@@ -73,7 +86,7 @@ def record(node: Mapping[str, Any], ref: RunRef, app_url: str, *, incomplete: st
         runtime=float(runtime) if isinstance(runtime, (int, float)) else None,
         sdk_version=internal.get("cli_version"),
         url="/".join([app_url, quote(ref.entity), quote(ref.project), "runs", quote(ref.run_id)]),
-        forked_from=f"{branch['run_id']}@{int(branch['step'])}" if is_fork else None,
+        forked_from=f"{branch['run_id']}@{number(branch.get('step')) or 0}" if is_fork else None,
         metadata=metadata,
         incomplete=incomplete,
     )
@@ -81,10 +94,10 @@ def record(node: Mapping[str, Any], ref: RunRef, app_url: str, *, incomplete: st
 
 def environment(internal: Mapping[str, Any]) -> dict[str, Any]:
     """Where the run was logged (program, machine, git ...), as its last writer told; names as in a local log."""
-    writers = [one for one in (internal.get("e") or {}).values() if isinstance(one, dict)]
+    writers = [one for one in _json(internal.get("e")).values() if isinstance(one, dict)]
     if not writers:
         return {"python": internal["python_version"]} if internal.get("python_version") else {}
-    last = max(writers, key=lambda one: one.get("startedAt") or "")
+    last = max(writers, key=lambda one: str(one.get("startedAt") or ""))
     plain = {name: value for name, value in last.items() if not isinstance(value, dict) or name == "git"}
     return {_snake(name): value for name, value in plain.items() if name not in ("startedAt", "writerId")}
 
@@ -104,11 +117,11 @@ def defined(metrics: Iterable[Any]) -> dict[str, dict[str, Any]]:
         step = one.get("4")
         if not step and isinstance(one.get("5"), int) and 0 < one["5"] <= len(names):
             step = names[one["5"] - 1]
-        asked = [SUMMARIES[str(number)] for number in one.get("7") or () if str(number) in SUMMARIES]
+        asked = [SUMMARIES[str(code)] for code in _list(one.get("7")) if str(code) in SUMMARIES]
         if "best" in asked:
             asked[asked.index("best")] = "best-max" if one.get("8") == 2 else "best-min"
         definition = ({"summary": asked} if asked else {}) | ({"step_metric": step} if step else {})
-        if definition or 3 in one.get("6", (3,)):  # else nobody defined it: it is another one's step metric
+        if definition or 3 in _list(one.get("6", [3])):  # else nobody defined it: it is another one's step metric
             definitions[name] = definition
     return definitions
 
@@ -118,7 +131,7 @@ def files(nodes: Iterable[Mapping[str, Any]]) -> dict[str, FileRecord]:
     return {
         node["name"]: FileRecord(
             node["name"],
-            int(node.get("sizeBytes") or 0),
+            number(node.get("sizeBytes")) or 0,
             unix(node.get("updatedAt")),
             node.get("mimetype"),
             node.get("md5"),
@@ -128,6 +141,7 @@ def files(nodes: Iterable[Mapping[str, Any]]) -> dict[str, FileRecord]:
 
 
 _encode = json.JSONEncoder(sort_keys=True).encode
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d)(?:\.(\d*))?(Z|z|[+-]\d\d(?::?\d\d)?)?")
 
 
 def _value(item: Any) -> Any:
@@ -135,7 +149,12 @@ def _value(item: Any) -> Any:
     return item["value"] if isinstance(item, dict) and "value" in item else item
 
 
+def _list(item: Any) -> list[Any]:
+    return item if isinstance(item, list) else []
+
+
 def _json(text: Any) -> dict[str, Any]:
+    """A JSON object, which may come as a text; an empty one for anything else."""
     if isinstance(text, str):
         try:
             text = json.loads(text, strict=False)

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass
 
 from ...model import Columns, FileRecord, Fingerprint, RunRef
 from ..keys import Keys
-from .client import Api, Node
+from .client import Api, Node, next_cursor, nodes
 from .pages import parsed
 from .record import files as file_records
+from .record import number as counted
 from .record import unix
 from .rows import ConsoleLine, console_columns, event_columns
 
@@ -76,15 +77,16 @@ def new_lines(api: Api, ref: RunRef, page: Node, now: Fingerprint, state: State)
     number = first = state.lines
     found: list[ConsoleLine] = []
     while True:
-        for node in (edge["node"] for edge in page.get("edges") or ()):
-            its = int(node.get("number", number))
+        for node in nodes(page):
+            its = counted(node.get("number"))
+            its = number if its is None else its
             if its >= number:
                 found.append(_line(node))
                 number = its + 1
-        info = page.get("pageInfo") or {}
-        if not info.get("hasNextPage") or info.get("endCursor") in (None, state.after):
+        after = next_cursor(page)
+        if not after or after == state.after:
             break
-        state.after = info["endCursor"]
+        state.after = after
         page = api.console(ref, state.after)
     if found and not now.ended:
         found.pop()
@@ -101,8 +103,7 @@ def _line(node: Node) -> ConsoleLine:
 
 def all_files(api: Api, ref: RunRef, page: Node) -> list[FileRecord]:
     """The files of a run, from a page and those after it."""
-    nodes = [edge["node"] for edge in page.get("edges") or ()]
-    info = page.get("pageInfo") or {}
-    if info.get("hasNextPage") and info.get("endCursor"):
-        nodes += api.more_files(ref, info["endCursor"])
-    return list(file_records(nodes).values())
+    found, after = nodes(page), next_cursor(page)
+    if after is not None:
+        found += api.more_files(ref, after)
+    return list(file_records(found).values())

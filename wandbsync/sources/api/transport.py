@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 import urllib3
@@ -27,6 +27,7 @@ from .credentials import Login
 from .failures import Failed, explain
 
 SLOW = 2  # attempts to ask something that takes too long to answer
+HOPS = 3  # redirects that are followed
 CHUNK = 1 << 17  # bytes at a time; of what is cut short, the last one is lost
 
 
@@ -113,8 +114,14 @@ class Transport:
 
     def _asked(self, body: bytes) -> dict[str, Any]:
         """One attempt; raises Failed."""
-        with self._sent(self._api, "POST", f"{self.login.base_url}/graphql", body, {}) as answer:
-            content = answer.content
+        url: str | None = f"{self.login.base_url}/graphql"
+        for _ in range(HOPS):
+            assert url
+            with self._sent(self._api, "POST", url, body, {}) as answer:
+                content = answer.content
+            url = _elsewhere_here(url, answer.headers.get("location", "")) if answer.status_code in (307, 308) else None
+            if url is None:
+                break
         headers = _lower(answer)
         self.budget.saw(answer.status_code, headers)
         return data_of(answer.status_code, headers, content, self.login)
@@ -172,7 +179,7 @@ class Transport:
                 length = answer.headers.get("content-length", "")
                 if answer.status_code in (200, 206) and length.isdigit() and received != int(length):
                     raise urllib3.exceptions.ProtocolError("cut short")  # urllib3 1.26 would not tell
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, UnicodeError) as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             failed = explain(error, host, self.timeout, reached=host in self._reached)
         else:
             return
@@ -272,6 +279,15 @@ def _length(answer: requests.Response) -> float:
 def _lower(answer: requests.Response) -> dict[str, str]:
     """The headers, with names in lower case."""
     return {name.lower(): value for name, value in answer.headers.items()}
+
+
+def _elsewhere_here(url: str, location: str) -> str | None:
+    """Where a redirect leads if that is on the same server, so that the key stays where it is."""
+    with contextlib.suppress(ValueError):
+        target = urljoin(url, location)
+        if location and urlsplit(target)[:2] == urlsplit(url)[:2]:
+            return target
+    return None
 
 
 def _host(url: str) -> str:

@@ -1,0 +1,96 @@
+"""The schema of the catalog: version 1, and what each later version changes.
+
+A new catalog goes through all of them, so it is what an old one becomes. What is written here stays as it is for ever:
+a change to the schema is one more step.
+"""
+
+from __future__ import annotations
+
+SCHEMA = """
+CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO counters VALUES ('commits', 0), ('checks', 0), ('numbers', 0);
+
+CREATE TABLE projects (
+  entity TEXT NOT NULL, project TEXT NOT NULL, description TEXT, created_at REAL, url TEXT, source TEXT,
+  PRIMARY KEY (entity, project)
+) WITHOUT ROWID;
+
+CREATE TABLE runs (
+  run INTEGER PRIMARY KEY, entity TEXT NOT NULL, project TEXT NOT NULL, run_id TEXT NOT NULL,
+  display_name TEXT, state TEXT NOT NULL, created_at REAL, heartbeat_at REAL, runtime REAL, exit_code INTEGER,
+  tags TEXT NOT NULL DEFAULT '[]', notes TEXT, run_group TEXT, job_type TEXT, sweep_id TEXT, host TEXT, url TEXT,
+  sdk_version TEXT, forked_from TEXT, source TEXT NOT NULL, incomplete TEXT,
+  rows INTEGER NOT NULL DEFAULT 0, last_step INTEGER,
+  generation INTEGER NOT NULL, revision INTEGER NOT NULL, deleted_at REAL,
+  config TEXT NOT NULL DEFAULT '{}', summary TEXT NOT NULL DEFAULT '{}', metadata TEXT NOT NULL DEFAULT '{}',
+  UNIQUE (entity, project, run_id)
+);
+CREATE INDEX runs_by_age ON runs (entity, project, created_at DESC);
+CREATE INDEX runs_by_revision ON runs (revision, generation, entity, project, run_id);
+-- Apart from `runs`, so that a sync that finds nothing new touches little.
+CREATE TABLE checks (run INTEGER PRIMARY KEY, synced_at REAL NOT NULL);
+
+CREATE TABLE streams (
+  stream INTEGER PRIMARY KEY, run INTEGER NOT NULL, generation INTEGER NOT NULL, name TEXT NOT NULL,
+  rows INTEGER NOT NULL, count INTEGER NOT NULL, UNIQUE (run, generation, name)
+);
+CREATE TABLE segments (
+  segment INTEGER PRIMARY KEY, file TEXT NOT NULL UNIQUE, level INTEGER NOT NULL, count INTEGER NOT NULL,
+  bytes INTEGER NOT NULL, digest TEXT NOT NULL, created_at REAL NOT NULL, removed_at REAL
+);
+CREATE TABLE segment_streams (
+  stream INTEGER NOT NULL, segment INTEGER NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (stream, segment)
+) WITHOUT ROWID;
+CREATE INDEX streams_by_segment ON segment_streams (segment);
+
+CREATE TABLE metrics (
+  stream INTEGER NOT NULL, key TEXT NOT NULL, path TEXT, kinds INTEGER NOT NULL, count INTEGER NOT NULL,
+  nulls INTEGER NOT NULL, nans INTEGER NOT NULL, infinities INTEGER NOT NULL, numbers INTEGER NOT NULL,
+  min REAL, max REAL, mean REAL, rest REAL, deviation REAL, first_step INTEGER, last_step INTEGER,
+  first_value REAL, first_kind INTEGER, first_json TEXT, last_value REAL, last_kind INTEGER, last_json TEXT,
+  PRIMARY KEY (stream, key)
+) WITHOUT ROWID;
+
+CREATE TABLE files (
+  run INTEGER NOT NULL, name TEXT NOT NULL, size INTEGER NOT NULL, updated_at REAL, mimetype TEXT, md5 TEXT,
+  local_path TEXT, PRIMARY KEY (run, name)
+) WITHOUT ROWID;
+
+-- Where each `.wandb` log has been read to; `state` is the local source's own.
+CREATE TABLE logs (
+  path TEXT PRIMARY KEY, run INTEGER, log_key TEXT NOT NULL, signature TEXT NOT NULL, position TEXT NOT NULL,
+  started_at REAL, rewinds_to INTEGER, status TEXT NOT NULL, state TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX logs_by_run ON logs (run);
+-- How far each run has been mirrored from a server: what was listed when it was last described, and when its rows were
+-- fetched; `state` is the server source's own.
+CREATE TABLE mirrors (
+  run INTEGER PRIMARY KEY, described TEXT, fetched TEXT, state TEXT NOT NULL, failures INTEGER NOT NULL, retry_at REAL,
+  reason TEXT, tried TEXT, owed INTEGER NOT NULL
+);
+-- What could not be read, and why; gone as soon as it can.
+CREATE TABLE problems (
+  subject TEXT PRIMARY KEY, reason TEXT NOT NULL, signature TEXT, first_at REAL NOT NULL, last_at REAL NOT NULL,
+  attempts INTEGER NOT NULL
+) WITHOUT ROWID;
+-- The places that were synced: a folder, a project on a server ...
+CREATE TABLE sources (kind TEXT NOT NULL, location TEXT NOT NULL, synced_at REAL NOT NULL, PRIMARY KEY (kind, location))
+  WITHOUT ROWID;
+"""
+
+# The version that a step makes, of the one before -> its statements.
+STEPS = {
+    2: """
+-- Runs whose rows were removed to save space: those of this generation. What else is known of them stays.
+CREATE TABLE evictions (run INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
+-- When somebody last asked for a run's rows, to within an hour, and when the last of them came.
+CREATE TABLE uses (run INTEGER PRIMARY KEY, asked_at REAL, came_at REAL);
+""",
+}
+VERSION = max(STEPS)  # PRAGMA user_version
+
+
+def statements(version: int) -> list[str]:
+    """What makes a catalog of this version of one of the version before; of version 1, of nothing."""
+    text = SCHEMA if version == 1 else STEPS[version]
+    return [statement for statement in text.split(";\n") if statement.strip()]
