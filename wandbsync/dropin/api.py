@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from .. import query
 from ..errors import NotFound, UsageError
 from ..freshness import Question
 from ..library import open as open_mirror
@@ -15,7 +14,7 @@ from ..library import who
 from ..model import RunRef
 from .projects import Project, Projects, User
 from .refusals import API, refused
-from .run import Run, RunNotFoundError
+from .run import Run, RunNotFoundError, look_up
 from .runs import Runs
 
 
@@ -133,11 +132,9 @@ class Api:
     def _find(self, ref: RunRef) -> Run:
         try:
             cache = self._mirror.ask(Question(f"{ref.entity}/{ref.project}", (ref.run_id,)))
-            record = query.get_run(cache, ref)
+            return Run(self._mirror, *look_up(cache, ref))
         except NotFound as error:
             raise RunNotFoundError(f"Could not find run {ref}: {error}", hint=error.hint) from error
-        cursor = cache.mirror(ref)
-        return Run(self._mirror, record, cursor.described if cursor else None)
 
     def from_path(self, path: str) -> Project | Run:
         """A project or run by its path."""

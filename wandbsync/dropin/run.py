@@ -39,19 +39,26 @@ class RunNotFoundError(NotFound, ValueError):
 class Run:
     """A run. What belongs to its record may be changed here, as in a script of the SDK's; `update` then refuses."""
 
-    def __init__(self, mirror: Mirror, record: Mapping[str, Any], seen: Fingerprint | None = None) -> None:
-        """`record` as `query.get_run` gives it; `seen`: what the server listed, None for runs it does not have."""
+    def __init__(
+        self,
+        mirror: Mirror,
+        record: Mapping[str, Any],
+        seen: Fingerprint | None = None,
+        own: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`record` as `query.get_run` gives it; `seen`: what the server listed, None for runs it does not have; `own`:
+        what W&B keeps of its own in the summary."""
         self._mirror = mirror
         self._ref = RunRef(record["entity"], record["project"], record["id"])
         self._attrs: dict[str, Any] = {}
         self._metadata: dict[str, Any] | None = None
-        self._take(record, seen)
+        self._take(record, seen, own)
 
-    def _take(self, record: Mapping[str, Any], seen: Fingerprint | None) -> None:
+    def _take(self, record: Mapping[str, Any], seen: Fingerprint | None, own: Mapping[str, Any] | None) -> None:
         config = {key: value for key, value in record["config"].items() if key not in INTERNAL}
         summary = dict(record["summary_metrics"])
-        if "_wandb" in record["metadata"]:
-            summary["_wandb"] = record["metadata"]["_wandb"]
+        if own:
+            summary["_wandb"] = own
         self._record, self._seen = record, seen
         self._attrs = {
             "name": record["id"],
@@ -174,8 +181,8 @@ class Run:
                     self.file("wandb-metadata.json").fetch(path)
                     self._metadata = json.loads(path.read_text(encoding="utf-8"))
             except (WandbsyncError, ValueError, IndexError):
-                ours = ("define_metric", "_wandb")
-                return {key: value for key, value in self._record["metadata"].items() if key not in ours} or None
+                known = self._record["metadata"].items()
+                return {key: value for key, value in known if key != "define_metric"} or None
         return self._metadata
 
     @property
@@ -216,8 +223,7 @@ class Run:
         wanted = freshness.Wanted(offline=self._mirror.wanted.offline, refresh=not self._mirror.wanted.offline)
         cache, config = self._mirror.cache, self._mirror.config
         freshness.refresh(cache, config, wanted, Question(project, (self._ref.run_id,)), say=self._mirror.say)
-        cursor = cache.mirror(self._ref)
-        self._take(query.get_run(cache, self._ref), cursor.described if cursor else None)
+        self._take(*look_up(cache, self._ref))
 
     def wait_until_finished(self) -> None:
         """Look every five seconds until the run has ended. Offline a run that goes on is an error."""
@@ -314,6 +320,13 @@ class Run:
 
     def __repr__(self) -> str:
         return f"<Run {'/'.join(self.path)} ({self._attrs.get('state', 'not found')})>"
+
+
+def look_up(cache: Cache, ref: RunRef) -> tuple[dict[str, Any], Fingerprint | None, dict[str, Any] | None]:
+    """What the cache has to make a Run of. Raises NotFound."""
+    record, cursor = query.get_run(cache, ref), cache.mirror(ref)
+    own = query.own_summaries(cache, (ref.entity, ref.project), ref.run_id)
+    return record, cursor.described if cursor else None, own.get(ref.run_id)
 
 
 def _stamp(text: str | None) -> str | None:

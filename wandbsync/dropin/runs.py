@@ -45,8 +45,9 @@ class Runs(Pages[Run]):
             raise ProjectNotFoundError(f"Could not find project {self.project}: {error}", hint=error.hint) from error
         records = [run for run in query.all_runs(cache, found) if run["deleted_at"] is None]
         seen = {ref.run_id: one.cursor and one.cursor.described for ref, one in cache.mirrored(*found).items()}
+        own = query.own_summaries(cache, found)
         chosen = query.choose(records, self.filters, self.order)
-        return [Run(self._mirror, record, seen.get(record["id"]) or None) for record in chosen]
+        return [Run(self._mirror, one, seen.get(one["id"]) or None, own.get(one["id"])) for one in chosen]
 
     def histories(
         self,

@@ -10,7 +10,17 @@ Lists are answered from the catalog, without importing Arrow or DuckDB. Nothing 
 """
 
 from .filters import choose
-from .lists import all_runs, cache_info, count_runs, get_run, list_files, list_projects, list_runs, timestamp
+from .lists import (
+    all_runs,
+    cache_info,
+    count_runs,
+    get_run,
+    list_files,
+    list_projects,
+    list_runs,
+    own_summaries,
+    timestamp,
+)
 from .metrics import is_system, known_metrics, list_metrics, metric_types, plot_metrics, split_names
 from .names import find_project, find_run, run_names
 from .rows import history, long, long_schema, series
@@ -36,6 +46,7 @@ __all__ = [
     "long",
     "long_schema",
     "metric_types",
+    "own_summaries",
     "plot_metrics",
     "run_names",
     "series",

@@ -91,7 +91,20 @@ def get_run(cache: Cache, ref: RunRef) -> dict[str, Any]:
 
 
 def _whole(row: Any) -> dict[str, Any]:
-    return {**_run(row), "config": json.loads(row["config"]), "metadata": json.loads(row["metadata"])}
+    metadata = json.loads(row["metadata"])
+    metadata.pop("_wandb", None)  # see own_summaries
+    return {**_run(row), "config": json.loads(row["config"]), "metadata": metadata}
+
+
+def own_summaries(cache: Cache, project: tuple[str, str], run_id: str | None = None) -> dict[str, dict[str, Any]]:
+    """What a server's W&B keeps of its own in the summaries of runs (`_wandb`), by run_id, where it does."""
+    with catalog.translated(cache.folder):
+        rows = cache.con.execute(
+            "SELECT run_id, json_extract(metadata, '$._wandb') FROM runs WHERE entity = ?1 AND project = ?2 "
+            "AND (?3 IS NULL OR run_id = ?3) AND json_extract(metadata, '$._wandb') IS NOT NULL",
+            (*project, run_id),
+        ).fetchall()
+    return {row[0]: json.loads(row[1]) for row in rows}
 
 
 def _run(row: Any) -> dict[str, Any]:
