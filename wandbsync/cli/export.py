@@ -43,6 +43,7 @@ def export(
     from .. import query, tables
     from ..freshness import Question
     from ..library.export import export as exported
+    from ..library.gaps import tell
     from ..model import HISTORY, SYSTEM, RunRef
     from ..targets import parse
 
@@ -60,6 +61,7 @@ def export(
             cache = on.ask(back, offline=offline, refresh=refresh, max_age=max_age)
     else:
         refs = [query.find_run(cache, found, asked.run)]
+    tell(cache, refs, [] if asked.run is None else refs, on.say)
     if form is None:
         ending = file.suffix.lower().lstrip(".") if file else ""
         form = ending if ending in FORMATS else "csv"

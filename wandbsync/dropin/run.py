@@ -16,6 +16,7 @@ from .. import query
 from ..cache import Cache
 from ..errors import NotFound, UsageError, WandbsyncError
 from ..freshness import Question
+from ..library.gaps import tell
 from ..model import GOING_ON, HISTORY, SYSTEM, RunRef
 from . import history as rows_of
 from .console import ConsoleLogs
@@ -81,7 +82,11 @@ class Run:
     def _ask(self, *, rows: bool = False, files: bool = False) -> Cache:
         """The cache, with this run's rows or files fresh enough."""
         project = f"{self._ref.entity}/{self._ref.project}"
-        return self._mirror.ask(Question(project, (self._ref.run_id,), rows=rows, files=files))
+        cache = self._mirror.ask(Question(project, (self._ref.run_id,), rows=rows, files=files))
+        if rows:
+            self._mirror.bring_back(cache, [self._ref])
+            tell(cache, [self._ref], [self._ref], self._mirror.say)
+        return cache
 
     @property
     def _named(self) -> Any:

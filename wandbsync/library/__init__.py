@@ -5,7 +5,7 @@
 
     mirror   the object that answers            shown    lists and dicts that show themselves as tables
     who      server, login, whose projects      figure   series -> one figure
-    export   histories into files
+    export   histories into files                  gaps     histories that are not here, or not whole
 
 The commands are faces over the same functions. Nothing here prints, and nothing imports the wandb SDK; Arrow, DuckDB
 and matplotlib are imported when they are needed.

@@ -22,6 +22,7 @@ from ..freshness import Question, Wanted
 from ..model import HISTORY, STREAMS, RunRef
 from ..targets import parse
 from . import who
+from .gaps import tell
 from .shown import Record, Rows
 
 if TYPE_CHECKING:
@@ -115,6 +116,9 @@ class Mirror:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Mirror, (self.config, self.wanted)  # another process opens its own
 
     def __repr__(self) -> str:
         how = "offline" if self.wanted.offline else f"max_age={settings.show_duration(self._max_age)}"
@@ -387,23 +391,29 @@ class Mirror:
             some_runs = () if project in whole else tuple(dict.fromkeys(names))
             cache = self.ask(Question(project, some_runs, rows=rows, statistics=statistics))
         refs: list[RunRef] = []
+        named: list[RunRef] = []
         for run in meant:
             found = self.find_project(cache, run.project)
             if run.run is None:
                 refs += [RunRef(*found, row["id"]) for row in query.list_runs(cache, found, limit=None)]
             else:
-                refs.append(query.find_run(cache, found, run.run))
-        if rows and not statistics and whole:
-            self._bring_back(cache, refs)
-        return list(dict.fromkeys(refs))
+                named.append(query.find_run(cache, found, run.run))
+                refs.append(named[-1])
+        refs = list(dict.fromkeys(refs))
+        if rows and not statistics:
+            self.bring_back(cache, refs)
+            tell(cache, refs, named, self.say)
+        return refs
 
-    def _bring_back(self, cache: Cache, refs: Sequence[RunRef]) -> None:
-        """Rows that were removed to save space come again when their runs are asked for by name."""
+    def bring_back(self, cache: Cache, refs: Sequence[RunRef]) -> None:
+        """Rows that were removed to save space come again when their runs are asked for by name (internal)."""
         gone: dict[str, list[str]] = {}
         for ref in cache.evicted().intersection(refs):
             gone.setdefault(f"{ref.entity}/{ref.project}", []).append(ref.run_id)
         for project, ids in gone.items():
-            self.ask(Question(project, tuple(sorted(ids)), rows=True))
+            question = Question(project, tuple(sorted(ids)), rows=True)
+            self._asked.pop(question, None)  # they may have gone since it was asked
+            self.ask(question)
 
 
 @dataclass(frozen=True, slots=True)

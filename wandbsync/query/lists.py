@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from typing import Any
 
@@ -94,6 +95,21 @@ def _whole(row: Any) -> dict[str, Any]:
     metadata = json.loads(row["metadata"])
     metadata.pop("_wandb", None)  # see own_summaries
     return {**_run(row), "config": json.loads(row["config"]), "metadata": metadata}
+
+
+def gaps(cache: Cache, refs: Iterable[RunRef]) -> dict[RunRef, tuple[int, str]]:
+    """Of some runs those that lack rows: how many they have, and why not all."""
+    found = {}
+    with catalog.translated(cache.folder):
+        for ref in refs:
+            row = cache.con.execute(
+                "SELECT rows, incomplete FROM runs WHERE entity = ? AND project = ? AND run_id = ? "
+                "AND incomplete IS NOT NULL",
+                (ref.entity, ref.project, ref.run_id),
+            ).fetchone()
+            if row is not None:
+                found[ref] = (row[0], row[1])
+    return found
 
 
 def own_summaries(cache: Cache, project: tuple[str, str], run_id: str | None = None) -> dict[str, dict[str, Any]]:
