@@ -5,7 +5,7 @@ RUN = $(VENV)/bin
 READY = $(VENV)/.ready
 OLDEST = $(VENV)/oldest
 
-.PHONY: demo test oldest check format lint types bench soak hazards clean
+.PHONY: demo test oldest check format lint types bench soak hazards fuzz clean
 
 demo: $(READY)
 	$(RUN)/wandbsync demo
@@ -44,6 +44,10 @@ soak: $(READY)
 # What is known to go wrong, done to the SDK and to wandbsync.
 hazards: $(READY)
 	$(RUN)/python tests/hazards.py
+
+# Broken bytes for everything that reads strangers' bytes; `make fuzz FUZZ='--seconds 600'` for longer.
+fuzz: $(READY)
+	$(RUN)/python tests/fuzz.py $(FUZZ)
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("wandbsync needs Python 3.10 or newer") if sys.version_info < (3, 10) else None'

@@ -6,6 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -82,6 +85,23 @@ class Sandbox:
         assert done.returncode in (0, *EXPECTED.get(script, ())), (script, done.returncode, done.stdout, done.stderr)
         assert "Traceback" not in done.stderr, done.stderr
         return done
+
+    @contextmanager
+    def daemon(self, place: Path) -> Iterator[subprocess.Popen[bytes]]:
+        """A daemon that is at work; it is stopped at the end if it still is."""
+        quiet = subprocess.DEVNULL
+        command = [str(place / "bin/wandbsync"), "daemon", "run"]
+        process = subprocess.Popen(command, env=self.env(place), cwd=place / "home", stdout=quiet, stderr=quiet)
+        try:
+            deadline = time.monotonic() + 60
+            while '"interval"' not in self.run("wandbsync status --json || true", place).stdout:  # of a source
+                assert time.monotonic() < deadline and process.poll() is None
+                time.sleep(0.2)
+            yield process
+        finally:
+            if process.poll() is None:
+                self.run("wandbsync daemon stop", place)
+            process.wait(30)
 
     def copy(self, to: Path) -> Path:
         """A place of its own."""

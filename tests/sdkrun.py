@@ -145,9 +145,9 @@ def killed() -> None:
     os.killpg(0, signal.SIGKILL)
 
 
-def live() -> None:
+def live(run_id: str = "live") -> None:
     """Writes until FOLDER/stop is there."""
-    run = start("live")
+    run = start(run_id)
     i = 0
     while not (FOLDER / "stop").exists():
         run.log({"x": i, "text": f"row {i}", "nested": {"a": i / 3}})
@@ -157,6 +157,11 @@ def live() -> None:
         time.sleep(0.002)
     run.finish()
     note("rows", i)
+
+
+def named() -> None:
+    """The same, with the name of the folder."""
+    live(FOLDER.name)
 
 
 if __name__ == "__main__":

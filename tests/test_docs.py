@@ -53,7 +53,8 @@ def test_every_command_and_flag_named_exists(text: str) -> None:
         "config",
         "daemon",
     }
-    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) <= ALL_OPTIONS
+    ours = re.sub(r"systemctl .*", "", text)
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ours)) <= ALL_OPTIONS
 
 
 def test_examples_use_flags_of_their_own_command() -> None:
@@ -121,12 +122,22 @@ def test_example_config_equals_the_defaults(tmp_path: Path) -> None:
     env = {"HOME": str(Path.home())}
     loaded = config.load(file, env=env)
     default = config.load(env={"XDG_CONFIG_HOME": str(tmp_path / "none")})
-    for name in ("cache_dir", "max_age", "max_size", "keep", "local_folders", "local_entity", "default_entity"):
+    names = ("cache_dir", "max_age", "max_size", "keep", "local_folders", "local_entity", "default_entity")
+    for name in (*names, "pace", "paces", "scan", "metrics_port"):
         assert getattr(loaded, name) == getattr(default, name), name
     for key in config.KEYS:  # every key is in the example, set or commented out
         table, name = key.split(".")
         section = re.search(rf"\[{table}\](.*?)(?=\n\[|\Z)", config.example(), flags=re.S)
         assert section and re.search(rf"^(# )?{name} = ", section[1], flags=re.M), key
+
+
+def test_the_examples_own_pace_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "wandbsync.toml"
+    text = config.example()
+    own = text[text.index('# [projects."') :]
+    file.write_text(re.sub(r"^# (?=\[projects|poll)", "", own, flags=re.M))
+    loaded = config.load(file, env={"HOME": str(Path.home())})
+    assert [(name, pace.poll, pace.sweep) for name, pace in loaded.paces] == [("my-team/vision", 15.0, 21600.0)]
 
 
 def test_the_packaged_version_is_the_changelogs() -> None:

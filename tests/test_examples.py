@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +27,7 @@ def blocks() -> dict[str, tuple[str, str]]:
     found = {}
     for document in DOCUMENTS:
         text = (ROOT / document).read_text()
-        fences = re.finditer(r"^```(\w+)\n(.*?)^```$|(?<=\n\n)((?:    .*\n)+)", text, re.M | re.S)
+        fences = re.finditer(r"^```(\w+)\n(.*?)^```$|(?<=\n\n)((?:    [^\n]*\n)+)", text, re.M | re.S)
         for number, match in enumerate(fences, 1):
             language, block = (match[1], match[2]) if match[1] else ("bash", match[3])
             found[f"{document}-{number}"] = language, block
@@ -92,21 +90,7 @@ def test_commands_in_the_text(sandbox: Sandbox, tmp_path: Path, command: str) ->
 
 def test_the_daemon_runs_until_it_is_stopped(sandbox: Sandbox, tmp_path: Path) -> None:
     place = sandbox.copy(tmp_path / "place")
-    daemon = subprocess.Popen(
-        [str(place / "bin/wandbsync"), "daemon", "run"],
-        env=sandbox.env(place),
-        cwd=place / "home",
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        deadline = time.monotonic() + 60
-        while '"alive": true' not in sandbox.run("wandbsync status --json || true", place).stdout:
-            assert time.monotonic() < deadline and daemon.poll() is None
-            time.sleep(0.2)
+    with sandbox.daemon(place) as daemon:
         sandbox.run("wandbsync daemon reload", place)
         sandbox.run("wandbsync daemon stop", place)
         assert daemon.wait(30) in (0, -signal.SIGTERM)
-    finally:
-        daemon.kill()
-        daemon.wait()

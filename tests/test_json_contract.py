@@ -79,6 +79,16 @@ def test_fields(ask: Any, name: str) -> None:
     same(ask(ASKED[name]), promised(name))
 
 
+def test_fields_of_the_daemon(sandbox: Sandbox, tmp_path: Path) -> None:
+    place = sandbox.copy(tmp_path / "place")
+    with sandbox.daemon(place):
+        found = json.loads(sandbox.run("wandbsync status --json || true", place).stdout)
+    same(found, promised("status"))
+    parts = promised("status", "JSON of `daemon`")
+    assert found["daemon"]["sources"] and found["daemon"]["jobs"] and found["daemon"]["server"]
+    same({name: found["daemon"][name] for name in parts[""]}, parts)
+
+
 def test_problems_of_a_sync(sandbox: Sandbox, tmp_path: Path) -> None:
     (tmp_path / "wandb/offline-run-20240101_000000-x").mkdir(parents=True)
     (tmp_path / "wandb/offline-run-20240101_000000-x/run-x.wandb").write_bytes(b"not a log at all")

@@ -102,7 +102,10 @@ def parse_age(text: str | float) -> float | None:
 def _folder(value: Any) -> Path:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"{value!r} is not a folder")
-    return Path(value).expanduser()
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:  # there is no such user
+        raise ValueError(f"{value!r} is not a folder: {error}") from error
 
 
 def _folders(value: Any) -> tuple[Path, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -118,9 +119,17 @@ def lock_of(folder: Path) -> Path:
     return folder / "locks" / LOCK
 
 
-def is_alive(folder: Path) -> bool:
-    """Whether a daemon keeps this cache now."""
-    return holder(lock_of(folder)) is not None
+def note_of(pid: int) -> str:
+    """What the lock says of who holds it."""
+    return f"{pid} on {socket.gethostname()}"
+
+
+def of(folder: Path) -> tuple[Snapshot | None, bool]:
+    """What the daemon of a cache wrote last, and whether there is one now; what one before it wrote does not count."""
+    note, snapshot = holder(lock_of(folder)), read(folder)
+    if note is not None and snapshot is not None and note != f"{snapshot.pid} on {snapshot.host}":
+        snapshot = None
+    return snapshot, note is not None
 
 
 def write(folder: Path, snapshot: Snapshot) -> None:
@@ -140,9 +149,11 @@ def read(folder: Path) -> Snapshot | None:
         found = json.loads((folder / FILE).read_text(encoding="utf-8"))
         parts: dict[str, Any] = {name: [_made(kind, one) for one in found.pop(name)] for name, kind in _PARTS.items()}
         server = found.pop("server")
-        return _made(Snapshot, found | parts | {"server": None if server is None else _made(Server, server)})
+        snapshot = _made(Snapshot, found | parts | {"server": None if server is None else _made(Server, server)})
+        verdict(snapshot, alive=True, now=snapshot.written_at)  # what cannot be judged is nobody's status
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
+    return snapshot
 
 
 _PARTS: dict[str, Any] = {"sources": Source, "jobs": Job, "live": Live}
@@ -218,10 +229,8 @@ class Kept:
 
 def kept(folder: Path, *, now: float) -> Kept:
     """What the daemon of a cache keeps fresh, if there is one and it is at work."""
-    if not is_alive(folder):
-        return Kept()
-    snapshot = read(folder)
-    if snapshot is None or snapshot.stopping or abs(now - snapshot.written_at) > HUNG:
+    snapshot, alive = of(folder)
+    if not alive or snapshot is None or snapshot.stopping or abs(now - snapshot.written_at) > HUNG:
         return Kept()
     fresh = [one for one in snapshot.sources if is_fresh(one, now)]
     return Kept(

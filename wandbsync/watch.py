@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 POLL = 0.5  # seconds
 GATHER = 0.02  # seconds from the first event on in which others may come
-WATCHED = 64  # folders with events at the most, each kind: an old watchdog takes two threads for each
+WATCHED = 32  # folders with events at the most, each kind: an old watchdog takes an inotify instance for each
 PATIENCE = 0.02  # seconds for the stats of places where no run is yet, at each poll: they take turns
 NURSERIES = ("wandb", ".wandb")  # where run directories are made
 
@@ -61,6 +61,7 @@ class Watch:
         self._closed: set[str] = set()
         self._dirty: set[str] = set()  # places that an event was about
         self._stopped = False
+        self._choosing = threading.Lock()  # which folders to have events of: for one thread at a time
         self._events = _Events(self._happened) if events else None
 
     # -- what to look at
@@ -74,9 +75,8 @@ class Watch:
             self._logs = {path: self._logs.get(path) for path in logs}
             self._known = {os.path.dirname(log.path) for log in found.logs} | {log.path for log in found.logs}
             self._known.update(found.places)
-            known, self._places = self._places, {}
-            for place in found.places:
-                self._places[place] = known.get(place)
+            # All of them are listed once more: what was found there since the walk began is forgotten by now.
+            self._places = dict.fromkeys(found.places)
         self._watch_events()
 
     def follow(self, logs: Iterable[str]) -> None:
@@ -134,8 +134,9 @@ class Watch:
         """End `wait`, and all events."""
         self._stopped = True
         self._wake.set()
-        if self._events is not None:
-            self._events.stop()
+        with self._choosing:
+            if self._events is not None:
+                self._events.stop()
 
     # -- looking; the lock is held
 
@@ -213,15 +214,17 @@ class Watch:
         self._wake.set()
 
     def _watch_events(self) -> None:
-        if self._events is None:
-            return
-        with self._lock:
-            newest = sorted(self._logs, key=lambda path: self._logs[path] or (0, 0), reverse=True)
-            folders = list(dict.fromkeys(os.path.dirname(path) for path in newest))[:WATCHED]
-            nurseries, others = self._sorted_places()
-        problem = self._events.watch({*folders, *[*nurseries, *others][:WATCHED]})
+        with self._choosing:
+            if self._events is None or self._stopped:
+                return
+            with self._lock:
+                newest = sorted(self._logs, key=lambda path: self._logs[path] or (0, 0), reverse=True)
+                folders = list(dict.fromkeys(os.path.dirname(path) for path in newest))[:WATCHED]
+                nurseries, others = self._sorted_places()
+            problem = self._events.watch({*folders, *[*nurseries, *others][:WATCHED]})
+            if problem:
+                self._events = None
         if problem:
-            self._events = None
             self._say(f"file events are not to be had ({problem}): files are looked at every {self.poll:g} s")
 
 
@@ -256,7 +259,7 @@ class _Events:
                 self._observer.start()
                 self._started = True
             for folder in sorted(folders - self._watches.keys()):
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError, PermissionError):
                     self._watches[folder] = self._observer.schedule(self._handler, folder, recursive=False)
         except (OSError, RuntimeError) as error:  # no more watches, no more threads
             self.stop()

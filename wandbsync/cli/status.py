@@ -26,8 +26,7 @@ def status(on: Settings, /, as_json: bool) -> int:
     from .. import status as health
 
     cache = on.cache()
-    snapshot = health.read(cache.folder)
-    alive = health.is_alive(cache.folder)
+    snapshot, alive = health.of(cache.folder)
     if not alive or not cache.exists():
         on.filled()
     found = query.status(cache)
@@ -39,8 +38,8 @@ def status(on: Settings, /, as_json: bool) -> int:
         _show(found)
         if snapshot is not None:
             _show_daemon(snapshot, alive=alive)
-            for reason in verdict.reasons:
-                click.echo(f"{verdict.word}: {reason}")
+        for reason in verdict.reasons if snapshot is not None or alive else ():
+            click.echo(f"{verdict.word}: {reason}")
     return 0 if snapshot is None and not alive else verdict.exit_code
 
 

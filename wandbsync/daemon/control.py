@@ -15,11 +15,6 @@ from ..status import Snapshot, lock_of, read
 PATIENCE = 15.0  # seconds for it to do what it was asked for
 
 
-def note_of(pid: int) -> str:
-    """What the lock says of who holds it."""
-    return f"{pid} on {socket.gethostname()}"
-
-
 def running(folder: Path) -> int | None:
     """The process id of the daemon of a cache; None if there is none. Raises UsageError if it is on another machine."""
     note = holder(lock_of(folder))

@@ -147,6 +147,11 @@ class Folders:
                     cache.close()
                     self.service.stopping.wait(AGAIN)
                     continue
+                except Exception as error:  # at the top of a job: whatever it is, it is tried again
+                    self.log.crash("crashed", error, job="follow")
+                    cache.close()
+                    self.service.stopping.wait(AGAIN)
+                    continue
                 waiting, closed = set(), False
                 if took:
                     self.service.stopping.wait(min(max(REST * took, PAUSE[0]), PAUSE[1]))

@@ -56,6 +56,19 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
+def check(port: int) -> None:
+    """Raises WandbsyncError if the port is taken."""
+    _listening(port, BaseHTTPRequestHandler).server_close()
+
+
+def _listening(port: int, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+    try:
+        return ThreadingHTTPServer(("127.0.0.1", port), handler)
+    except OSError as error:
+        text = f"cannot listen on port {port}: {error.strerror}"
+        raise WandbsyncError(text, hint="choose another daemon.metrics_port") from error
+
+
 class Port:
     """Answers GET /metrics on 127.0.0.1."""
 
@@ -77,12 +90,7 @@ class Port:
             def log_message(self, format: str, *args: object) -> None:
                 return
 
-        try:
-            self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        except OSError as error:
-            raise WandbsyncError(
-                f"cannot listen on port {port}: {error.strerror}", hint="choose another daemon.metrics_port"
-            ) from error
+        self._server = _listening(port, Handler)
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
 

@@ -22,10 +22,10 @@ from .. import status as health
 from ..cache import Cache
 from ..cache.locks import alone
 from ..config import Config, default_file
-from ..errors import CacheBusy, CacheError, UsageError
+from ..errors import CacheBusy, CacheError, UsageError, WandbsyncError
 from ..plan.schedule import Past
 from ..status import Snapshot
-from .control import note_of
+from . import metrics
 from .daemon import POOLS, Daemon
 from .log import Log
 from .metrics import Port
@@ -98,7 +98,8 @@ class _Process:
         with Cache(self.folder) as cache:
             _ = cache.con  # makes it, or says why not
         service = Service(RealTimer(POOLS), log)
-        daemon = Daemon(self.config, self.folder, service, log, pasts=self.pasts)
+        config = self.config
+        daemon = Daemon(config, self.folder, service, log, pasts=self.pasts)
         port: Port | None = None
         try:
             if self.config.metrics_port is not None:
@@ -110,7 +111,11 @@ class _Process:
                 port.close()
             self._tell(replace(self._snapshot(daemon), stopping=True), handle)
             done = daemon.stop(GRACE)
-            self.pasts = daemon.projects.pasts
+            while not done and not self.is_to_stop:  # it is to go on with another config: there is time
+                done = daemon.stop(TICK)
+            # Of another cache, or another choice of runs, they are not what they were.
+            same = _is_ours(self.folder, handle) and _choice(self.config) == _choice(config)
+            self.pasts = daemon.projects.pasts if same else {}
             self._tell(replace(self._snapshot(daemon), stopping=True), handle)
             if self.is_to_stop:
                 log.note("stopped", finished=done)
@@ -151,12 +156,14 @@ class _Process:
             config = self.load()
             if _folder_of(config) != self.folder:
                 raise UsageError("cache.dir is another one", hint="restart the daemon for that")
-        except UsageError as error:
+            if config.metrics_port is not None and config.metrics_port != self.config.metrics_port:
+                metrics.check(config.metrics_port)
+        except WandbsyncError as error:
             self.problem = error.line()
             log.problem("config refused", reason=self.problem)
             return False
         changed, self.problem = config != self.config, None
-        self.config, self.stamp = config, _stamp(config)
+        self.config = config
         log.note("config read", file=str(config.file) if config.file else None, changed=changed)
         return changed
 
@@ -176,6 +183,11 @@ class _Process:
                 health.write(self.folder, snapshot)
 
 
+def _choice(config: Config) -> tuple[object, ...]:
+    """What says which runs of a project are wanted."""
+    return config.states, config.tags, config.newer_than
+
+
 def _folder_of(config: Config) -> Path:
     return config.cache_dir.expanduser().absolute()
 
@@ -184,7 +196,7 @@ def _folder_of(config: Config) -> Path:
 def _only_one(folder: Path) -> Iterator[int]:
     """Hold the daemon's lock on a cache. Raises CacheBusy, which says who holds it."""
     lock = health.lock_of(folder)
-    held = alone(lock, note_of(os.getpid()))
+    held = alone(lock, health.note_of(os.getpid()))
     try:
         handle = held.__enter__()
     except CacheBusy as error:

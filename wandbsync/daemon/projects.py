@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING
 
 from ..cache import Cache
 from ..config import Config
-from ..errors import CacheBusy, NotFound, NotPermitted, NotSignedIn, RateLimited, ServerError, Unreachable
+from ..errors import (
+    CacheBusy,
+    NotFound,
+    NotPermitted,
+    NotSignedIn,
+    RateLimited,
+    ServerError,
+    Unreachable,
+    WandbsyncError,
+)
 from ..model import Pace
 from ..plan import schedule
 from ..plan.discovery import RunFilter, wanted
@@ -37,6 +46,7 @@ PROBE = "probe server"
 SLICE = 60.0  # seconds that one look may take before others have their turn
 AGAIN = 60.0  # seconds between two looks at what was synced by hand meanwhile
 LISTING = 3600.0  # seconds between two listings of an entity's projects
+AWAY = (502, 503, 504)  # what a server answers that is not there itself
 BUSY = 30.0  # seconds after which a project that somebody syncs by hand is looked at
 
 Project = tuple[str, str]
@@ -89,7 +99,7 @@ class Projects:
             api = self._server(login)
             try:
                 wanted_now |= dict.fromkeys(self._matching(api))
-            except (Unreachable, NotSignedIn) as error:
+            except (Unreachable, NotSignedIn, ServerError) as error:
                 if not isinstance(error, RateLimited):
                     self._server_is_away(error.line())
                 wanted_now |= dict.fromkeys(self.pasts)
@@ -114,7 +124,12 @@ class Projects:
             now = self.service.clock()
             at, names = self._listed.get(entity, (None, []))
             if at is None or not 0 <= now - at < LISTING:
-                names = [f"{entity}/{node['name']}" for node in api.projects(entity)]
+                try:
+                    names = [f"{entity}/{node['name']}" for node in api.projects(entity)]
+                except (NotFound, NotPermitted, ServerError) as error:
+                    if _is_away(error):
+                        raise
+                    self.log.problem("not listed", projects=pattern, reason=error.line())
                 self._listed[entity] = now, names
             found += [_parts(one) for one in wanted(names, [pattern], self.config.exclude)]
         return found
@@ -156,6 +171,9 @@ class Projects:
             self.pasts[project] = schedule.put_off(past, at=now, until=quiet)
             self.log.detail("put off", project="/".join(project), until=quiet, reason=error.line())
         except (NotFound, NotPermitted, ServerError) as error:
+            if _is_away(error):
+                self._server_is_away(error.line())
+                return None
             self.pasts[project] = schedule.failed(past, at=now, error=error.line())
             self.log.problem("failed", job=self._job(project), error=error.line(), failures=past.failures + 1)
         except CacheBusy:  # it is being synced by hand
@@ -177,6 +195,7 @@ class Projects:
                 api,
                 [Asked(*project)],
                 quick=not sweep,
+                shared=True,
                 only=self._only,
                 local_entity=self.config.local_entity,
                 enough=lambda: service.stopping.is_set() or clock() - started > SLICE,
@@ -198,7 +217,9 @@ class Projects:
         for problem in report.problems:
             self.log.detail("incomplete", subject=problem.subject, reason=problem.reason)
         news = bool(report.runs or report.deleted)
-        return schedule.came_to_its_end(past, at=clock(), sweep=sweep, more=report.more, news=news, running=running)
+        return schedule.came_to_its_end(
+            past, began=started, at=clock(), sweep=sweep, more=report.more, news=news, running=running
+        )
 
     # -- the server
 
@@ -301,6 +322,11 @@ class Projects:
             bytes=transport.bytes,
             waited=transport.budget.waited,
         )
+
+
+def _is_away(error: WandbsyncError) -> bool:
+    """Whether an error is not about what was asked for, but about who was asked."""
+    return isinstance(error, ServerError) and error.status in AWAY
 
 
 def _parts(name: str) -> Project:

@@ -13,6 +13,7 @@ from ..status import Job as JobStatus
 from .log import Log
 from .timer import Timer
 
+AGAIN = 5.0  # seconds until a job goes on that was stopped by something else than the service's end
 CACHE_RETRY = 30.0  # seconds: a disk that is full is looked at more often than a server that fails
 
 
@@ -45,7 +46,7 @@ class Service:
     def add(self, name: str, pool: str, call: Callable[[], float | None], at: float | None) -> None:
         """Do this at a time (unix seconds), and then whenever it says; None: when somebody calls `wake`.
 
-        What a job raises is told and counted, and it is done again a while later. Stopped ends it.
+        What a job raises is told and counted, and it is done again a while later.
         """
         with self._lock:
             self._jobs[name] = _Job(pool, call)
@@ -140,7 +141,7 @@ class Service:
             next_at = job.call()
             job.failures, job.error = 0, None
         except Stopped:
-            pass
+            next_at = self.clock() + AGAIN
         except Exception as error:  # at the top of a job: whatever it is, the others go on, and it is tried again
             next_at = self.clock() + self._failed(name, job, error)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, Protocol
@@ -29,11 +30,13 @@ class RealTimer:
         from apscheduler.executors.pool import ThreadPoolExecutor
         from apscheduler.schedulers.background import BackgroundScheduler
 
+        logging.getLogger("apscheduler").addHandler(logging.NullHandler())  # what it says at its end is no news
         self._scheduler: Any = BackgroundScheduler(
             executors={name: ThreadPoolExecutor(threads) for name, threads in pools.items()},
             timezone=timezone.utc,
-            # Late is better than never. Two, for a job plans its next time while it still counts as running.
-            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 2},
+            # Late is better than never, and more than one at a time is what the service itself sees to: a job plans
+            # its next time while this one still counts as running.
+            job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 100},
         )
         self._scheduler.start()
 

@@ -64,7 +64,7 @@ def interval(past: Past, pace: Pace) -> float:
 def next_look(past: Past, pace: Pace, *, now: float) -> Look:
     """When to look at a project next, and whether at everything."""
     if past.looked_at is None:
-        return Look(now, past.swept_at is None or now - past.swept_at >= pace.sweep)
+        return Look(now, _is_to_be_swept(past, pace, now))
     wait = interval(past, pace)
     if past.more:
         wait = 0.0
@@ -75,17 +75,20 @@ def next_look(past: Past, pace: Pace, *, now: float) -> Look:
         at = max(at, past.until)
         wait = max(wait, past.until - past.looked_at)
     at = min(max(at, now), now + wait)
-    sweep = past.swept_at is None or at - past.swept_at >= pace.sweep or past.swept_at > at
-    return Look(at, sweep)
+    return Look(at, _is_to_be_swept(past, pace, at))
 
 
-def came_to_its_end(past: Past, *, at: float, sweep: bool, more: bool, news: bool, running: int) -> Past:
-    """What is known after a look. `more`: it was ended before its end; `news`: something had changed."""
+def _is_to_be_swept(past: Past, pace: Pace, at: float) -> bool:
+    return past.swept_at is None or not 0 <= at - past.swept_at < pace.sweep
+
+
+def came_to_its_end(past: Past, *, began: float, at: float, sweep: bool, more: bool, news: bool, running: int) -> Past:
+    """What is known after a look, of what was so when it began. `more`: it was ended before its end."""
     done = replace(past, looked_at=at, running=running, failures=0, error=None, more=more, until=None)
     if more:
         return replace(done, quiet=0)
     quiet = 0 if news else past.quiet + 1
-    return replace(done, fresh_at=at, swept_at=at if sweep else past.swept_at, quiet=quiet)
+    return replace(done, fresh_at=began, swept_at=began if sweep else past.swept_at, quiet=quiet)
 
 
 def failed(past: Past, *, at: float, error: str) -> Past:

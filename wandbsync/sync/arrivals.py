@@ -17,7 +17,7 @@ from ..cache.rows import steps
 from ..errors import NotPermitted, RateLimited, ServerError, Unreachable, WandbsyncError
 from ..model import CONSOLE, HISTORY, SYSTEM, Columns, FileRecord, RunRecord, RunRef
 from ..plan.server import Describe, Fetch, retry_after
-from ..sources.api.client import FILES_A_PAGE, Api, Node
+from ..sources.api.client import FILES_A_PAGE, Api, Node, sensible
 from ..sources.api.fetch import Fetched, SoFar, fetch
 from ..sources.api.gather import Had
 from ..sources.api.history import STAMP
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 APPEND_VALUES = 4_000_000  # more are not added to a run in one commit, but all its rows are fetched anew, in parts
-SENSELESS = (AttributeError, LookupError, TypeError, ValueError)  # where something else was expected
 NOT_FETCHED = "its history was not fetched yet"
 
 
@@ -120,15 +119,14 @@ class Arrivals:
     def answer(self, job: Job) -> Fetched | Described | Failed:
         """Ask the server. Raises what is not the run's own fault, and NotFound."""
         try:
-            if isinstance(job.action, Fetch):
-                return fetch(self.api, job.ref, job.action.now, job.so_far, job.folder, whole=job.action.whole)
-            return self._described(job)
+            with sensible(self.api.login.host):
+                if isinstance(job.action, Fetch):
+                    return fetch(self.api, job.ref, job.action.now, job.so_far, job.folder, whole=job.action.whole)
+                return self._described(job)
         except RateLimited:
             raise
         except (ServerError, NotPermitted, Unreachable) as error:
             return self._failure(job, error)
-        except SENSELESS as error:
-            return self._failure(job, self._senseless(error))
 
     def _described(self, job: Job) -> Described:
         node = job.node
@@ -158,18 +156,18 @@ class Arrivals:
         """Put what came into the next commit; the job again if all of the rows have to be fetched after all."""
         again = None
         try:
-            if isinstance(got, Fetched):
-                again = self._fetched(job, got)
-            elif isinstance(got, Described):
-                self._describe(job, got)
-            else:
-                self._failed(job, got)
+            with sensible(self.api.login.host):
+                if isinstance(got, Fetched):
+                    again = self._fetched(job, got)
+                elif isinstance(got, Described):
+                    self._describe(job, got)
+                else:
+                    self._failed(job, got)
         except RateLimited:
             raise
         except (ServerError, NotPermitted, Unreachable) as error:  # in the middle of what is fetched in parts
-            self._broke_off(job, error)
-        except SENSELESS as error:
-            self._broke_off(job, self._senseless(error))
+            begun = replace(job, revision=self.cache.revision(job.ref)) if job.revision is None else job
+            self._failed(begun, self._failure(job, error))
         shutil.rmtree(job.folder, ignore_errors=True)
         return again
 
@@ -268,15 +266,6 @@ class Arrivals:
             cursor = replace(cursor, described=fingerprint(got.node))
         made = self._api_record(job, got.node or job.node, f"its history did not come: {got.error}")
         self._add(Share(job.ref, job.revision, made, mirror=cursor))
-
-    def _broke_off(self, job: Job, error: WandbsyncError) -> None:
-        """The same for a run of which a part may have been committed."""
-        begun = replace(job, revision=self.cache.revision(job.ref)) if job.revision is None else job
-        self._failed(begun, self._failure(job, error))
-
-    def _senseless(self, error: Exception) -> ServerError:
-        """What became of an answer that is not at all as W&B's are: the other runs are not to suffer from it."""
-        return ServerError(f"{self.api.login.host} gave an answer without sense: {type(error).__name__}: {error}")
 
     # -- records
 

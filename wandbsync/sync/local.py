@@ -17,7 +17,7 @@ from ..errors import EmptyLog, LogError, UsageError
 from ..model import RunRef
 from ..plan.local import Known, Listed, Read, plan
 from ..sources import local
-from .reading import Reading, mark
+from .reading import UNNAMED, Reading, mark
 from .report import Problem, Progress, SyncReport
 
 Logs = dict[str, tuple[RunRef, LogCursor]]  # by path, as the cache knows them
@@ -87,6 +87,9 @@ def follow(
     new = set(paths) - known.keys()
     if new:
         known = cache.logs()
+    known = {
+        path: (ref, replace(at, signature=at.signature.removesuffix(UNNAMED))) for path, (ref, at) in known.items()
+    }
     found = local.stat_logs(paths)
     listed = _list(cache, found, known, entity, report, trust=True)
     # All logs of a run are looked at together: one that is new may be a copy, or come before those that are known.
@@ -100,7 +103,8 @@ def follow(
     planned = list(plan(listed, _known(known), cache.last_steps(refs), evicted=cache.evicted() & refs))
     report.left = sorted({action.ref for action in planned if isinstance(action, Read) and action.size > most})
     report.planned = [action for action in planned if action.ref not in report.left]
-    reading = Reading(cache, report, progress, started, look=look or bool(new), with_files=with_files)
+    unnamed = {path for path, (ref, _) in known.items() if ref.entity == entity}
+    reading = Reading(cache, report, progress, started, look=look or bool(new), with_files=with_files, unnamed=unnamed)
     reading.run(report.planned)
     report.seconds = time.perf_counter() - began
     return report
@@ -193,20 +197,23 @@ def _named(listed: list[Listed], known: Logs, unknown: str, uploaded: Mapping[Ru
     def names(path: str, ref: RunRef, key: str) -> tuple[object, object]:
         return key, (path.rsplit("/", 2)[0], ref.project, ref.run_id)
 
-    told: dict[object, RunRef] = {}
-    cached = [(path, ref, cursor.log_key) for path, (ref, cursor) in known.items()]
-    for path, found, key in [*cached, *((log.path, log.ref, log.log_key) for log in listed)]:
-        ref = uploaded.get(found, found)
-        if ref.entity != unknown:
-            told |= dict.fromkeys(names(path, ref, key), ref)
-
-    def named(log: Listed) -> Listed:
+    def named_by(told: Mapping[object, RunRef], log: Listed) -> Listed:
         if log.ref.entity != unknown:
             return log
         refs = [told[name] for name in names(log.path, log.ref, log.log_key) if name in told]
         return replace(log, ref=refs[0]) if refs else log
 
-    return list(map(named, listed)) if told else listed
+    cached = [(path, ref, cursor.log_key) for path, (ref, cursor) in known.items()]
+    while True:  # who is named by a log beside it names its copies in turn
+        told: dict[object, RunRef] = {}
+        for path, found, key in [*cached, *((log.path, log.ref, log.log_key) for log in listed)]:
+            ref = uploaded.get(found, found)
+            if ref.entity != unknown:
+                told |= dict.fromkeys(names(path, ref, key), ref)
+        now = [named_by(told, log) for log in listed] if told else listed
+        if now == listed:
+            return listed
+        listed = now
 
 
 def _listed(

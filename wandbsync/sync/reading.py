@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from ..sources.overlap import Here
 from . import commits
 from .commits import Commits
 from .report import Problem, Progress, SyncReport
+
+UNNAMED = ":unnamed"  # ends the signature of a log that the next pass is to ask whose it is
 
 
 @dataclass(slots=True)
@@ -61,13 +63,17 @@ class Reading:
         *,
         look: bool = True,
         with_files: Callable[[str], bool] = lambda _: True,
+        unnamed: Collection[str] = (),
     ) -> None:
-        """`look` and `with_files` as `follow` has them. What `progress` raises ends it; what is committed stays."""
+        """`look` and `with_files` as `follow` has them. What `progress` raises ends it; what is committed stays.
+
+        `unnamed`: logs that may tell by now whose they are. Of those that end, the next pass is to find out.
+        """
         self.cache = cache
         self.report = report
         self.tell = progress
         self.started = started
-        self.look, self.with_files = look, with_files
+        self.look, self.with_files, self.unnamed = look, with_files, unnamed
         self.at = Progress()
         self.commits = Commits(cache)
         self.problems: dict[str, tuple[str, str | None]] = {}
@@ -268,6 +274,8 @@ class Reading:
                     status = "ended" if state.facts.ended else "open" if alive[path] else "crashed"
                     if not state.facts.metadata:
                         state.facts.metadata = local.read_metadata(path)
+                if status != "open" and path in self.unnamed:
+                    cursor = replace(cursor, signature=cursor.signature + UNNAMED)
                 run.cursors[path] = replace(cursor, status=status, state=state.dump())
         # An earlier log goes on only if something was written to it since the last one was begun (shared mode).
         begun = states[-1][1].facts.started_at or 0.0

@@ -19,7 +19,7 @@ from ..errors import CacheBusy, NotFound, NotPermitted, ServerError
 from ..model import Fingerprint, RunRef
 from ..plan.discovery import MANY, RunFilter
 from ..plan.server import Action, Cached, Describe, Fetch, Gone, Remote, Wait, plan_server, unfinished
-from ..sources.api.client import FILES_A_PAGE, Api
+from ..sources.api.client import FILES_A_PAGE, Api, sensible
 from ..sources.api.fetch import Fetched
 from ..sources.api.record import fingerprint, record, unix
 from . import listing
@@ -58,6 +58,7 @@ class _How:
     only: RunFilter
     local_entity: str
     quick: bool
+    shared: bool
     enough: Callable[[], bool]
     progress: Callable[[Progress], None]
     now: Callable[[], float]
@@ -75,6 +76,7 @@ def sync_server(
     only: RunFilter | None = None,
     local_entity: str = "local",
     quick: bool = False,
+    shared: bool = False,
     enough: Callable[[], bool] = lambda: False,
     progress: Callable[[Progress], None] = lambda _: None,
     now: Callable[[], float] = time.time,
@@ -83,14 +85,15 @@ def sync_server(
 
     Of runs asked for by name their `files` are listed anew, changed or not. `quick`: list only runs that can have new
     rows, which tells nothing of deletions, edits, and old runs that are uploaded late. Once `enough` says so no other
-    run is begun, and the report says that there is `more`.
+    run is begun, and the report says that there is `more`. `shared`: others ask by the same `api`, so what is under
+    way when this fails comes to its end.
 
     Of a project where nothing has changed only the listing is asked. A run that fails does not hold up the others: it
     is in the report. Raises NotFound, NotSignedIn, Unreachable, CacheBusy or CacheError; what was committed stays.
     """
     began = time.perf_counter()
     report = SyncReport(dry_run=dry_run)
-    how = _How(full, rows, files, only or RunFilter(), local_entity, quick, enough, progress, now)
+    how = _How(full, rows, files, only or RunFilter(), local_entity, quick, shared, enough, progress, now)
     transport = api.transport
     sent, received, waited = transport.requests, transport.bytes, transport.budget.waited
     try:
@@ -132,7 +135,7 @@ class _Pass:
             self.nodes = self._listed()
         if self._adopt():
             self._recall()
-        fingerprints = {ref: fingerprint(node) for ref, node in self.nodes.items()}
+        fingerprints = self._fingerprints()
         actions = plan_server(
             [Remote(ref, now) for ref, now in fingerprints.items()],
             {ref: one for ref, one in self.cached.items() if ref in self.nodes} if self.asked.runs else self.cached,
@@ -149,6 +152,19 @@ class _Pass:
         self.report.planned += actions
         self.report.listed += len(self.nodes)
         return actions
+
+    def _fingerprints(self) -> dict[RunRef, Fingerprint]:
+        """Those of the listed runs. One that is listed without sense is told, and left as it is here."""
+        found = {}
+        for ref, node in list(self.nodes.items()):
+            try:
+                with sensible(self.api.login.host):
+                    found[ref] = fingerprint(node)
+            except ServerError as error:  # noqa: PERF203
+                self.report.problems.append(Problem(str(ref), f"{ref}: {error.line()}"))
+                del self.nodes[ref]
+                self.cached.pop(ref, None)
+        return found
 
     @property
     def _is_complete(self) -> bool:
@@ -275,7 +291,9 @@ class _Pass:
                         begin(again or next(jobs, None))
             except BaseException as error:
                 pool.shutdown(wait=False, cancel_futures=True)
-                if not isinstance(error, CacheBusy):  # after that, another project may still be asked for
+                if not (
+                    self.how.shared or isinstance(error, CacheBusy)
+                ):  # after that, another project may still be asked for
                     self.api.transport.budget.stop()
                 raise
 

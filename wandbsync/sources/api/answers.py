@@ -115,6 +115,20 @@ def _parsed(content: bytes) -> dict[str, Any] | None:
     """A JSON object; None for anything else."""
     try:
         found = json.loads(content)
+        if _HALF.search(content):
+            found = _speakable(found)
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def _speakable(value: Any) -> Any:
+    """The value with what is half a character replaced; what runs have logged is JSON inside a text, and stays."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, list):
+        return list(map(_speakable, value))
+    return {_speakable(name): _speakable(one) for name, one in value.items()} if isinstance(value, dict) else value

@@ -90,8 +90,12 @@ class Api:
         }
         seen: set[str] = set()
         for node in self._pages("Runs", query, variables, runs, project=f"{entity}/{project}"):
-            if node["name"] not in seen:
-                seen.add(node["name"])
+            with sensible(self.login.host):
+                name = node["name"]
+                if not isinstance(name, str):
+                    raise TypeError(f"a run is called {name!r}")
+            if name not in seen:
+                seen.add(name)
                 yield node, counted
 
     def _no_project(self, entity: str, project: str) -> NotFound:
@@ -150,10 +154,11 @@ class Api:
         named = {"entity": ref.entity, "project": ref.project, queries.run_variable(operation): ref.run_id}
         project = f"{ref.entity}/{ref.project}"
         data = self._ask(operation, query, {**named, **used}, project=project)
-        found: Node | None = (data.get("project") or {}).get("run")
-        if found is None:
-            raise NotFound(f"{self.login.host} has no run {ref}, or not for this key")
-        return found
+        with sensible(self.login.host):
+            found: Node | None = (data.get("project") or {}).get("run")
+            if found is not None:
+                return dict(found)
+        raise NotFound(f"{self.login.host} has no run {ref}, or not for this key")
 
     def page(self, ref: RunRef, first: int, stop: int, samples: int) -> list[str]:
         """The rows with first <= step < stop as JSON texts; a sample of them if there are more than `samples`."""
@@ -234,15 +239,27 @@ class Api:
         """The nodes of a Relay connection, page by page. An empty page is not the end; one that leads nowhere is."""
         empty = 0
         while True:
-            found = connection(self._ask(operation, query, {**variables, cursor: after}, project=project)) or {}
-            yield from nodes(found)
-            end = next_cursor(found)
+            data = self._ask(operation, query, {**variables, cursor: after}, project=project)
+            with sensible(self.login.host):
+                found = connection(data) or {}
+                some, end = nodes(found), next_cursor(found)
+                empty = 0 if found.get("edges") else empty + 1
+            yield from some
             if end is None:
                 return
-            empty = 0 if found.get("edges") else empty + 1
             if not end or empty > 5 or (end == after and not empty):
                 raise ServerError(f"{self.login.host} goes round in circles listing {project or 'projects'}")
             after = end
+
+
+@contextlib.contextmanager
+def sensible(host: str) -> Iterator[None]:
+    """What an answer that is not at all as W&B's are does to whoever reads it, as a ServerError."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        text = f"{host} gave an answer without sense: {type(error).__name__}: {error}"
+        raise ServerError(text, hint="is this a W&B server?") from error
 
 
 def nodes(connection: Node | None) -> list[Node]:

@@ -32,11 +32,12 @@ def unix(time: Any) -> float | None:
 
 
 def number(count: Any) -> int | None:
-    """A count of the server, which may come as a text; None if it does not say."""
+    """A count of the server, which may come as a text; None if it does not say, or nothing that can be counted."""
     try:
-        return None if count is None else int(count)
+        found = None if count is None else int(count)
     except (TypeError, ValueError, OverflowError):
         return None
+    return found if found is not None and abs(found) < 1 << 63 else None
 
 
 def fingerprint(node: Mapping[str, Any]) -> Fingerprint:
@@ -44,7 +45,7 @@ def fingerprint(node: Mapping[str, Any]) -> Fingerprint:
     edited = _encode([node.get(name) for name in EDITED])
     heartbeat = node.get("heartbeatAt")
     return Fingerprint(
-        node.get("state") or "",
+        str(node.get("state") or ""),
         str(node.get("createdAt") or ""),
         None if heartbeat is None else str(heartbeat),
         number(node.get("historyLineCount")) or 0,
@@ -70,26 +71,31 @@ def record(node: Mapping[str, Any], ref: RunRef, app_url: str, *, incomplete: st
     if definitions := defined(_list(internal.get("m"))):
         metadata["define_metric"] = definitions
     return RunRecord(
-        state=node.get("state") or "finished",
+        state=_text(node.get("state")) or "finished",
         source="api",
-        display_name=node.get("displayName"),
+        display_name=_text(node.get("displayName")),
         created_at=unix(node.get("createdAt")),
         heartbeat_at=unix(node.get("heartbeatAt")),
         config={key: _value(value) for key, value in config.items()},
         summary=summary,
-        tags=tuple(node.get("tags") or ()),
-        notes=node.get("notes"),
-        group=node.get("group") or None,
-        job_type=node.get("jobType") or None,
-        sweep_id=node.get("sweepName"),
-        host=metadata.get("host"),
+        tags=tuple(map(str, node.get("tags") or ())),
+        notes=_text(node.get("notes")),
+        group=_text(node.get("group")) or None,
+        job_type=_text(node.get("jobType")) or None,
+        sweep_id=_text(node.get("sweepName")),
+        host=_text(metadata.get("host")),
         runtime=float(runtime) if isinstance(runtime, (int, float)) else None,
-        sdk_version=internal.get("cli_version"),
+        sdk_version=_text(internal.get("cli_version")),
         url="/".join([app_url, quote(ref.entity), quote(ref.project), "runs", quote(ref.run_id)]),
         forked_from=f"{branch['run_id']}@{number(branch.get('step')) or 0}" if is_fork else None,
         metadata=metadata,
         incomplete=incomplete,
     )
+
+
+def _text(value: Any) -> str | None:
+    """A word of the server; a number, say, is none that anybody chose, but is kept as it is spelt."""
+    return value if value is None or isinstance(value, str) else str(value)
 
 
 def environment(internal: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,8 +139,8 @@ def files(nodes: Iterable[Mapping[str, Any]]) -> dict[str, FileRecord]:
             node["name"],
             number(node.get("sizeBytes")) or 0,
             unix(node.get("updatedAt")),
-            node.get("mimetype"),
-            node.get("md5"),
+            _text(node.get("mimetype")),
+            _text(node.get("md5")),
         )
         for node in nodes
     }
