@@ -94,7 +94,7 @@ class Sandbox:
         process = subprocess.Popen(command, env=self.env(place), cwd=place / "home", stdout=quiet, stderr=quiet)
         try:
             deadline = time.monotonic() + 60
-            while '"interval"' not in self.run("wandbsync status --json || true", place).stdout:  # of a source
+            while '"next_probe_at"' not in self.run("wandbsync status --json || true", place).stdout:  # of its server
                 assert time.monotonic() < deadline and process.poll() is None
                 time.sleep(0.2)
             yield process
