@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from test_library import jobs
+from test_wide import put
 from wandb_server import Server
 
 import wandbsync
@@ -122,6 +123,16 @@ def test_rows_removed_to_save_space_come_again_or_are_refused(server: Server) ->
         with pytest.raises(wandbsync.NothingCached, match="removed to save space"):
             offline.history(words)
     assert offline.metrics("me/demo/a")["x"]["count"] == 2
+
+
+def test_a_step_that_was_logged_twice_has_two_rows(tmp_path: Path) -> None:
+    with Cache(tmp_path / "cache") as cache:
+        put(cache, [(0, {"a": 1, "b": 1.0}), (0, {"a": 2}), (1, {"a": 3, "b": None})])
+    run = wandbsync.Api(offline=True).run("me/demo/r")
+    rows = [{"_step": 0, "a": 1, "b": 1}, {"_step": 0, "a": 2}, {"_step": 1, "a": 3, "b": None}]
+    assert list(run.scan_history()) == rows == run.history(pandas=False)
+    assert run.history(pandas=False, samples=2) == [rows[0], rows[2]]
+    assert list(run.scan_history(keys=["a"], max_step=1)) == [{"a": 1, "_step": 0}, {"a": 2, "_step": 0}]
 
 
 def test_deleted_runs_can_be_had_by_their_id(server: Server) -> None:

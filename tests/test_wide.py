@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from wandbsync import query
 from wandbsync.cache import Cache, Share
 from wandbsync.cache.compaction import compact
-from wandbsync.errors import NotFound
+from wandbsync.cache.eviction import evict
+from wandbsync.errors import CacheBusy, NotFound, NothingCached
 from wandbsync.model import HISTORY, Columns, Kind, RunRecord, RunRef, logged
 from wandbsync.query import wide
 
@@ -177,6 +178,32 @@ def test_large_steps_are_read_in_batches_that_do_not_divide_a_step(tmp_path: Pat
         steps = [batch.column("_step").to_pylist() for batch in batches]
         assert all(a[-1] < b[0] for a, b in itertools.pairwise(steps))
         check(cache, cells=2)
+
+
+def test_a_step_with_more_rows_than_a_batch_is_one_batch(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(wide, "FEW_ROWS", 3)
+    with Cache(tmp_path) as cache:
+        put(cache, [(0, {"a": 0}), *[(1, {"a": n}) for n in range(9)], (2, {"a": 2})])
+        sizes = [batch.num_rows for batch in wide.batches(cache, [REF], wide.columns(cache, [REF]), cells=1)]
+        assert sum(sizes) == 11 and 9 <= max(sizes) <= 10
+        check(cache, cells=1)
+
+
+def test_a_run_whose_rows_go_while_it_is_read_is_an_error_not_a_gap(tmp_path: Path, monkeypatch: Any) -> None:
+    with Cache(tmp_path) as cache, Cache(tmp_path) as other:
+        put(cache, [(step, {"a": step}) for step in range(5)])
+        grids = wide.steps
+
+        def steps(*what: Any) -> Any:
+            found = grids(*what)
+            assert evict(other, REF, other.revision(REF) or 0, elsewhere=True)
+            return found
+
+        monkeypatch.setattr(wide, "steps", steps)
+        with pytest.raises(CacheBusy, match="rewritten"):
+            whole(cache)
+        with pytest.raises(NothingCached, match="removed to save space"):
+            whole(cache)
 
 
 def test_several_runs_share_columns(tmp_path: Path) -> None:
