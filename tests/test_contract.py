@@ -374,3 +374,36 @@ def test_a_script_with_one_import_changed(
         found[which] = done.stdout, files
     assert found["wandbsync"] == found["wandb"] and found["offline"] == found["wandb"]
     assert found["wandb"][0] or found["wandb"][1]
+
+
+# Of the SDK's own workings, not for scripts.
+INSIDE = {"snake_to_camel", "display", "QUERY", "variables", "cursor", "convert_objects", "update_variables"}
+INSIDE |= {"last_response", "create", "to_html"}
+
+
+def test_every_name_of_the_sdk_is_there_or_refused(
+    answers: dict[str, dict[str, Any]], server: Server, place: Path, monkeypatch: Any
+) -> None:
+    from wandb.apis import public
+
+    for name, value in (server.env_in(place) | {"WANDBSYNC_CACHE_DIR": str(place / "cache")}).items():
+        monkeypatch.setenv(name, value)
+    api = wandbsync.Api(offline=True)
+    run = api.run("me/demo/live")
+    pairs = {
+        public.Api: api, public.Runs: api.runs("me/demo"), public.Run: run, public.Files: run.files(),
+        public.File: run.file("output.log"), public.Project: api.project("demo"), public.User: api.viewer,
+        public.Projects: api.projects("me"), public.HistoryScan: run.scan_history(), public.ConsoleLogs: run.console_logs(),
+    }  # fmt: skip
+    names = {(theirs, name) for theirs in pairs for name in dir(theirs) if not name.startswith("_")}
+    assert [f"{one.__name__}.{name}" for one, name in names if name not in INSIDE and not known(pairs[one], name)] == []
+
+
+def known(ours: Any, name: str) -> bool:
+    try:
+        getattr(ours, name)
+    except wandbsync.NotMirrored:
+        return True
+    except AttributeError:
+        return False
+    return True
