@@ -2,7 +2,7 @@
 
 Product and peer take turns and the medians are compared, so that a busy machine weighs on both. Times of a command are
 of the whole process. Nothing here passes or fails. What the API source costs is measured in bench_api, what the daemon
-costs in bench_daemon.
+costs in bench_daemon, the library in bench_library.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 
 import bench_api
 import bench_daemon
+import bench_library
 import bench_plot
 import logwriter
 import numpy as np
@@ -119,6 +120,8 @@ def main() -> None:
         plots = bench_plot.measure(room / "plots")
         (room / "api").mkdir()
         beside_sdk = bench_api.measure(room / "api")
+        (room / "library").mkdir()
+        library = bench_library.measure(room / "library")
         (room / "daemon").mkdir()
         following = bench_daemon.measure(room / "daemon")
     finally:
@@ -134,6 +137,9 @@ def main() -> None:
     print("\nThe W&B server as a source, beside the SDK on the same server\n")
     for line in beside_sdk:
         print(line)
+    print("\nThe library, beside Arrow and the SDK\n")
+    for line in library:
+        print(line)
     print("\nThe daemon beside training jobs\n")
     for fact in following:
         print(fact)
@@ -143,6 +149,7 @@ def main() -> None:
         "rows": facts,
         "plots": [line.facts() for line in plots],
         "api": [line.facts() for line in beside_sdk],
+        "library": [line.facts() for line in library],
         "daemon": [line.facts() for line in following],
     }
     Path("bench.json").write_text(json.dumps(found, indent=2) + "\n")

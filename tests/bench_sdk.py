@@ -30,6 +30,24 @@ class Calls:
         assert len(found) == rows, (len(found), rows)
         return watch.read()
 
+    def again(self, path: str, rows: int) -> list[float]:
+        """The same, with all of it in the SDK's cache."""
+        import wandb
+
+        run = wandb.Api(timeout=120).run(path)
+        watch = Watch()
+        assert len(list(run.scan_history())) == rows
+        return watch.read()
+
+    def history(self, path: str, rows: int) -> list[float]:
+        """history() with as many samples as there are rows, as dicts."""
+        import wandb
+
+        run = wandb.Api(timeout=120).run(path)
+        watch = Watch()
+        assert len(run.history(samples=rows, pandas=False)) == rows
+        return watch.read()
+
     def exports(self, path: str) -> list[float]:
         """download_history_exports."""
         import wandb

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def test_every_command_and_flag_named_exists(text: str) -> None:
             r"wandbsync ((?:cache |config |daemon )?[a-z][a-z-]+)", re.sub(r"^#+.*$|^name:.*$", "", text, flags=re.M)
         )
     )
-    prose = {"keeps", "checkout", "makes", "and", "in"}
+    prose = {"as", "keeps", "checkout", "makes", "and", "in"}
     assert {name for name in named if name not in commands() and name.split()[0] not in prose} <= {
         "cache",
         "config",
@@ -90,10 +91,29 @@ def test_skill_front_matter() -> None:
     assert match and "Use when you need to:" in match[1]
 
 
+def test_the_skill_can_be_found_and_loaded() -> None:
+    """Agents look for skills/<name>/SKILL.md; its folder has its name, and the description fits."""
+    found = ROOT / "skills/wandbsync/SKILL.md"
+    assert found.read_text() == SKILL and found.parent.name == "wandbsync"
+    description = re.search(r"description: \|\n((?:  .+\n)+)", SKILL)
+    assert description and len(description[1]) <= 1024
+    assert len(SKILL.splitlines()) < 500
+
+
+def test_the_plugin_manifests_say_what_the_package_says() -> None:
+    plugin = json.loads((ROOT / ".claude-plugin/plugin.json").read_text())
+    market = json.loads((ROOT / ".claude-plugin/marketplace.json").read_text())
+    assert f'version = "{plugin["version"]}"' in (ROOT / "pyproject.toml").read_text()
+    assert [one["name"] for one in market["plugins"]] == [plugin["name"]] == ["wandbsync"]
+    for one in market["plugins"]:
+        assert one["source"].startswith("./") and (ROOT / one["source"] / "skills/wandbsync/SKILL.md").exists()
+    assert re.fullmatch(r"[a-z0-9-]+", plugin["name"]) and market["owner"]["name"]
+
+
 def test_files_named_in_the_documents_exist() -> None:
-    for text in (README, SKILL):
-        for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
-            assert (ROOT / target).exists(), target
+    for name in ("README.md", "SKILL.md", "AGENTS.md", "docs/api.md"):
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / name).read_text()):
+            assert ((ROOT / name).parent / target).exists(), (name, target)
 
 
 def test_example_config_equals_the_defaults(tmp_path: Path) -> None:

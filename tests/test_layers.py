@@ -30,7 +30,19 @@ MAY_IMPORT = {
     "folder": {"folder"},
     "media": {"folder", "media"},
     "plot": {"folder", "plot"},
+    "figures": {"cache", "plot", "query"},
+    "library": {"cache", "config", "figures", "freshness", "plan", "plot", "query", "sources", "sync", "targets"},
+    "dropin": {"cache", "config", "folder", "freshness", "library", "media", "query", "sources"},
 }
+FACES = {
+    "__init__",
+    "__main__",
+    "cli",
+    "daemon",
+    "demo",
+    "dropin",
+    "library",
+}  # what asks; nothing that answers imports them
 HEAVY = {"wandb", "duckdb", "pyarrow", "matplotlib", "numpy", "watchdog", "apscheduler", "google"}
 # The files where a heavy library may be imported at the top: they are imported by whoever needs it.
 HOMES = {"sources/values.py", "sources/wire.py", "sources/framing.py", "sources/runlog.py", "sources/vector.py"}
@@ -63,6 +75,13 @@ def test_imports_point_to_the_left(path: Path) -> None:
     part = path.relative_to(PACKAGE).with_suffix("").parts[0]
     if part in MAY_IMPORT:
         assert imported(path) - {"model", "errors"} - {part} <= MAY_IMPORT[part]
+
+
+def test_nothing_that_answers_knows_who_asks() -> None:
+    for path in files():
+        part = path.relative_to(PACKAGE).with_suffix("").parts[0]
+        if part not in FACES:
+            assert not imported(path) & {"cli", "dropin", "library"}, path
 
 
 def test_only_the_demo_imports_wandb() -> None:

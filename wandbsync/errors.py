@@ -3,6 +3,7 @@
     WandbsyncError          1  something failed
       UsageError            2  the command or the config asks for something that cannot be
         NotFound            2  no such project, run, metric or file in the cache; names near matches
+        NotMirrored         2  the drop-in `Api` was asked for what only W&B itself has or does; names the call
       NotSignedIn           4  the server wants an API key, or another one
         NotPermitted        4  the key is good, but not for what was asked
       Unreachable           5  the source cannot be reached and nothing is cached
@@ -57,6 +58,10 @@ class UsageError(WandbsyncError):
 
 class NotFound(UsageError):
     pass
+
+
+class NotMirrored(UsageError, AttributeError):
+    """An AttributeError too, so that `hasattr` says what is there."""
 
 
 class NotSignedIn(WandbsyncError):

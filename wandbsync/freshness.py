@@ -188,12 +188,12 @@ class _Server:
 
     def _has_rows(self, ref: RunRef, statistics: bool = False) -> bool:
         """Whether a run's rows are here; or only what is known of them, if that will do."""
-        one = self.cache.mirrored(ref.entity, ref.project)[ref]
+        one = self.cache.mirrored(ref.entity, ref.project, ref.run_id)[ref]
         fetched = one.cursor is not None and one.cursor.fetched is not None
         return (statistics or not one.evicted) and (one.local is not None or fetched)
 
     def _has_files(self, ref: RunRef) -> bool:
-        one = self.cache.mirrored(ref.entity, ref.project)[ref]
+        one = self.cache.mirrored(ref.entity, ref.project, ref.run_id)[ref]
         return one.local is not None or (one.cursor is not None and bool(json.loads(one.cursor.state).get("files")))
 
     # -- what to ask

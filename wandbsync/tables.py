@@ -10,15 +10,27 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from .cache.catalog import plain
 from .errors import UsageError, WandbsyncError
 
 if TYPE_CHECKING:
-    from .query import Answer
+    import pyarrow as pa
 
 BATCH = 65_536  # rows
+
+
+class Answer(Protocol):
+    """What can be written: the answer to a query, or an export."""
+
+    @property
+    def columns(self) -> list[str]: ...
+
+    @property
+    def types(self) -> list[Any]: ...
+
+    def batches(self, rows: int) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]: ...
 
 
 @dataclass(frozen=True, slots=True)

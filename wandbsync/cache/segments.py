@@ -310,28 +310,36 @@ def read(
     keys: Sequence[str] | None = None,
     streams: Sequence[int] | None = None,
     between: tuple[str, str] | None = None,
+    steps: tuple[int, int] | None = None,
 ) -> Iterator[pa.Table]:
     """The rows of these keys and streams, a row group at a time, in the segment's order.
 
-    `between` asks for the keys from the first to the second, both included. None asks for all. A file that is gone
-    raises FileNotFoundError: list the segments again. A damaged one raises CacheError.
+    `between` asks for the keys from the first to the second, both included; `steps` likewise. None asks for all.
+    A file that is gone raises FileNotFoundError: list the segments again. A damaged one raises CacheError.
     """
     import numpy as np
     import pyarrow.parquet as pq
 
     needed = list(
         dict.fromkeys(
-            [*columns, *(["key"] if keys is not None or between else []), *(["stream"] if streams is not None else [])]
+            [
+                *columns,
+                *(["key"] if keys is not None or between else []),
+                *(["stream"] if streams is not None else []),
+                *(["step"] if steps is not None else []),
+            ]
         )
     )
     with _readable(path), pq.ParquetFile(path, read_dictionary=["key"], page_checksum_verification=True) as file:
         for i in range(file.metadata.num_row_groups):
             group = file.metadata.row_group(i)
             key, stream = _within(group.column(1).statistics), _within(group.column(0).statistics)
+            step = _within(group.column(2).statistics) if steps is not None else None
             if (
                 (keys is not None and key and not any(key[0] <= one <= key[1] for one in keys))
                 or (streams is not None and stream and not any(stream[0] <= one <= stream[1] for one in streams))
                 or (between is not None and key and (key[1] < between[0] or key[0] > between[1]))
+                or (steps is not None and step and (step[1] < steps[0] or step[0] > steps[1]))
             ):
                 continue
             table = file.read_row_group(i, columns=needed, use_threads=False)
@@ -339,6 +347,9 @@ def read(
                 table = table.filter(_key_mask(table, keys, between))
             if streams is not None and not (stream and stream[0] == stream[1]):
                 table = table.filter(np.isin(table.column("stream").to_numpy(), streams))
+            if steps is not None and not (step and steps[0] <= step[0] and step[1] <= steps[1]):
+                at = table.column("step").to_numpy()
+                table = table.filter((at >= steps[0]) & (at <= steps[1]))
             if table.num_rows:
                 yield table.select(list(columns))
 

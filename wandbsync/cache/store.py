@@ -201,15 +201,15 @@ class Cache:
             rows = self.con.execute("SELECT subject, reason, signature FROM problems").fetchall()
         return {row[0]: (row[1], row[2]) for row in rows}
 
-    def mirrored(self, entity: str, project: str) -> dict[RunRef, Mirrored]:
-        """The runs of a project in the cache, for a sync with the server to compare its listing with."""
+    def mirrored(self, entity: str, project: str, run_id: str | None = None) -> dict[RunRef, Mirrored]:
+        """The runs of a project in the cache, or one of them, for a sync to compare the server's listing with."""
         with catalog.translated(self.folder):
             rows = self.con.execute(
                 "SELECT r.run_id, r.rows, r.incomplete, r.deleted_at, l.open, e.run IS NOT NULL AS evicted, m.* "
                 f"FROM runs r LEFT {EVICTED} LEFT JOIN mirrors m USING (run) LEFT JOIN "
                 "(SELECT run, max(status = 'open') AS open FROM logs GROUP BY run) l USING (run) "
-                "WHERE r.entity = ? AND r.project = ?",
-                (entity, project),
+                f"WHERE r.entity = ?1 AND r.project = ?2 {'' if run_id is None else 'AND r.run_id = ?3'}",
+                (entity, project) if run_id is None else (entity, project, run_id),
             ).fetchall()
         return {
             RunRef(entity, project, row[0]): Mirrored(

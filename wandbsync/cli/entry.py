@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .. import __version__, errors
-from ..errors import NothingCached, NotSignedIn, UsageError, WandbsyncError
+from ..errors import NothingCached, UsageError, WandbsyncError
 
 if TYPE_CHECKING:
     from ..cache import Cache
@@ -70,29 +69,10 @@ class Settings:
     @contextmanager
     def server(self) -> Iterator[Callable[[], Api]]:
         """Gives a callable that gives the server, connected when first asked for. It raises NotSignedIn."""
-        import functools
+        from ..library import who
 
-        from ..sources.api import connect, find_login
-
-        config = self.config
-        lock = threading.Lock()
-
-        @functools.cache
-        def connected() -> Api:
-            login = find_login(base_url=config.server_url)
-            if login is None:
-                raise NotSignedIn("there is no API key for a W&B server")
-            return connect(login, in_flight=config.in_flight, downloads=config.downloads)
-
-        def server() -> Api:
-            with lock:
-                return connected()
-
-        try:
+        with who.on_demand(self.config) as server:
             yield server
-        finally:
-            if connected.cache_info().currsize:
-                connected().transport.close()
 
     def ask(self, question: Question, *, offline: bool, refresh: bool, max_age: str | None) -> Cache:
         """The cache, fresh enough to answer a question from. Raises NothingCached if there is nothing in it."""

@@ -20,7 +20,9 @@ def list_projects(on: Settings, /, entity: str | None, limit: int, as_json: bool
     from .. import output, query
     from ..freshness import Question
 
-    projects = query.list_projects(on.ask(Question(entity=entity), **fresh), entity=entity, limit=limit or None)
+    found = query.list_projects(on.ask(Question(entity=entity), **fresh), entity=entity, limit=None)
+    projects = found[: limit or None]
+    _tell_more(on, len(projects), len(found), "projects")
     if as_json:
         output.show_json(projects)
         return
@@ -52,6 +54,8 @@ def list_runs(on: Settings, /, project: str, state: str | None, limit: int, as_j
     cache = on.ask(Question(project), **fresh)
     found = query.find_project(cache, project, default_entity=on.config.default_entity)
     runs = query.list_runs(cache, found, state=state, limit=limit or None)
+    if limit and len(runs) == limit:
+        _tell_more(on, limit, query.count_runs(cache, found, state=state), "runs")
     if as_json:
         output.show_json(runs)
     else:
@@ -70,25 +74,28 @@ def list_runs(on: Settings, /, project: str, state: str | None, limit: int, as_j
                 for run in runs
             ],
         )
-    if limit and len(runs) == limit and (total := query.count_runs(cache, found, state=state)) > limit:
-        on.say(f"{limit} of {total} runs shown; --limit 0 shows all")
 
 
 @main_group.command("list-metrics")
 @click.argument("project", metavar="ENTITY/PROJECT")
 @click.argument("run")
 @click.option("--include-system", is_flag=True, help="Also _step, _timestamp ... and machine metrics (system.*).")
+@click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True, help="0 for all.")
 @as_json
 @reading
 @settings
-def list_metrics(on: Settings, /, project: str, run: str, include_system: bool, as_json: bool, **fresh: Any) -> None:
+def list_metrics(
+    on: Settings, /, project: str, run: str, include_system: bool, limit: int, as_json: bool, **fresh: Any
+) -> None:
     """List what a run logged, with counts and statistics over the whole history."""
     from .. import output, query
     from ..freshness import Question
 
     cache = on.ask(Question(project, (run,), rows=True, statistics=not include_system), **fresh)
     ref = query.find_run(cache, query.find_project(cache, project, default_entity=on.config.default_entity), run)
-    metrics = query.list_metrics(cache, ref, include_system=include_system)
+    found = query.list_metrics(cache, ref, include_system=include_system)
+    metrics = dict(list(found.items())[: limit or None])
+    _tell_more(on, len(metrics), len(found), "metrics")
     if as_json:
         output.show_json(metrics)
         return
@@ -105,17 +112,20 @@ def list_metrics(on: Settings, /, project: str, run: str, include_system: bool, 
 @main_group.command("list-files")
 @click.argument("project", metavar="ENTITY/PROJECT")
 @click.argument("run")
+@click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True, help="0 for all.")
 @as_json
 @reading
 @settings
-def list_files(on: Settings, /, project: str, run: str, as_json: bool, **fresh: Any) -> None:
+def list_files(on: Settings, /, project: str, run: str, limit: int, as_json: bool, **fresh: Any) -> None:
     """List the files of a run."""
     from .. import output, query
     from ..freshness import Question
 
     cache = on.ask(Question(project, (run,), files=True), **fresh)
     ref = query.find_run(cache, query.find_project(cache, project, default_entity=on.config.default_entity), run)
-    files = query.list_files(cache, ref)
+    found = query.list_files(cache, ref)
+    files = found[: limit or None]
+    _tell_more(on, len(files), len(found), "files")
     if as_json:
         output.show_json(files)
         return
@@ -123,6 +133,11 @@ def list_files(on: Settings, /, project: str, run: str, as_json: bool, **fresh: 
         ["NAME", "SIZE", "TYPE", "UPDATED"],
         [[f["name"], output.show_size(f["size"]), f["mimetype"], (f["updated_at"] or "")[:19]] for f in files],
     )
+
+
+def _tell_more(on: Settings, shown: int, total: int, what: str) -> None:
+    if shown < total:
+        on.say(f"{shown} of {total} {what} shown; --limit 0 shows all")
 
 
 def _state(run: dict[str, Any]) -> str:

@@ -65,38 +65,17 @@ def generate_plots(
     from datetime import datetime
 
     from .. import output, query
-    from ..cache.usage import DERIVED
-    from ..plot import PlotRun, Source, generate
+    from ..figures import shown
+    from ..plot import generate
 
     chosen = plot_options(all_metrics=all_metrics, include_system=include_system, **options)
     fresh = {"offline": offline, "refresh": refresh, "max_age": max_age}
     cache, refs = _chosen_runs(on, project, runs, runs_where, fresh)
     asked = query.split_names(metrics, query.known_metrics(cache, refs))
     wanted = query.plot_metrics(cache, refs, asked, all_metrics=all_metrics, include_system=include_system)
-    query.check_axis(cache, refs, chosen.x)
-    known = [query.get_run(cache, ref) for ref in refs]
-    names = query.placeholders(chosen.label or "")
-    query.check_names(known, [*names, *chosen.group_by])
-    by_run = {
-        PlotRun(ref.entity, ref.project, ref.run_id, run["name"]): ref for ref, run in zip(refs, known, strict=True)
-    }
-
-    def keys(metric: str, axis: str) -> list[str]:
-        return [metric, *query.axis_keys(axis)]
-
+    drawn = shown(cache, refs, chosen)
     results = generate(
-        list(by_run),
-        wanted,
-        chosen,
-        Source(
-            load=lambda run, metric, axis: query.points(cache, by_run[run], metric, axis),
-            axis=lambda metric: query.axis_of(cache, refs, metric, chosen.x),
-            version=lambda run, metric, axis: query.version(cache, by_run[run], keys(metric, axis)),
-            memory=cache.folder / DERIVED / "plots",
-        ),
-        now=datetime.now(),
-        labels=None if chosen.label is None else [query.filled(chosen.label, run) for run in known],
-        groups=[query.group_name(run, chosen.group_by) for run in known] if chosen.group_by else None,
+        drawn.runs, wanted, chosen, drawn.source, now=datetime.now(), labels=drawn.labels, groups=drawn.groups
     )
     if as_json:
         output.show_json([output.plot_fields(result) for result in results])
@@ -114,7 +93,7 @@ def generate_plots(
     if failed and len(failed) == len(results):
         raise WandbsyncError("nothing was drawn", hint=failed[0].error)
     # Of all metrics some may well have nothing to draw; of those asked for by name none may be missing.
-    empty = {result.metric for result in failed if len(result.skipped) == len(by_run)} - set(asked)
+    empty = {result.metric for result in failed if len(result.skipped) == len(drawn.runs)} - set(asked)
     cache.close()
     return errors.PARTIAL if len(failed) > len(empty) else 0
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from ..cache import Cache
     from ..config import Config
     from ..sync import SyncReport
-    from ..sync.server import Asked
 
 
 @main_group.command()
@@ -146,6 +145,7 @@ def _server(
     on: Settings, config: Config, cache: Cache, targets: Sequence[str], only: Any, *, dry_run: bool, full: bool
 ) -> list[SyncReport]:
     from .. import output
+    from ..library import who
     from ..sync import Problem, SyncReport
     from ..sync.server import sync_server
 
@@ -154,7 +154,7 @@ def _server(
     if not targets and not remembered:
         return []
     with on.server() as server:
-        asked = _asked(server(), config, targets or remembered, exclude)
+        asked = who.asked(server(), config, targets or remembered, exclude)
         reports = []
         for one in asked:
             try:
@@ -180,31 +180,3 @@ def _server(
 def _remembered_projects(config: Config, cache: Cache) -> list[str]:
     synced = cache.sources("api") if cache.exists() else {}
     return list(dict.fromkeys([*config.projects, *(where.split(" ", 1)[1] for where in synced)]))
-
-
-def _asked(api: Any, config: Config, names: Sequence[str], exclude: Sequence[str]) -> list[Asked]:
-    """The projects and runs that are meant; patterns are looked up on the server."""
-    from ..plan.discovery import wanted
-    from ..sync.server import Asked
-    from ..targets import parse
-
-    whole: dict[tuple[str, str], Asked] = {}
-    runs: dict[tuple[str, str], list[str]] = {}
-    viewer = None
-    for target in map(parse, names):
-        entity = target.entity or config.default_entity or api.login.entity
-        if entity is None:
-            viewer = viewer or api.viewer()
-            entity = viewer.entity or viewer.username
-        if target.run is not None:
-            runs.setdefault((entity, target.project), []).append(target.run)
-        elif target.is_pattern:
-            there = [f"{entity}/{node['name']}" for node in api.projects(entity)]
-            for name in wanted(there, [f"{entity}/{target.project}"], exclude):
-                project = name.split("/", 1)[1]
-                whole[entity, project] = Asked(entity, project)
-        else:
-            whole[entity, target.project] = Asked(entity, target.project)
-    if not whole and not runs:
-        raise UsageError(f"no project fits {', '.join(names)}", hint="`wandbsync list-projects --refresh` lists them")
-    return [*whole.values(), *(Asked(*key, tuple(some)) for key, some in runs.items() if key not in whole)]

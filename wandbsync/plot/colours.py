@@ -1,6 +1,6 @@
 """Which run has which colour: the same one in every plot, remembered beside the cache's pictures.
 
-    CACHE/derived/plots/colours.json      project, or project and grouping -> run or group -> its place in `style`'s colours
+    CACHE/derived/plots/colours.json   project, or project and group -> run or group -> its place in `style`'s colours
 
 A run gets its place when it is first drawn: one that no other line of that figure has, of these the one that is used
 least. It keeps it, whoever is drawn beside it later; should two lines of a figure then have one colour, they differ by

@@ -1,6 +1,7 @@
 """Pictures that were drawn before, kept beside the cache: the same data with the same options is not drawn twice.
 
-    CACHE/derived/plots/<digest>.<png|svg|pdf>      the picture            CACHE/derived/plots/<digest>.json      what is said of it
+    CACHE/derived/plots/<digest>.<png|svg|pdf>      the picture
+    CACHE/derived/plots/<digest>.json               what is said of it
 
 The digest is of everything that decides the bytes: which values (by their version in the catalog), labels, colours,
 options, and the versions of what draws. Nothing here needs numpy or matplotlib, so that a picture that is there already

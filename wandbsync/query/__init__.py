@@ -4,31 +4,48 @@
     lists    projects, runs, files, the cache             sql      one read-only query
     metrics  what a run logged, and its statistics        status   how fresh and complete all of it is
     points   a metric against any x axis, for drawing     attributes   config, tags, summary: for labels and filters
+    filters  which runs are meant, as W&B asks for them   wide     histories with a column for each metric,
+                                                                   made of `pieces` and `cells`
 
 Lists are answered from the catalog, without importing Arrow or DuckDB. Nothing here can reach the network.
 """
 
 from .attributes import attribute, check_names, filled, group_name, matching, placeholders, shown
-from .lists import cache_info, count_runs, get_run, list_files, list_projects, list_runs, timestamp
+from .filters import choose
+from .lists import (
+    all_runs,
+    cache_info,
+    count_runs,
+    gaps,
+    get_run,
+    list_files,
+    list_projects,
+    list_runs,
+    own_summaries,
+    timestamp,
+)
 from .metrics import is_system, known_metrics, list_metrics, metric_types, plot_metrics, split_names
 from .names import find_project, find_run, run_names, run_refs
 from .points import axis_keys, axis_of, check_axis, points, version
-from .rows import history, series
+from .rows import history, long, long_schema, series
 from .sql import Answer, sql
 from .status import status
 
 __all__ = [
     "Answer",
+    "all_runs",
     "attribute",
     "axis_keys",
     "axis_of",
     "cache_info",
     "check_axis",
     "check_names",
+    "choose",
     "count_runs",
     "filled",
     "find_project",
     "find_run",
+    "gaps",
     "get_run",
     "group_name",
     "history",
@@ -38,8 +55,11 @@ __all__ = [
     "list_metrics",
     "list_projects",
     "list_runs",
+    "long",
+    "long_schema",
     "matching",
     "metric_types",
+    "own_summaries",
     "placeholders",
     "plot_metrics",
     "points",

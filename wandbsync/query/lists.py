@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from typing import Any
 
@@ -58,6 +59,16 @@ def list_runs(
     return [_run(row) for row in rows]
 
 
+def all_runs(cache: Cache, project: tuple[str, str]) -> list[dict[str, Any]]:
+    """Every run of a project as `get_run` has it, oldest first; those deleted on their server are there too."""
+    with catalog.translated(cache.folder):
+        rows = cache.con.execute(
+            "SELECT * FROM runs LEFT JOIN checks USING (run) WHERE entity = ? AND project = ? ORDER BY created_at, run",
+            project,
+        ).fetchall()
+    return [_whole(row) for row in rows]
+
+
 def count_runs(cache: Cache, project: tuple[str, str], *, state: str | None = None) -> int:
     """How many runs `list_runs` would list without a limit."""
     with catalog.translated(cache.folder):
@@ -77,7 +88,39 @@ def get_run(cache: Cache, ref: RunRef) -> dict[str, Any]:
         ).fetchone()
     if row is None:
         raise NotFound(f"no run {ref} in the cache")
-    return {**_run(row), "config": json.loads(row["config"]), "metadata": json.loads(row["metadata"])}
+    return _whole(row)
+
+
+def _whole(row: Any) -> dict[str, Any]:
+    metadata = json.loads(row["metadata"])
+    metadata.pop("_wandb", None)  # see own_summaries
+    return {**_run(row), "config": json.loads(row["config"]), "metadata": metadata}
+
+
+def gaps(cache: Cache, refs: Iterable[RunRef]) -> dict[RunRef, tuple[int, str]]:
+    """Of some runs those that lack rows: how many they have, and why not all."""
+    found = {}
+    with catalog.translated(cache.folder):
+        for ref in refs:
+            row = cache.con.execute(
+                "SELECT rows, incomplete FROM runs WHERE entity = ? AND project = ? AND run_id = ? "
+                "AND incomplete IS NOT NULL",
+                (ref.entity, ref.project, ref.run_id),
+            ).fetchone()
+            if row is not None:
+                found[ref] = (row[0], row[1])
+    return found
+
+
+def own_summaries(cache: Cache, project: tuple[str, str], run_id: str | None = None) -> dict[str, dict[str, Any]]:
+    """What a server's W&B keeps of its own in the summaries of runs (`_wandb`), by run_id, where it does."""
+    with catalog.translated(cache.folder):
+        rows = cache.con.execute(
+            "SELECT run_id, json_extract(metadata, '$._wandb') FROM runs WHERE entity = ?1 AND project = ?2 "
+            "AND (?3 IS NULL OR run_id = ?3) AND json_extract(metadata, '$._wandb') IS NOT NULL",
+            (*project, run_id),
+        ).fetchall()
+    return {row[0]: json.loads(row[1]) for row in rows}
 
 
 def _run(row: Any) -> dict[str, Any]:

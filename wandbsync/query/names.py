@@ -35,11 +35,12 @@ def find_run(cache: Cache, project: tuple[str, str], name: str) -> RunRef:
     """A run of a project by its run_id, or else by its display name. Raises NotFound with near matches."""
     name = name.strip()
     with catalog.translated(cache.folder):
+        itself = "SELECT 1 FROM runs WHERE entity = ? AND project = ? AND run_id = ?"
+        if cache.con.execute(itself, (*project, name)).fetchone():
+            return RunRef(*project, name)
         rows = cache.con.execute(
             "SELECT run_id, display_name FROM runs WHERE entity = ? AND project = ? ORDER BY created_at DESC", project
         ).fetchall()
-    if any(row[0] == name for row in rows):
-        return RunRef(*project, name)
     named = [row[0] for row in rows if row[1] == name]
     if len(named) > 1:
         raise UsageError(f"{len(named)} runs are named {name}", hint=f"use a run id: {', '.join(named[:8])}")

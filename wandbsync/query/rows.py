@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..cache import Cache, catalog, uses
@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
+
+GROUP = 1_000_000  # values at a time
+
+
+def row_schema() -> pa.Schema:
+    """The columns of rows."""
+    import pyarrow as pa
+
+    kinds = {"key": pa.string(), "step": pa.int64(), "value": pa.float64(), "kind": pa.uint8()}
+    return pa.schema([*kinds.items(), ("value_json", pa.large_string())])
 
 
 def history(cache: Cache, ref: RunRef, keys: Sequence[str] | None = None, *, stream: str = HISTORY) -> pa.Table:
@@ -26,16 +36,7 @@ def history(cache: Cache, ref: RunRef, keys: Sequence[str] | None = None, *, str
     import pyarrow.compute as pc
 
     uses.note(cache, [ref])
-
-    schema = pa.schema(
-        [
-            ("key", pa.string()),
-            ("step", pa.int64()),
-            ("value", pa.float64()),
-            ("kind", pa.uint8()),
-            ("value_json", pa.large_string()),
-        ]
-    )
+    schema = row_schema()
     found = [table.cast(schema) for table in tables(cache, ref, stream, keys, schema.names)]
     if not found:
         return schema.empty_table()
@@ -45,6 +46,57 @@ def history(cache: Cache, ref: RunRef, keys: Sequence[str] | None = None, *, str
         rank = pc.index_in(table.column("key"), names).to_numpy()
         table = table.take(pa.array(np.lexsort((table.column("step").to_numpy(), rank))))
     return table
+
+
+def long(
+    cache: Cache, refs: Sequence[RunRef], keys: Sequence[str] | None = None, *, stream: str = HISTORY
+) -> Iterator[pa.Table]:
+    """The same of some runs with their `run_id` in front, run by run, some keys at a time. `keys` in that order."""
+    import pyarrow as pa
+
+    for ref in refs:
+        with catalog.translated(cache.folder):
+            counts = dict(
+                cache.con.execute(
+                    "SELECT key, count FROM metrics WHERE stream = ? ORDER BY key",
+                    (streams_of(cache, ref).get(stream),),
+                )
+            )
+        wanted = [key for key in (counts if keys is None else dict.fromkeys(keys)) if key in counts]
+        for some in _groups(wanted, counts):
+            table = history(cache, ref, some, stream=stream)
+            if keys is not None and len(some) > 1:
+                table = table.take(_order(table, some))
+            yield table.add_column(0, "run_id", pa.repeat(pa.scalar(ref.run_id), table.num_rows))
+
+
+def long_schema() -> pa.Schema:
+    """The columns of `long`."""
+    import pyarrow as pa
+
+    return row_schema().insert(0, pa.field("run_id", pa.string()))
+
+
+def _groups(keys: Sequence[str], counts: Mapping[str, int]) -> Iterator[list[str]]:
+    """Keys that have about GROUP values together, or one that has more."""
+    some: list[str] = []
+    for key in keys:
+        if some and sum(counts[one] for one in some) + counts[key] > GROUP:
+            yield some
+            some = []
+        some.append(key)
+    if some:
+        yield some
+
+
+def _order(table: pa.Table, keys: Sequence[str]) -> pa.Array:
+    """The rows of a sorted table in the order of some keys."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    rank = pc.index_in(table.column("key"), pa.array(keys, pa.string())).to_numpy()
+    return pa.array(np.argsort(rank, kind="stable"))
 
 
 def series(

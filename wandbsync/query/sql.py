@@ -33,6 +33,14 @@ class Answer:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.relation, name)
 
+    @property
+    def columns(self) -> list[str]:
+        return list(self.relation.columns)
+
+    @property
+    def types(self) -> list[Any]:
+        return list(self.relation.types)
+
     def fetchall(self) -> list[tuple[Any, ...]]:
         """All rows."""
         with _errors(self.cache):

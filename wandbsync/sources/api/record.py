@@ -66,6 +66,8 @@ def record(node: Mapping[str, Any], ref: RunRef, app_url: str, *, incomplete: st
     branch = _json(internal.get("branch_point"))
     is_fork = branch.get("run_id") not in (None, ref.run_id)  # else it was rewound
     metadata = environment(internal)
+    if isinstance(own, dict):
+        metadata["_wandb"] = own  # of its summary: the drop-in Api gives it back
     if definitions := defined(_list(internal.get("m"))):
         metadata["define_metric"] = definitions
     return RunRecord(

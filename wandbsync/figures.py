@@ -1,0 +1,47 @@
+"""What plots show of the cache: the seam between `query`, which knows the rows, and `plot`, which knows how to draw."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from . import query
+from .cache import Cache
+from .cache.usage import DERIVED
+from .model import RunRef
+from .plot import PlotOptions, PlotRun, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Some runs as `plot.generate` and `plot.compose` want them."""
+
+    runs: list[PlotRun]
+    source: Source
+    labels: list[str] | None
+    groups: list[str] | None
+
+
+def shown(cache: Cache, refs: Sequence[RunRef], options: PlotOptions) -> Shown:
+    """The runs with rows, labels and groups. Raises NotFound for an axis, label or group that none of them has."""
+    query.check_axis(cache, refs, options.x)
+    known = [query.get_run(cache, ref) for ref in refs]
+    query.check_names(known, [*query.placeholders(options.label or ""), *options.group_by])
+    by_run = {
+        PlotRun(ref.entity, ref.project, ref.run_id, run["name"]): ref for ref, run in zip(refs, known, strict=True)
+    }
+
+    def keys(metric: str, axis: str) -> list[str]:
+        return [metric, *query.axis_keys(axis)]
+
+    return Shown(
+        list(by_run),
+        Source(
+            load=lambda run, metric, axis: query.points(cache, by_run[run], metric, axis),
+            axis=lambda metric: query.axis_of(cache, refs, metric, options.x),
+            version=lambda run, metric, axis: query.version(cache, by_run[run], keys(metric, axis)),
+            memory=cache.folder / DERIVED / "plots",
+        ),
+        None if options.label is None else [query.filled(options.label, run) for run in known],
+        [query.group_name(run, options.group_by) for run in known] if options.group_by else None,
+    )
