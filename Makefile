@@ -5,7 +5,7 @@ RUN = $(VENV)/bin
 READY = $(VENV)/.ready
 OLDEST = $(VENV)/oldest
 
-.PHONY: demo test oldest check format lint types bench soak hazards fuzz clean
+.PHONY: demo test oldest check format lint types bench bench-quick soak hazards fuzz clean
 
 demo: $(READY)
 	$(RUN)/wandbsync demo
@@ -34,9 +34,10 @@ lint: $(READY)
 types: $(READY)
 	$(RUN)/mypy
 
-bench: $(READY)
+# What it costs, as ratios to what people use today; `bench-quick` in less than three minutes.
+bench bench-quick: $(READY)
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	$(RUN)/python tests/bench.py
+	$(RUN)/python tests/bench.py $(if $(filter bench-quick,$@),--quick)
 
 # Everything at once, and everything killed; `make soak SOAK='--seconds 600 --kills 200'` for longer.
 soak: $(READY)

@@ -19,6 +19,7 @@ from typing import Any
 
 import bench_sdk
 from bench_server import Child
+from measured import Measured
 
 from wandbsync.cache import Cache, MirrorCursor, Share
 from wandbsync.model import HISTORY, RunRef
@@ -31,46 +32,34 @@ from wandbsync.sync import SyncReport
 from wandbsync.sync.server import Asked, sync_server
 
 HERE = Path(__file__).parent
-BIG = 100_000, 10  # rows and metrics of one run
-MANY = 1000, 1000, 10  # runs, rows, metrics
-WIDE = 1_000_000, 20
-IDLE = 10_000  # runs of which none has changed
-SAMPLE = 40  # runs that the SDK reads, of MANY
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One line: `ours` beside `theirs` and what their ratio, or ours alone, should be."""
+class Sizes:
+    """How much there is of each."""
 
-    what: str
-    ours: float
-    theirs: float | None
-    unit: str  # "s", "MB", "requests"
-    goal: str
-    note: str = ""
-
-    def __str__(self) -> str:
-        peer = "" if self.theirs is None else f" / {self.theirs:9.3f} = {self.ours / self.theirs:7.3f}"
-        return f"{self.what:<62} {self.ours:9.3f} {self.unit:<8}{peer:<22} {self.goal:<18} {self.note}"
-
-    def facts(self) -> dict[str, Any]:
-        ratio = None if self.theirs is None else self.ours / self.theirs
-        return {"what": self.what, "ours": self.ours, "peer": self.theirs, "ratio": ratio, "goal": self.goal,
-                "unit": self.unit, "note": self.note}  # fmt: skip
+    big: tuple[int, int] = (100_000, 10)  # rows and metrics of one run
+    many: tuple[int, int, int] = (1000, 1000, 10)  # runs, rows, metrics
+    wide: tuple[int, int] = (1_000_000, 20)
+    idle: int = 10_000  # runs of which none has changed
+    sample: int = 40  # runs that the SDK reads, of many
 
 
-def measure(room: Path) -> list[Measured]:
-    """All of it; some minutes. `room` is an empty folder."""
+QUICK = Sizes(many=(100, 1000, 10), wide=(200_000, 20), idle=2000, sample=10)
+
+
+def measure(room: Path, *, quick: bool = False) -> list[Measured]:
+    """All of it; some minutes, or one. `room` is an empty folder."""
     with Child(str(HERE / "bench_server.py")) as server:
-        bench = _Bench(server, room)
+        bench = _Bench(server, room, QUICK if quick else Sizes())
         for part in (bench.big, bench.many, bench.wide, bench.sparse, bench.storms, bench.again, bench.idle):
             part()
         return bench.lines
 
 
 class _Bench:
-    def __init__(self, server: Any, room: Path) -> None:
-        self.server, self.room = server, room
+    def __init__(self, server: Any, room: Path, sizes: Sizes) -> None:
+        self.server, self.room, self.sizes = server, room, sizes
         self.env: dict[str, str] = server("env")
         self.login = Login(self.env["WANDB_BASE_URL"], self.env["WANDB_API_KEY"], None)
         self.lines: list[Measured] = []
@@ -112,7 +101,7 @@ class _Bench:
 
     def big(self) -> None:
         """One finished run, exported."""
-        rows, metrics = BIG
+        rows, metrics = self.sizes.big
         self.server("fill", project="big", runs=1, rows=rows, metrics=metrics)
         path = "me/big/run00000"
         served = []
@@ -140,7 +129,7 @@ class _Bench:
         self.beside(name + "Api, exports, read with Arrow", mine, script, "<= 2.5")
 
     def many(self) -> None:
-        runs, rows, metrics = MANY
+        runs, rows, metrics = self.sizes.many
         self.server("fill", project="many", runs=runs, rows=rows, metrics=metrics)
         served: list[dict[str, Any]] = []
 
@@ -153,19 +142,21 @@ class _Bench:
         with self.sdk() as sdk:
             mine, scan, cached = turns(
                 ours,
-                lambda: sdk("loop", path="me/many", runs=SAMPLE, use_cache=False),
-                lambda: sdk("loop", path="me/many", runs=SAMPLE, use_cache=True),
+                lambda: sdk("loop", path="me/many", runs=self.sizes.sample, use_cache=False),
+                lambda: sdk("loop", path="me/many", runs=self.sizes.sample, use_cache=True),
                 repeats=2,
             )
         note = f"; the server's own time {served[-1]['seconds']:.2f} s"
         name = f"sync of {runs:,} runs x {rows:,} rows / a loop of "
-        self.beside(name + "scan_history(..False)", mine, [one * runs / SAMPLE for one in scan], "<= 1/8", note)
-        self.beside(name + "scan_history()", mine, [one * runs / SAMPLE for one in cached], "<= 1/8")
+        self.beside(
+            name + "scan_history(..False)", mine, [one * runs / self.sizes.sample for one in scan], "<= 1/8", note
+        )
+        self.beside(name + "scan_history()", mine, [one * runs / self.sizes.sample for one in cached], "<= 1/8")
         requests = served[-1]["requests"]
         self.add("requests for each of them", sum(requests.values()) / runs, None, "requests", "<= 3", str(requests))
 
     def wide(self) -> None:
-        rows, metrics = WIDE
+        rows, metrics = self.sizes.wide
         self.server("fill", project="wide", runs=1, rows=rows, metrics=metrics, files=4)
         words = [sys.executable, "-m", "wandbsync", "--cache-dir", str(self.room / "wide"), "sync", "me/wide"]
         start = time.perf_counter()
@@ -221,16 +212,16 @@ class _Bench:
 
     def idle(self) -> None:
         """Nothing has changed."""
-        self.server("fill", project="idle", runs=IDLE, rows=1, metrics=1)
+        self.server("fill", project="idle", runs=self.sizes.idle, rows=1, metrics=1)
         folder = self.room / "idle"
         self.seed("idle", folder)
         passes = [self.sync("idle", folder) for _ in range(3)]
         taken = statistics.median(one[0][0] for one in passes)
         processor = statistics.median(one[0][1] for one in passes)
         _, report, counts = passes[-1]
-        assert (report.runs, report.listed) == (0, IDLE)
+        assert (report.runs, report.listed) == (0, self.sizes.idle)
         note = f"processor {processor:.2f} s, the server's {counts['seconds']:.2f} s"
-        self.add(f"a pass over {IDLE:,} unchanged runs", taken, None, "s", "< 3", note)
+        self.add(f"a pass over {self.sizes.idle:,} unchanged runs", taken, None, "s", "< 3", note)
         asked = sum(counts["requests"].values())
         self.add("what it asks", asked, None, "requests", "<= 12", str(counts["requests"]))
 

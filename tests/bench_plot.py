@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from bench_api import Measured
+from measured import Measured
 
 from wandbsync.cache import Cache, Share
 from wandbsync.model import HISTORY, Columns, RunRecord, RunRef
