@@ -41,8 +41,17 @@ class RealTimer:
         self._scheduler.start()
 
     def at(self, name: str, when: float, pool: str, call: Callable[[], object]) -> None:
-        at = datetime.fromtimestamp(when, timezone.utc)
-        self._scheduler.add_job(call, "date", run_date=at, id=name, executor=pool, replace_existing=True)
+        # Again in a hundred years: a job that is over would be removed, and that fails where the scheduler is being shut
+        # down at the same moment.
+        self._scheduler.add_job(
+            call,
+            "interval",
+            days=36_500,
+            next_run_time=datetime.fromtimestamp(when, timezone.utc),
+            id=name,
+            executor=pool,
+            replace_existing=True,
+        )
 
     def cancel(self, name: str) -> None:
         from apscheduler.jobstores.base import JobLookupError
