@@ -100,15 +100,15 @@ def test_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with Cache(tmp_path / "cache") as cache, path.open("ab") as file:
             for _hour in range(HOURS):
                 server.reset_counts()
-                for minute in range(0, 60, 2):
-                    more = logwriter.append(written, local_runs.rows(range(steps, steps + 4), loss=0.5))
+                for minute in range(0, 60, 5):
+                    more = logwriter.append(written, local_runs.rows(range(steps, steps + 10), loss=0.5))
                     file.write(more[len(written) :])
                     file.flush()
-                    written, steps = more, steps + 4
+                    written, steps = more, steps + 10
                     if minute % 10 == 0:
                         server.grow(served, rows(2, len(served.history)))
                     daemon.folders.follow(cache, Hints(frozenset([str(path)])))
-                    day.go_on(day.now + 2 * MINUTE)
+                    day.go_on(day.now + 5 * MINUTE)
                 asked.append(sum(count.requests for count in server.counts.values()))
                 sizes.append(memory())
                 segments.append(len(list((tmp_path / "cache" / "history").rglob("*.parquet"))))

@@ -668,9 +668,9 @@ TestMirroring = Mirroring.TestCase
 def test_ten_thousand_unchanged_runs_are_planned_at_once() -> None:
     refs = [RunRef("me", "demo", f"r{i}") for i in range(10_000)]
     known = {ref: Cached(ref, DONE, DONE, DONE.lines) for ref in refs}
-    started = time.perf_counter()
+    started = time.process_time()  # 0.1 s; every run looked up among all others would take minutes
     assert plan_server([Remote(ref, DONE) for ref in refs], known, at=NOW) == []
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 2
 
 
 def test_a_filtered_listing_asks_for_the_runs_that_are_not_at_rest() -> None:
