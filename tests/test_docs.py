@@ -145,3 +145,19 @@ def test_the_packaged_version_is_the_changelogs() -> None:
 
     assert f"## {wandbsync.__version__}" in (ROOT / "CHANGELOG.md").read_text()
     assert f'version = "{wandbsync.__version__}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_the_unit_starts_and_reloads_what_there_is() -> None:
+    text = (ROOT / "config" / "wandbsync.service").read_text()
+    values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    words = values["ExecStart"].removeprefix("%h/.local/bin/wandbsync ").split()
+    command: click.Command = main_group
+    for word in words:
+        if word.startswith("-"):
+            assert any(word in option.opts for option in command.params)
+        else:
+            assert isinstance(command, click.Group)
+            command = command.commands[word]
+    assert command.name == "run"
+    assert values["Type"] == "exec" and values["ExecReload"] == "/bin/kill -HUP $MAINPID"
+    assert float(values["TimeoutStopSec"]) > 5  # what it promises

@@ -1,6 +1,7 @@
 """Settings: a TOML file and the environment become one frozen Config; every problem is named at once.
 
-Environment beats file, file beats default. `config/wandbsync.toml` lists every key with its default and what it means.
+Environment beats file, file beats default. Every key has its variable: server.projects is WANDBSYNC_SERVER_PROJECTS.
+`config/wandbsync.toml` lists every key with its default and what it means.
 """
 
 from __future__ import annotations
@@ -195,10 +196,10 @@ def load(file: Path | None = None, *, cache_dir: Path | None = None, env: Mappin
     if path.exists() or named:
         values, problems = _read(path)
     names = {key: f"{key} in {path}" for key in values if key != "projects"}
-    for key, (_, _, variables) in KEYS.items():
-        for variable in variables:
+    for key, (_, read, variables) in KEYS.items():
+        for variable in (*variables, f"WANDBSYNC_{key.replace('.', '_').upper()}"):
             if env.get(variable):
-                values[key], names[key] = env[variable], variable
+                values[key], names[key] = _from_env(read, env[variable]), variable
     fields: dict[str, Any] = {"cache_dir": default_cache_dir(env), "file": path if path.exists() else None}
     paces = values.pop("projects", {})
     for key, value in values.items():
@@ -218,6 +219,13 @@ def load(file: Path | None = None, *, cache_dir: Path | None = None, env: Mappin
     if cache_dir is not None:
         fields["cache_dir"] = cache_dir
     return Config(**fields)
+
+
+def _from_env(read: Any, text: str) -> Any:
+    """What a variable of the environment says, as the file would: lists are separated by commas."""
+    if read in (_folders, _names, _patterns):
+        return [part.strip() for part in text.split(",") if part.strip()]
+    return int(text) if read in (_few, _port) and text.strip().isdecimal() else text
 
 
 def _paces(tables: dict[str, Any], usual: Pace, path: Path, problems: list[str]) -> tuple[tuple[str, Pace], ...]:

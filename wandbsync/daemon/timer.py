@@ -41,8 +41,8 @@ class RealTimer:
         self._scheduler.start()
 
     def at(self, name: str, when: float, pool: str, call: Callable[[], object]) -> None:
-        # Again in a hundred years: a job that is over would be removed, and that fails where the scheduler is being shut
-        # down at the same moment.
+        # Again in a hundred years: a job that is over would be removed, and that fails where the scheduler is shut down
+        # at the same moment.
         self._scheduler.add_job(
             call,
             "interval",
