@@ -292,13 +292,17 @@ def windows(ranges: Iterable[tuple[str, str, int]], rows: int) -> Iterator[tuple
             low, total = last + "\0", 0
 
 
-def merged(paths: Sequence[Path], streams: Sequence[int]) -> Iterator[Block]:
+def merged(paths: Sequence[Path], streams: Sequence[int], *, after: int | None = None) -> Iterator[Block]:
     """All rows of these streams in the order of a segment; of equal steps, those of the first path come first.
+
+    With `after`, row groups without a later step are left out, others come whole.
 
     Held in memory: WINDOW rows at a time, or all of one key if that has more. Errors as in `read`.
     """
     for between in windows(key_ranges(paths), WINDOW):
-        parts = [to_block(table) for path in paths for table in read(path, streams=streams, between=between)]
+        parts = [
+            to_block(table) for path in paths for table in read(path, streams=streams, between=between, after=after)
+        ]
         if parts:
             yield sort(parts)
 
@@ -310,10 +314,12 @@ def read(
     keys: Sequence[str] | None = None,
     streams: Sequence[int] | None = None,
     between: tuple[str, str] | None = None,
+    after: int | None = None,
 ) -> Iterator[pa.Table]:
     """The rows of these keys and streams, a row group at a time, in the segment's order.
 
-    `between` asks for the keys from the first to the second, both included. None asks for all. A file that is gone
+    `between` asks for the keys from the first to the second, both included; `after` leaves out row groups that have no
+    later step. None asks for all. A file that is gone
     raises FileNotFoundError: list the segments again. A damaged one raises CacheError.
     """
     import numpy as np
@@ -328,8 +334,10 @@ def read(
         for i in range(file.metadata.num_row_groups):
             group = file.metadata.row_group(i)
             key, stream = _within(group.column(1).statistics), _within(group.column(0).statistics)
+            step = _within(group.column(2).statistics)
             if (
-                (keys is not None and key and not any(key[0] <= one <= key[1] for one in keys))
+                (after is not None and step and step[1] <= after)
+                or (keys is not None and key and not any(key[0] <= one <= key[1] for one in keys))
                 or (streams is not None and stream and not any(stream[0] <= one <= stream[1] for one in streams))
                 or (between is not None and key and (key[1] < between[0] or key[0] > between[1]))
             ):

@@ -5,11 +5,12 @@
     lists     list-projects, -runs, -metrics, -files                 config    config show, check, init
     sql       sql                                                    demo      demo
     status    status                                                 daemon    daemon run, stop, reload
+    lake      publish
 
 What is heavy is imported inside the commands; importing a file here adds its commands to the program.
 """
 
-from . import cache, config, daemon, demo, lists, plots, sql, status, sync
+from . import cache, config, daemon, demo, lake, lists, plots, sql, status, sync
 from .entry import main, main_group
 
-__all__ = ["cache", "config", "daemon", "demo", "lists", "main", "main_group", "plots", "sql", "status", "sync"]
+__all__ = ["cache", "config", "daemon", "demo", "lake", "lists", "main", "main_group", "plots", "sql", "status", "sync"]

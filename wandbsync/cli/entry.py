@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ..cache.retention import Limits
     from ..config import Config
     from ..freshness import Question
+    from ..lake.read import Reader
     from ..sources.api.client import Api
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -66,6 +67,15 @@ class Settings:
         if not cache.exists():
             raise NothingCached(f"nothing is cached in {cache.folder}")
         return cache
+
+    def lake(self, url: str) -> Reader:
+        """A lake to answer from, until the command ends. Raises NothingCached if there is none."""
+        from ..lake.address import parse, require
+        from ..lake.read import Reader
+
+        require()
+        reader = Reader(parse(url), default_entity=self.config.default_entity)
+        return click.get_current_context().with_resource(reader)
 
     @contextmanager
     def server(self) -> Iterator[Callable[[], Api]]:
@@ -125,6 +135,7 @@ def reading(command: Command) -> Command:
     return command
 
 
+from_lake = click.option("--lake", metavar="URL", help="Answer from this lake, as `wandbsync publish` makes one.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 settings = click.make_pass_decorator(Settings)
 

@@ -10,7 +10,7 @@ import click
 from .. import errors
 from ..errors import WandbsyncError
 from ..model import RunRef
-from .entry import Settings, as_json, main_group, reading, settings
+from .entry import Settings, as_json, from_lake, main_group, reading, settings
 
 
 @main_group.command("generate-plots")
@@ -37,6 +37,7 @@ from .entry import Settings, as_json, main_group, reading, settings
     metavar="DIR",
     help="Where to write; default wandb_plots/<entity>_<project>/<name>_<run_id>/.",
 )
+@from_lake
 @as_json
 @reading
 @settings
@@ -49,6 +50,7 @@ def generate_plots(
     all_metrics: bool,
     include_system: bool,
     no_ema: bool,
+    lake: str | None,
     as_json: bool,
     offline: bool,
     refresh: bool,
@@ -67,12 +69,20 @@ def generate_plots(
     from ..plot import PlotOptions, PlotRun, generate
 
     chosen = PlotOptions(ema=not no_ema, all_metrics=all_metrics, include_system=include_system, **options)
-    known = query.run_names(on.cache(), project, default_entity=on.config.default_entity) if "," in runs else ()
-    named = query.split_names(runs, known)
-    question = Question(project, tuple(named), rows=True)
-    cache = on.ask(question, offline=offline, refresh=refresh, max_age=max_age)
-    found = query.find_project(cache, project, default_entity=on.config.default_entity)
-    refs = list(dict.fromkeys(query.find_run(cache, found, name) for name in named))
+    if lake is None:
+        known = query.run_names(on.cache(), project, default_entity=on.config.default_entity) if "," in runs else ()
+        named = query.split_names(runs, known)
+        question = Question(project, tuple(named), rows=True)
+        cache = on.ask(question, offline=offline, refresh=refresh, max_age=max_age)
+        found = query.find_project(cache, project, default_entity=on.config.default_entity)
+        refs = list(dict.fromkeys(query.find_run(cache, found, name) for name in named))
+
+        def load(ref: RunRef, key: str) -> Any:
+            return query.series(cache, ref, key)
+
+    else:
+        reader = on.lake(lake)
+        refs, cache, load = reader.runs(project, runs), reader.cache, reader.series
     asked = query.split_names(metrics, query.known_metrics(cache, refs))
     wanted = query.plot_metrics(cache, refs, asked, all_metrics=all_metrics, include_system=include_system)
     drawn = [PlotRun(ref.entity, ref.project, ref.run_id, query.get_run(cache, ref)["name"]) for ref in refs]
@@ -80,7 +90,7 @@ def generate_plots(
         drawn,
         wanted,
         chosen,
-        load=lambda run, key: query.series(cache, RunRef(run.entity, run.project, run.run_id), key),
+        load=lambda run, key: load(RunRef(run.entity, run.project, run.run_id), key),
         now=datetime.now(),
     )
     if as_json:

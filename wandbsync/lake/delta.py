@@ -1,0 +1,244 @@
+"""The boundary to delta-rs: a lake's tables are opened, compared with, written to, and read as datasets."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import secrets
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from ..errors import NotFound, WandbsyncError
+from . import tables
+from .address import Address, require
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+    from deltalake import CommitProperties, DeltaTable
+
+TRIES = 12  # at a commit that conflicts with others
+WAIT = 0.05, 5.0  # seconds between two of them: at first, at most
+
+Filters = list[tuple[str, str, Any]]
+
+
+class Overtaken(Exception):
+    """Another writer has published this project meanwhile: read how the lake stands, and plan again."""
+
+
+class Lake:
+    """The tables of a lake. Errors come as WandbsyncError."""
+
+    def __init__(self, address: Address, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        require()
+        os.environ.setdefault("RUST_LOG", "error")  # what delta-rs warns of comes back as an error of ours
+        self.address, self.sleep = address, sleep
+        self.commits = self.conflicts = 0
+        self._open: dict[str, DeltaTable] = {}
+
+    # -- look
+
+    def table(self, name: str) -> DeltaTable | None:
+        """A table as it stands now; None if there is none."""
+        from deltalake import DeltaTable
+        from deltalake.exceptions import TableNotFoundError
+
+        with self.errors("read"):
+            if name in self._open:
+                self._open[name].update_incremental()
+            else:
+                try:
+                    self._open[name] = DeltaTable(self.address.table(name))
+                except TableNotFoundError:
+                    return None
+            return self._open[name]
+
+    def version(self, name: str, app: str) -> int:
+        """The number of the last commit to a table with a transaction of this name; 0 if there is none."""
+        table = self.table(name)
+        if table is None:
+            return 0
+        with self.errors("read"):
+            return table.transaction_version(app) or 0
+
+    def dataset(self, name: str, partitions: Filters | None = None) -> ds.Dataset:
+        """A table as an Arrow dataset, or the part of it in some partitions. Raises NotFound if there is none."""
+        table = self.table(name)
+        if table is None:
+            raise NotFound(f"there is no lake at {self.address}", hint="`wandbsync publish` makes one")
+        with self.errors("read"):
+            return table.to_pyarrow_dataset(partitions=partitions or None, schema=_arrow_schema(table))
+
+    def rows(self, name: str, partitions: Filters, columns: Sequence[str], where: Any = None) -> list[dict[str, Any]]:
+        """Some columns of the rows in some partitions; none if there is no table. Columns it does not have are None."""
+        if self.table(name) is None:
+            return []
+        found = self.dataset(name, partitions)
+        there = [column for column in columns if column in found.schema.names]
+        missing = dict.fromkeys(column for column in columns if column not in there)
+        with self.errors("read"):
+            return [missing | row for row in found.to_table(columns=there, filter=where).to_pylist()]
+
+    # -- write
+
+    def commit(self, name: str, app: str, number: int, base: int, write: Callable[[DeltaTable, Any], object],
+               *, also: Sequence[tuple[str, int]] = ()) -> None:  # fmt: skip
+        """Commit once, with transactions that compare and swap. Raises Overtaken if another writer was first.
+
+        `base` is the number of the last commit with a transaction `app` that `write` builds upon, `number` this one's.
+        """
+        from deltalake import CommitProperties, Transaction
+        from deltalake.exceptions import CommitFailedError
+
+        properties = CommitProperties(
+            custom_metadata={"wandbsync": f"{app} {number}"},
+            app_transactions=[Transaction(one, version) for one, version in ((app, number), *also)],
+        )
+        for attempt in range(TRIES):
+            table = self.table(name) or self._make(name)
+            with self.errors("read"):
+                last = table.transaction_version(app) or 0
+            if last == number:
+                return  # it had landed, though it seemed to fail
+            if last != base:
+                raise Overtaken
+            try:
+                with self.errors("write", but=CommitFailedError):
+                    write(table, properties)
+                self.commits += 1
+                return
+            except CommitFailedError as error:
+                self.forget(name)
+                self.conflicts += 1
+                if attempt == TRIES - 1:
+                    raise WandbsyncError(
+                        f"cannot write {self.address.table(name)}: {_line(error)}", hint="it is busy; try again later"
+                    ) from error
+                self.pause(attempt)
+
+    def forget(self, name: str) -> None:
+        """Open a table anew next time."""
+        self._open.pop(name, None)
+
+    def pause(self, attempt: int) -> None:
+        """Wait a random while, longer from try to try."""
+        self.sleep(random.uniform(0.2, 1.0) * min(WAIT[1], WAIT[0] * 2**attempt))
+
+    def append(self, name: str, data: Callable[[], Any]) -> Callable[[DeltaTable, CommitProperties], None]:
+        """A write that adds rows."""
+        from deltalake import write_deltalake
+
+        def write(table: DeltaTable, properties: CommitProperties) -> None:
+            write_deltalake(
+                table, data(), mode="append", schema_mode=self._widens(name, table), commit_properties=properties,
+                writer_properties=tables.writing(name), target_file_size=tables.FILE_BYTES,
+            )  # fmt: skip
+
+        return write
+
+    def replace(
+        self, name: str, data: Callable[[], Any] | None, predicate: str | None
+    ) -> Callable[[DeltaTable, CommitProperties], None]:
+        """A write that puts rows in the place of those a predicate chooses (None: all), in one commit."""
+        from deltalake import write_deltalake
+
+        def write(table: DeltaTable, properties: CommitProperties) -> None:
+            if data is None:
+                table.delete(predicate, writer_properties=tables.writing(name), commit_properties=properties)
+                return
+            if self._widens(name, table):
+                self._widen(name, table)
+            write_deltalake(
+                table, data(), mode="overwrite", predicate=predicate, commit_properties=properties,
+                writer_properties=tables.writing(name), target_file_size=tables.FILE_BYTES,
+            )  # fmt: skip
+
+        return write
+
+    def _make(self, name: str) -> DeltaTable:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import CommitFailedError, DeltaError
+
+        if self.address.folder is not None:
+            try:
+                self.address.folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise WandbsyncError(f"cannot write the lake {self.address}: {error.strerror}") from error
+        with self.errors("write"):
+            try:
+                DeltaTable.create(
+                    self.address.table(name), tables.schema(name), mode="ignore",
+                    partition_by=tables.PARTITIONS[name] or None, configuration=tables.configuration(name),
+                    description=f"wandbsync: {tables.TITLES[name]}",
+                )  # fmt: skip
+            except (CommitFailedError, DeltaError):
+                if self.table(name) is None:  # else another process has just made it
+                    raise
+        made = self.table(name)
+        assert made is not None
+        return made
+
+    def _widens(self, name: str, table: DeltaTable) -> Any:
+        """Whether a table was made by an older wandbsync, and lacks a column."""
+        there = {field.name for field in table.schema().fields}
+        return "merge" if set(tables.schema(name).names) - there else None
+
+    def _widen(self, name: str, table: DeltaTable) -> None:
+        """Add the columns that a table lacks."""
+        from deltalake.schema import Schema
+
+        there = {field.name for field in table.schema().fields}
+        wanted = Schema.from_arrow(tables.schema(name)).fields
+        table.alter.add_columns([field for field in wanted if field.name not in there])
+        table.update_incremental()
+
+    @contextmanager
+    def errors(self, what: str, *, but: type[Exception] | tuple[type[Exception], ...] = ()) -> Iterator[None]:
+        """The errors of delta-rs as ours."""
+        from deltalake.exceptions import DeltaError
+
+        try:
+            yield
+        except but:
+            raise
+        except (DeltaError, OSError) as error:
+            hint = "check the path and the permissions"
+            if self.address.folder is None:
+                hint = "check the address, the network, and the credentials in the environment"
+            raise WandbsyncError(f"cannot {what} the lake {self.address}: {_line(error)}", hint=hint) from error
+
+
+def _line(error: Exception) -> str:
+    """The first of what delta-rs says, without colours."""
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
+    return text if len(text) < 300 else text[:299] + "…"
+
+
+def next_number(last: int) -> int:
+    """A number after `last` that no other writer chooses."""
+    return ((last >> 32) + 1) << 32 | secrets.randbits(32)
+
+
+def choose(*, run_ids: Sequence[str] = (), **equal: str | Sequence[str]) -> str:
+    """A predicate of delta-rs: columns that equal a text or are one of several."""
+    parts = []
+    for name, value in (equal | ({"run_id": run_ids} if run_ids else {})).items():
+        if isinstance(value, str):
+            parts.append(f"{name} = {_quoted(value)}")
+        else:
+            parts.append(f"{name} IN ({', '.join(map(_quoted, value))})")
+    return " AND ".join(parts)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _arrow_schema(table: DeltaTable) -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema(table.schema().to_arrow())
