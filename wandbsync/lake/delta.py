@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 TRIES = 12  # at a commit that conflicts with others
 WAIT = 0.05, 5.0  # seconds between two of them: at first, at most
 
-Filters = list[tuple[str, str, Any]]
-
 
 class Overtaken(Exception):
     """Another writer has published this project meanwhile: read how the lake stands, and plan again."""
@@ -65,23 +63,42 @@ class Lake:
         with self.errors("read"):
             return table.transaction_version(app) or 0
 
-    def dataset(self, name: str, partitions: Filters | None = None) -> ds.Dataset:
-        """A table as an Arrow dataset, or the part of it in some partitions. Raises NotFound if there is none."""
+    def scan(self, name: str, columns: Sequence[str], predicate: str | None) -> pa.Table:
+        """Some columns of the rows that a predicate chooses; files that cannot have any are not read.
+
+        None if there is no table. Columns that a table of an older wandbsync lacks are null.
+        """
+        import pyarrow as pa
+
+        table = self.table(name)
+        wanted = pa.schema([tables.schema(name).field(column) for column in columns])
+        if table is None:
+            return wanted.empty_table()
+        there = {field.name for field in table.schema().fields}
+        with self.errors("read"):
+            found = pa.table(table.scan([column for column in columns if column in there], predicate))
+        count = found.num_rows
+        return pa.table(
+            [
+                found.column(field.name).cast(field.type) if field.name in there else pa.nulls(count, field.type)
+                for field in wanted
+            ],
+            schema=wanted,
+        )
+
+    def dataset(self, name: str) -> ds.Dataset:
+        """A table as an Arrow dataset, which DuckDB can push filters into. Raises NotFound if there is none."""
+        import pyarrow as pa
+        import pyarrow.fs as pafs
+
         table = self.table(name)
         if table is None:
-            raise NotFound(f"there is no lake at {self.address}", hint="`wandbsync publish` makes one")
+            raise NotFound(f"there is no table {name} in the lake {self.address}")
+        native = None
+        if self.address.folder is not None:  # else what is read goes through Python
+            native = pafs.SubTreeFileSystem(str(self.address.folder / name), pafs.LocalFileSystem())
         with self.errors("read"):
-            return table.to_pyarrow_dataset(partitions=partitions or None, schema=_arrow_schema(table))
-
-    def rows(self, name: str, partitions: Filters, columns: Sequence[str], where: Any = None) -> list[dict[str, Any]]:
-        """Some columns of the rows in some partitions; none if there is no table. Columns it does not have are None."""
-        if self.table(name) is None:
-            return []
-        found = self.dataset(name, partitions)
-        there = [column for column in columns if column in found.schema.names]
-        missing = dict.fromkeys(column for column in columns if column not in there)
-        with self.errors("read"):
-            return [missing | row for row in found.to_table(columns=there, filter=where).to_pylist()]
+            return table.to_pyarrow_dataset(filesystem=native, schema=pa.schema(table.schema().to_arrow()))
 
     # -- write
 
@@ -199,13 +216,14 @@ class Lake:
     @contextmanager
     def errors(self, what: str, *, but: type[Exception] | tuple[type[Exception], ...] = ()) -> Iterator[None]:
         """The errors of delta-rs as ours."""
+        import pyarrow as pa
         from deltalake.exceptions import DeltaError
 
         try:
             yield
         except but:
             raise
-        except (DeltaError, OSError) as error:
+        except (DeltaError, pa.ArrowException, OSError) as error:
             hint = "check the path and the permissions"
             if self.address.folder is None:
                 hint = "check the address, the network, and the credentials in the environment"
@@ -223,10 +241,10 @@ def next_number(last: int) -> int:
     return ((last >> 32) + 1) << 32 | secrets.randbits(32)
 
 
-def choose(*, run_ids: Sequence[str] = (), **equal: str | Sequence[str]) -> str:
+def choose(**equal: str | Sequence[str]) -> str:
     """A predicate of delta-rs: columns that equal a text or are one of several."""
     parts = []
-    for name, value in (equal | ({"run_id": run_ids} if run_ids else {})).items():
+    for name, value in equal.items():
         if isinstance(value, str):
             parts.append(f"{name} = {_quoted(value)}")
         else:
@@ -236,9 +254,3 @@ def choose(*, run_ids: Sequence[str] = (), **equal: str | Sequence[str]) -> str:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
-
-
-def _arrow_schema(table: DeltaTable) -> pa.Schema:
-    import pyarrow as pa
-
-    return pa.schema(table.schema().to_arrow())

@@ -18,7 +18,7 @@ from ..errors import WandbsyncError
 from ..model import STREAMS
 from . import here, plan, records, tables, there
 from .address import Address
-from .delta import Lake, Overtaken, choose, next_number
+from .delta import Lake, Overtaken, next_number
 from .here import Project, ProjectHere, Stream
 from .plan import Action, Do, Reach
 
@@ -266,13 +266,10 @@ class _Project:
         """The rows of runs that the cache has no more, marked so."""
         if not actions:
             return []
-        import pyarrow.compute as pc
-
         ids = [action.run_id for action in actions]
         buckets = sorted({action.bucket for action in actions})
-        old = self.lake.rows(
-            "runs", there.partitions(self.key, buckets), tables.schema("runs").names, pc.field("run_id").isin(ids)
-        )
+        where = there.of(self.key, bucket=buckets, run_id=ids)
+        old = self.lake.scan("runs", tables.schema("runs").names, where).to_pylist()
         return [row | {"gone_at": there.moment(self.now())} for row in old]
 
     def _commit(self, name: str, number: int, standing: there.Standing, write: Any, **more: Any) -> None:
@@ -299,10 +296,9 @@ class _Project:
 
     def _where(self, ids: Sequence[str], batch: Sequence[Action], standing: there.Standing) -> str:
         """The rows of these runs; which bucket an interrupted batch has put them in is not known."""
-        of = dict(zip(("server", "entity", "project"), self.key, strict=True))
         if not standing.there.settled:
-            return choose(**of, run_ids=ids)
-        return choose(**of, bucket=sorted({action.bucket for action in batch}), run_ids=ids)
+            return there.of(self.key, run_id=ids)
+        return there.of(self.key, bucket=sorted({action.bucket for action in batch}), run_id=ids)
 
     def _rows(
         self, name: str, batch: Sequence[Action], moment: here.Moment, number: int, standing: there.Standing,

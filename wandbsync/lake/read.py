@@ -21,8 +21,8 @@ from ..model import HISTORY, STREAMS, SYSTEM, Kind, RunRef
 from ..query import Answer, find_project, find_run, run_names, split_names
 from . import tables
 from .address import Address
-from .delta import Filters, Lake
-from .there import seconds
+from .delta import Lake, choose
+from .there import of, seconds
 
 if TYPE_CHECKING:
     import duckdb
@@ -41,7 +41,7 @@ class Reader:
             raise NothingCached(f"there is no lake at {address}", hint="`wandbsync publish` makes one")
         self._folder = tempfile.TemporaryDirectory(prefix="wandbsync-lake-")
         self.cache = Cache(Path(self._folder.name) / "cache")  # what is known of what was asked for
-        self._places: dict[RunRef, Filters] = {}
+        self._places: dict[RunRef, str] = {}  # predicates that choose a run's rows
         self._put_projects()
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class Reader:
     def _light(self, project: tuple[str, str]) -> dict[str, dict[str, Any]]:
         """What names the runs of a project. Of one that a server has and a machine too, the server's."""
         found: dict[str, dict[str, Any]] = {}
-        for row in self.lake.rows("runs", _project(project), LIGHT):
+        for row in self.lake.scan("runs", LIGHT, choose(entity=project[0], project=project[1])).to_pylist():
             old = found.get(row["run_id"])
             if row["gone_at"] is None and (old is None or old["server"].startswith("local@")):
                 found[row["run_id"]] = row
@@ -96,7 +96,9 @@ class Reader:
 
     def _put_projects(self) -> None:
         columns = ["server", "entity", "project", "description", "created_at", "url", "source"]
-        rows = sorted(self.lake.rows("projects", [], columns), key=lambda row: row["server"].startswith("local@"))
+        rows = sorted(
+            self.lake.scan("projects", columns, None).to_pylist(), key=lambda row: row["server"].startswith("local@")
+        )
         with catalog.translated(self.cache.folder), catalog.transaction(self.cache.con):
             self.cache.con.executemany(
                 "INSERT OR IGNORE INTO projects VALUES (?, ?, ?, ?, ?, ?)",
@@ -132,22 +134,20 @@ class Reader:
                 ],
             )
         for row in light.values():
-            place: Filters = [("server", "=", row["server"]), *_project(project), ("bucket", "=", row["bucket"])]
+            place = of((row["server"], *project), bucket=row["bucket"], run_id=row["run_id"])
             self._places[RunRef(*project, row["run_id"])] = place
         return light
 
     def _describe(self, project: tuple[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
         """Put all that is known of some runs into the catalog."""
-        import pyarrow.compute as pc
-
         wanted: dict[tuple[str, str], list[str]] = {}
         for row in rows:
             wanted.setdefault((row["server"], row["bucket"]), []).append(row["run_id"])
         con, names = self.cache.con, tables.schema("runs").names
         with catalog.translated(self.cache.folder), catalog.transaction(con):
             for (server, bucket), ids in wanted.items():
-                place: Filters = [("server", "=", server), *_project(project), ("bucket", "=", bucket)]
-                for row in self.lake.rows("runs", place, names, pc.field("run_id").isin(ids)):
+                where = of((server, *project), bucket=bucket, run_id=ids)
+                for row in self.lake.scan("runs", names, where).to_pylist():
                     self._describe_one(con, row)
 
     @staticmethod
@@ -171,10 +171,8 @@ class Reader:
             )
 
     def _put_metrics(self, ref: RunRef) -> None:
-        import pyarrow.compute as pc
-
         columns = ["stream", "key", "path", "non_null_count", "nan_count", "infinite_count", *STAT_COLUMNS]
-        rows = self.lake.rows("metrics", self._places[ref], columns, pc.field("run_id") == ref.run_id)
+        rows = self.lake.scan("metrics", columns, self._places[ref]).to_pylist()
         with catalog.translated(self.cache.folder), catalog.transaction(self.cache.con):
             con = self.cache.con
             run = con.execute(
@@ -196,27 +194,19 @@ class Reader:
     def series(self, ref: RunRef, key: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """The numbers of one metric, as `query.series` gives them. The run must be one that was asked for."""
         import numpy as np
-        import pyarrow.compute as pc
 
-        one = pc.field("run_id") == ref.run_id
         if key == "_step":
-            steps = np.unique(self._column(HISTORY, ref, ["step"], one)["step"])
+            steps = np.unique(self.lake.scan(HISTORY, ["step"], self._places[ref]).column("step").to_numpy())
             return steps, steps.astype(np.float64)
         stream = HISTORY
         if key.startswith("system.") and not self._logged(ref, HISTORY, key):
             stream = SYSTEM
-        found = self._column(stream, ref, ["step", "value", "kind"], one & (pc.field("key") == key))
-        plain = ~np.isin(found["kind"], [Kind.NULL, Kind.JSON, Kind.LINE])
-        step, value = found["step"][plain], found["value"][plain]
+        found = self.lake.scan(stream, ["step", "value", "kind"], f"{self._places[ref]} AND {choose(key=key)}")
+        step, value, kind = (column.to_numpy() for column in found.columns)
+        plain = ~np.isin(kind, [Kind.NULL, Kind.JSON, Kind.LINE])
+        step, value = step[plain], value[plain]
         order = np.argsort(step, kind="stable")
         return step[order], value[order]
-
-    def _column(self, stream: str, ref: RunRef, columns: Sequence[str], where: Any) -> dict[str, Any]:
-        if self.lake.table(stream) is None:
-            return {name: tables.schema(stream).field(name).type.to_pandas_dtype()([]) for name in columns}
-        with self.lake.errors("read"):
-            table = self.lake.dataset(stream, self._places[ref]).to_table(columns=list(columns), filter=where)
-        return {name: table.column(name).to_numpy() for name in columns}
 
     def _logged(self, ref: RunRef, stream: str, key: str) -> bool:
         from ..cache.rows import streams_of
@@ -274,10 +264,6 @@ _AS_IT_IS = (
     "display_name", "state", "runtime", "exit_code", "notes", "job_type", "sweep_id", "host", "url", "sdk_version",
     "forked_from", "source", "incomplete", "rows", "last_step", "config", "summary", "metadata",
 )  # fmt: skip
-
-
-def _project(project: tuple[str, str]) -> Filters:
-    return [("entity", "=", project[0]), ("project", "=", project[1])]
 
 
 def _shown(column: str, kind: str, there: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ..model import STREAMS
-from .delta import Filters, Lake
+from .delta import Lake, choose
 from .here import Project
 from .plan import Reach, RunThere, There
 
@@ -47,7 +47,7 @@ def owners(lake: Lake) -> tuple[int, dict[Project, tuple[Owner, dict[str, Any]]]
     from .tables import COLUMNS
 
     number = lake.version("projects", OWNERS)
-    rows = lake.rows("projects", [], [column for column, _, _ in COLUMNS["projects"]])
+    rows = lake.scan("projects", [column for column, _, _ in COLUMNS["projects"]], None).to_pylist()
     return number, {
         (row["server"], row["entity"], row["project"]): (
             Owner(row["owner"], row["owner_name"], seconds(row["heard_at"]) or 0.0),
@@ -72,7 +72,7 @@ def standing(lake: Lake, project: Project) -> Standing:
     numbers = {table: lake.version(table, name) for table in (*DATA, "runs")}
     done = lake.version("runs", settled(project))
     columns = ["bucket", "run_id", "writer", "revision", "generation", "published", "gone_at"]
-    rows = lake.rows("runs", partitions(project), columns)
+    rows = lake.scan("runs", columns, of(project)).to_pylist()
     runs = {
         row["run_id"]: RunThere(
             row["bucket"],
@@ -87,10 +87,9 @@ def standing(lake: Lake, project: Project) -> Standing:
     return Standing(There(runs, all(numbers[table] <= done for table in DATA)), numbers, done)
 
 
-def partitions(project: Project, buckets: Sequence[str] = ()) -> Filters:
-    """The partitions of a project, as delta-rs filters them."""
-    found: Filters = [(name, "=", value) for name, value in zip(("server", "entity", "project"), project, strict=True)]
-    return [*found, ("bucket", "in", list(buckets))] if buckets else found
+def of(project: Project, **more: str | Sequence[str]) -> str:
+    """The predicate of a project's rows, or of some of them."""
+    return choose(**dict(zip(("server", "entity", "project"), project, strict=True)), **more)
 
 
 def seconds(at: datetime | None) -> float | None:
