@@ -171,7 +171,8 @@ class Reader:
             )
 
     def _put_metrics(self, ref: RunRef) -> None:
-        columns = ["stream", "key", "path", "non_null_count", "nan_count", "infinite_count", *STAT_COLUMNS]
+        there = [name for name in STAT_COLUMNS if name not in ("nulls", "nans", "infinities")]
+        columns = ["stream", "key", "path", "non_null_count", "nan_count", "infinite_count", *there]
         rows = self.lake.scan("metrics", columns, self._places[ref]).to_pylist()
         with catalog.translated(self.cache.folder), catalog.transaction(self.cache.con):
             con = self.cache.con
