@@ -5,6 +5,7 @@ Only this file prints errors and chooses the exit code.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -179,7 +180,12 @@ def main() -> None:
         _give_up_output()
         click.echo(f"error: {error.filename or 'the output'}: {error.strerror or error}", err=True)
         code = WandbsyncError.exit_code
-    sys.exit(code if isinstance(code, int) else 0)
+    code = code if isinstance(code, int) else 0
+    if "deltalake" in sys.modules:  # Arrow may still read ahead, through Python: it aborts if Python ends before it
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _give_up_output() -> None:
