@@ -139,7 +139,7 @@ def company(
     values = runs * steps * keys / 1e6  # millions
     stored = values * unit["bytes"]
     seconds = values * unit["publish_long_s"]
-    batches = runs * max(1.0, steps * keys / 4e6)  # a run with more than 4 M values is a batch of its own
+    batches = runs * max(1.0, steps * keys / 1e6)  # a run with more than 1 M values is a batch of its own
     looks = machines * 365 * 144  # every ten minutes
     puts = batches * asked["batch_puts"] + looks * asked["live_puts"]
     gets = batches * asked["batch_gets"] + looks * asked["live_gets"]

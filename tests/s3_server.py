@@ -14,7 +14,7 @@ from typing import Any
 
 
 class Server:
-    """Counts what it is asked, by method."""
+    """Notes what it is asked; methods in `denied` are refused."""
 
     def __init__(self, bucket: str) -> None:
         from moto.server import DomainDispatcherApplication, create_backend_app
@@ -30,7 +30,13 @@ class Server:
         one_at_a_time = threading.Lock()  # moto looks whether an object is there, then puts it: not at once
         self.asked: list[tuple[str, str]] = []
 
+        self.denied: set[str] = set()
+
         def serve(environ: Any, start: Any) -> Any:
+            deletes = environ["REQUEST_METHOD"] == "POST" and environ["QUERY_STRING"].startswith("delete")
+            if ("DELETE" if deletes else environ["REQUEST_METHOD"]) in self.denied:
+                start("403 Forbidden", [("Content-Length", "0")])
+                return [b""]
             self.asked.append((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
             if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
                 return app(environ, start)

@@ -249,3 +249,51 @@ def test_of_two_commits_upon_the_same_state_one_is_refused(tmp_path: Path, cache
         two.commit("history", "x", 8, base, two.append("history", lambda: rows))
     two.commit("history", "x", 7, base, two.append("history", lambda: rows))  # the same once more: it has landed
     assert scan(lake, "history").collect().height == 6
+
+
+def test_what_a_dead_publisher_wrote_of_a_run_that_is_forgotten_goes(
+    cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = str(tmp_path / "lake")
+    put(cache, A, line(0, 5))
+    bring(cache, lake)
+    put(cache, B, line(0, 5), files=[FileRecord("x", 1)])
+    plain = Lake.commit
+
+    def dies(self: Lake, name: str, *args: Any, **more: Any) -> None:
+        if name == "runs":
+            raise KeyboardInterrupt
+        plain(self, name, *args, **more)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Lake, "commit", dies)
+        bring(cache, lake)
+    assert len(in_lake(lake, B)) == 5
+    cache.forget(B)
+    put(cache, C, line(0, 5))
+    bring(cache, lake)
+    assert (in_lake(lake, B), scan(lake, "files").collect().height) == ([], 0)
+    assert scan(lake, "history").collect().height == 10
+
+
+def test_publishers_need_not_delete_and_readers_need_not_write(
+    cache: Cache, tmp_path: Path, bucket: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the documentation says that their credentials must be good for."""
+    from wandbsync.lake.read import Reader
+
+    for name, value in bucket.env.items():
+        monkeypatch.setenv(name, value)
+    lake = f"s3://lab/{tmp_path.name}"
+    try:
+        bucket.denied.add("DELETE")
+        for k in range(12):  # with checkpoints of the log among them
+            put(cache, A, line(k * 5, 5), generation=cache.new_generation() if k == 6 else None)
+            bring(cache, lake)
+        bucket.denied |= {"PUT", "POST"}
+        assert in_lake(lake, A) == in_cache(cache, A)
+        with Reader(address.parse(lake)) as reader:
+            assert reader.runs("me/demo", "a") == [A]
+            assert reader.sql("SELECT count(*) FROM history").fetchall() == [(len(in_cache(cache, A)),)]
+    finally:
+        bucket.denied.clear()

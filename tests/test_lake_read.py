@@ -251,7 +251,7 @@ def test_compaction_and_publishers_do_not_hinder_each_other(cache: Cache, tmp_pa
             put(cache, ref, line(k * 10, 10), generation=cache.new_generation() if k == 5 else None)
         one = subprocess.Popen([sys.executable, str(script), "publish", str(cache.folder), lake, "m"])
         while one.poll() is None:
-            if (Path(lake) / "projects").exists():
+            if (Path(lake) / "projects" / "_delta_log" / "00000000000000000000.json").exists():
                 look_after(address.parse(lake), compact=True, vacuum=False)
         assert one.returncode == 0
     for ref in refs:

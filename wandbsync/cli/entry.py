@@ -69,11 +69,13 @@ class Settings:
             raise NothingCached(f"nothing is cached in {cache.folder}")
         return cache
 
-    def lake(self, url: str) -> Reader:
+    def lake(self, url: str, *, offline: bool, refresh: bool, max_age: str | None) -> Reader:
         """A lake to answer from, until the command ends. Raises NothingCached if there is none."""
         from ..lake.address import parse, require
         from ..lake.read import Reader
 
+        if refresh or max_age is not None:
+            raise UsageError("--refresh and --max-age ask a source, and --lake asks a lake")
         require()
         reader = Reader(parse(url), default_entity=self.config.default_entity)
         return click.get_current_context().with_resource(reader)

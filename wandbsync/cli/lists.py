@@ -56,7 +56,7 @@ def list_runs(
         cache = on.ask(Question(project), **fresh)
         found = query.find_project(cache, project, default_entity=on.config.default_entity)
     else:
-        reader = on.lake(lake)
+        reader = on.lake(lake, **fresh)
         cache, found = reader.cache, reader.project(project, state=state, limit=limit or None)
     runs = query.list_runs(cache, found, state=state, limit=limit or None)
     if as_json:

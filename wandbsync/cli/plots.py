@@ -81,7 +81,7 @@ def generate_plots(
             return query.series(cache, ref, key)
 
     else:
-        reader = on.lake(lake)
+        reader = on.lake(lake, offline=offline, refresh=refresh, max_age=max_age)
         refs, cache, load = reader.runs(project, runs), reader.cache, reader.series
     asked = query.split_names(metrics, query.known_metrics(cache, refs))
     wanted = query.plot_metrics(cache, refs, asked, all_metrics=all_metrics, include_system=include_system)

@@ -65,7 +65,7 @@ def sql(
     if form is None:
         ending = file.suffix.lower().lstrip(".") if file else ""
         form = ending if ending in FORMATS else "table"
-    answer = on.lake(lake).sql(query) if lake is not None else _from_cache(on, query, fresh)
+    answer = on.lake(lake, **fresh).sql(query) if lake is not None else _from_cache(on, query, fresh)
     shown = tables.write(answer, form, file, limit=limit or None)
     if shown.more:
         on.say(f"the first {shown.rows} rows shown; --limit 0 shows all, --format csv exports them")

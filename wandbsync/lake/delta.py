@@ -18,7 +18,9 @@ from .address import Address, require
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as ds
-    from deltalake import CommitProperties, DeltaTable
+    from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties
+
+    Write = Callable[[DeltaTable, CommitProperties], None]
 
 TRIES = 12  # at a commit that conflicts with others
 WAIT = 0.05, 5.0  # seconds between two of them: at first, at most
@@ -86,6 +88,18 @@ class Lake:
             schema=wanted,
         )
 
+    def run_ids(self, name: str, predicate: str) -> set[str]:
+        """The runs that have rows in a table."""
+        import pyarrow as pa
+
+        found: set[str] = set()
+        table = self.table(name)
+        if table is not None:
+            with self.errors("read"):
+                for batch in pa.RecordBatchReader.from_stream(table.scan(["run_id"], predicate)):
+                    found.update(batch.column(0).unique().to_pylist())
+        return found
+
     def dataset(self, name: str) -> ds.Dataset:
         """A table as an Arrow dataset, which DuckDB can push filters into. Raises NotFound if there is none."""
         import pyarrow as pa
@@ -102,7 +116,7 @@ class Lake:
 
     # -- write
 
-    def commit(self, name: str, app: str, number: int, base: int, write: Callable[[DeltaTable, Any], object],
+    def commit(self, name: str, app: str, number: int, base: int, write: Write,
                *, also: Sequence[tuple[str, int]] = ()) -> None:  # fmt: skip
         """Commit once, with transactions that compare and swap. Raises Overtaken if another writer was first.
 
@@ -117,6 +131,7 @@ class Lake:
         )
         for attempt in range(TRIES):
             table = self.table(name) or self._make(name)
+            self._widen(name, table)
             with self.errors("read"):
                 last = table.transaction_version(app) or 0
             if last == number:
@@ -145,36 +160,39 @@ class Lake:
         """Wait a random while, longer from try to try."""
         self.sleep(random.uniform(0.2, 1.0) * min(WAIT[1], WAIT[0] * 2**attempt))
 
-    def append(self, name: str, data: Callable[[], Any]) -> Callable[[DeltaTable, CommitProperties], None]:
+    def append(self, name: str, data: Callable[[], Any]) -> Write:
         """A write that adds rows."""
-        from deltalake import write_deltalake
+        return lambda table, properties: self._write(table, name, properties, data(), mode="append")
 
-        def write(table: DeltaTable, properties: CommitProperties) -> None:
-            write_deltalake(
-                table, data(), mode="append", schema_mode=self._widens(name, table), commit_properties=properties,
-                writer_properties=tables.writing(name), target_file_size=tables.FILE_BYTES,
-            )  # fmt: skip
-
-        return write
-
-    def replace(
-        self, name: str, data: Callable[[], Any] | None, predicate: str | None
-    ) -> Callable[[DeltaTable, CommitProperties], None]:
+    def replace(self, name: str, data: Callable[[], Any] | None, predicate: str | None) -> Write:
         """A write that puts rows in the place of those a predicate chooses (None: all), in one commit."""
-        from deltalake import write_deltalake
 
         def write(table: DeltaTable, properties: CommitProperties) -> None:
-            if data is None:
-                table.delete(predicate, writer_properties=tables.writing(name), commit_properties=properties)
-                return
-            if self._widens(name, table):
-                self._widen(name, table)
-            write_deltalake(
-                table, data(), mode="overwrite", predicate=predicate, commit_properties=properties,
-                writer_properties=tables.writing(name), target_file_size=tables.FILE_BYTES,
-            )  # fmt: skip
+            if data is not None:
+                self._write(table, name, properties, data(), mode="overwrite", predicate=predicate)
+            else:
+                table.delete(
+                    predicate,
+                    writer_properties=tables.writing(name),
+                    commit_properties=properties,
+                    post_commithook_properties=_never_deletes(),
+                )
 
         return write
+
+    @staticmethod
+    def _write(table: DeltaTable, name: str, properties: CommitProperties, data: Any, **how: Any) -> None:
+        from deltalake import write_deltalake
+
+        write_deltalake(
+            table,
+            data,
+            commit_properties=properties,
+            post_commithook_properties=_never_deletes(),
+            writer_properties=tables.writing(name),
+            target_file_size=tables.FILE_BYTES,
+            **how,
+        )
 
     def _make(self, name: str) -> DeltaTable:
         from deltalake import DeltaTable
@@ -199,19 +217,23 @@ class Lake:
         assert made is not None
         return made
 
-    def _widens(self, name: str, table: DeltaTable) -> Any:
-        """Whether a table was made by an older wandbsync, and lacks a column."""
-        there = {field.name for field in table.schema().fields}
-        return "merge" if set(tables.schema(name).names) - there else None
-
     def _widen(self, name: str, table: DeltaTable) -> None:
-        """Add the columns that a table lacks."""
+        """Add the columns that a table of an older wandbsync lacks."""
+        from deltalake.exceptions import CommitFailedError, DeltaError
         from deltalake.schema import Schema
 
         there = {field.name for field in table.schema().fields}
-        wanted = Schema.from_arrow(tables.schema(name)).fields
-        table.alter.add_columns([field for field in wanted if field.name not in there])
-        table.update_incremental()
+        lacking = [field for field in Schema.from_arrow(tables.schema(name)).fields if field.name not in there]
+        if not lacking:
+            return
+        with self.errors("write"):
+            try:
+                table.alter.add_columns(lacking)
+            except (CommitFailedError, DeltaError):
+                table.update_incremental()
+                if {field.name for field in lacking} - {field.name for field in table.schema().fields}:
+                    raise  # else another process has just added them
+            table.update_incremental()
 
     @contextmanager
     def errors(self, what: str, *, but: type[Exception] | tuple[type[Exception], ...] = ()) -> Iterator[None]:
@@ -234,6 +256,13 @@ def _line(error: Exception) -> str:
     """The first of what delta-rs says, without colours."""
     text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
     return text if len(text) < 300 else text[:299] + "…"
+
+
+def _never_deletes() -> PostCommitHookProperties:
+    """Publishers need no permission to delete: old logs are removed with old files, by a vacuum."""
+    from deltalake import PostCommitHookProperties
+
+    return PostCommitHookProperties(create_checkpoint=True, cleanup_expired_logs=False)
 
 
 def next_number(last: int) -> int:

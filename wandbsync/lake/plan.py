@@ -12,7 +12,7 @@ from enum import Enum
 
 BUCKET_RUNS = 256
 BATCH_RUNS = 256
-BATCH_VALUES = 4_000_000  # values of several runs that are held in memory; one larger run is streamed
+BATCH_VALUES = 1_000_000  # values of several runs that are held in memory; one larger run is streamed
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,11 +199,13 @@ class _Project:
             actions = plan.plan("/".join(self.key[1:]), found, standing.there, writer=self.writer, again=again)
             if attempt == 0:
                 self.report.planned += actions
-            if self.report.dry_run or not actions:
+            if self.report.dry_run:
                 return
             batches = list(plan.batches(actions))
             total = sum(len(batch) for batch in batches)
             try:
+                if not standing.there.settled:
+                    standing = self._tidy(standing, {action.run_id for action in actions})
                 for i, batch in enumerate(batches):
                     self.check()
                     self._carry_out(batch, standing, last=i == len(batches) - 1)
@@ -221,6 +223,17 @@ class _Project:
                     self.report.left.append(f"{'/'.join(self.key[1:])} was taken over by another cache")
                     return
         raise WandbsyncError("it keeps changing", hint="the next publication goes on")
+
+    def _tidy(self, standing: there.Standing, planned: set[str]) -> there.Standing:
+        """Remove what a batch that did not come to its end has written of runs that the cache has no more."""
+        ahead = [table for table in there.DATA if standing.numbers[table] > standing.settled]
+        for table in ahead:
+            strays = self.lake.run_ids(table, there.of(self.key)) - standing.there.runs.keys() - planned
+            if strays:
+                number = next_number(max(*standing.numbers.values(), standing.settled))
+                where = there.of(self.key, run_id=sorted(strays))
+                self._commit(table, number, standing, self.lake.replace(table, None, where))
+        return self._still(standing)
 
     def _mine(self) -> bool:
         owner, _ = there.owners(self.lake)[1].get(self.key, (None, None))
