@@ -96,7 +96,7 @@ def test_a_publisher_killed_at_any_step_leaves_nothing_to_be_doubled(cache: Cach
 def test_killed_at_random_while_the_cache_grows(cache: Cache, url: str) -> None:  # noqa: F811
     refs = [RunRef("me", f"p{i % 2}", f"r{i}") for i in range(6)]
     killed = 0
-    for k in range(6):
+    for k in range(5):
         for ref in refs:
             put(cache, ref, line(k * 10, 10))
         one = process("publish", cache.folder, url, "m")
@@ -104,7 +104,7 @@ def test_killed_at_random_while_the_cache_grows(cache: Cache, url: str) -> None:
         one.kill()
         killed += ended(one, 0, -9) == -9
     bring(cache, url)
-    assert scan(url, "history").collect().height == 6 * 6 * 10
+    assert scan(url, "history").collect().height == 6 * 5 * 10
     for ref in refs:
         assert in_lake(url, ref) == in_cache(cache, ref)
 

@@ -82,12 +82,17 @@ def test_a_reader_knows_what_the_cache_knows(cache: Cache, url: str) -> None:  #
             reader.project("demmo")
 
 
-def test_the_commands_answer_from_a_lake(cache: Cache, url: str, shell: Shell) -> None:  # noqa: F811
-    fill(cache)
-    bring(cache, url)
-    import os
-
-    shell.env |= {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+def test_the_commands_answer_from_a_lake(
+    cache: Cache, tmp_path: Path, bucket: Any, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what the environment has, and nothing else."""
+    url = f"s3://lab/{tmp_path.name}"  # noqa: F811
+    shell.env |= bucket.env
+    with monkeypatch.context() as publisher:
+        for name, value in bucket.env.items():
+            publisher.setenv(name, value)
+        fill(cache)
+        bring(cache, url)
     runs = shell.json("list-runs", "demo", "--lake", url, "--state", "finished", "--limit", "1")
     assert [run["name"] for run in runs] == ["Run, 2"] and runs[0]["summary_metrics"] == {"loss": 2}
     question = "SELECT run_id, config->>'lr' AS lr, tags FROM runs WHERE project = 'demo' ORDER BY 1"
@@ -218,7 +223,8 @@ def count(url: str, table: str) -> int:  # noqa: F811
     return len(opened.file_uris())
 
 
-def test_compaction_changes_no_row_and_vacuum_keeps_what_is_read(cache: Cache, url: str) -> None:  # noqa: F811
+def test_compaction_changes_no_row_and_vacuum_keeps_what_is_read(cache: Cache, tmp_path: Path) -> None:
+    url = str(tmp_path / "lake")  # noqa: F811
     for k in range(4):
         put(cache, A, [*line(k * 10, 10), text("t", k, '"x"')])
         put(cache, B, line(k * 10, 10))
