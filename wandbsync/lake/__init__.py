@@ -1,10 +1,12 @@
 """One lake for the whole team: the caches of many machines published as Delta tables, which any engine reads.
 
     address   where a lake is, and what is needed for it     plan      what changed since -> actions; pure
-    tables    the tables: columns, partitions, statistics    publish   carries a plan out
-    here      what this cache has, at one moment             read      a lake answered from without a cache
-    there     what the lake has: owners, runs, how far       upkeep    compaction, vacuum
-    records   rows of the tables, but for the histories      delta     the boundary to delta-rs
+    tables    the tables: columns, partitions, statistics    publish   claims, plans, has it carried out
+    here      what this cache has, at one moment             claims    which projects are this cache's
+    there     what the lake has: owners, runs, how far       memory    what was published last: a hint
+    records   rows of the tables, but for the histories      batch     one batch: a row of commits
+    flow      the histories on their way, counted            upkeep    compaction, vacuum
+    delta     the boundary to delta-rs                       read      a lake answered from without a cache
 
 Tables: `projects`, `runs`, `metrics`, `files`, and the rows: `history`, `system`, `console`, lossless as in the cache.
 All but `projects` are partitioned by server, entity, project and bucket. A bucket holds the first 256 runs of a project

@@ -87,6 +87,12 @@ def standing(lake: Lake, project: Project) -> Standing:
     return Standing(There(runs, all(numbers[table] <= done for table in DATA)), numbers, done)
 
 
+def onward(lake: Lake, project: Project, old: Standing) -> Standing:
+    """How the tables stand after a batch; the runs are as they were planned with."""
+    numbers = {table: lake.version(table, app(project)) for table in (*DATA, "runs")}
+    return Standing(old.there, numbers, lake.version("runs", settled(project)))
+
+
 def of(project: Project, **more: str | Sequence[str]) -> str:
     """The predicate of a project's rows, or of some of them."""
     return choose(**dict(zip(("server", "entity", "project"), project, strict=True)), **more)
