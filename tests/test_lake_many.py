@@ -191,7 +191,7 @@ def test_an_owner_that_publishes_is_heard_of(mirrors: tuple[Cache, Cache], tmp_p
     assert bring(two, lake, machine="two", now=lambda: began + 201 * 3600.0).left
 
 
-@pytest.mark.parametrize("commit", range(1, 6))
+@pytest.mark.parametrize("commit", range(1, 5))
 def test_an_owner_that_slept_while_it_was_succeeded_does_no_harm(
     mirrors: tuple[Cache, Cache], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, commit: int
 ) -> None:

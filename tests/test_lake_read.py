@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -295,3 +296,14 @@ def test_the_daemon_publishes_at_its_interval(daemon: tuple[Daemon, io.StringIO]
     assert_same(cache, str(tmp_path / "lake"), A)
     assert made.lake.publish() == 1300.0
     assert said.getvalue().count("published") == 1
+
+
+def test_the_page_about_lakes_names_what_there_is() -> None:
+    from wandbsync.cli import main_group
+    from wandbsync.lake import tables
+
+    page = (Path(__file__).parent.parent / "docs" / "lake.md").read_text()
+    flags = {flag for command in main_group.commands.values() for one in command.params for flag in one.opts}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page)) <= flags
+    assert set(re.findall(r"wandbsync ([a-z][a-z-]+) ", page)) <= set(main_group.commands)
+    assert all(f"`{name}`" in page for name in tables.COLUMNS)
