@@ -5,7 +5,7 @@ RUN = $(VENV)/bin
 READY = $(VENV)/.ready
 OLDEST = $(VENV)/oldest
 
-.PHONY: demo test oldest check format lint types bench bench-quick soak hazards fuzz clean
+.PHONY: demo test oldest check format lint types bench bench-quick soak hazards fuzz lake-cost engines clean
 
 demo: $(READY)
 	$(RUN)/wandbsync demo
@@ -50,6 +50,15 @@ hazards: $(READY)
 # Broken bytes for everything that reads strangers' bytes; `make fuzz FUZZ='--seconds 600'` for longer.
 fuzz: $(READY)
 	$(RUN)/python tests/fuzz.py $(FUZZ)
+
+# What a lake costs, for docs/lake.md.
+lake-cost: $(READY)
+	$(RUN)/python tests/lake_cost.py
+
+# Other engines read a lake; Daft and Ray are more than a gigabyte.
+engines: $(READY)
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check daft 'ray[data]'
+	$(RUN)/python -m pytest -n 0 tests/test_lake_engines.py
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("wandbsync needs Python 3.10 or newer") if sys.version_info < (3, 10) else None'

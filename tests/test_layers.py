@@ -24,9 +24,10 @@ MAY_IMPORT = {
     "watch": {"sources"},
     "status": {"cache"},
     "freshness": {"cache", "config", "query", "sources", "status", "sync", "targets"},
-    "daemon": {"cache", "config", "plan", "sources", "status", "sync", "watch"},
+    "daemon": {"cache", "config", "lake", "plan", "sources", "status", "sync", "watch"},
     "query": {"cache", "targets"},
     "tables": {"cache", "query", "output"},
+    "lake": {"cache", "query"},
     "folder": {"folder"},
     "media": {"folder", "media"},
     "plot": {"folder", "plot"},
@@ -43,7 +44,7 @@ FACES = {
     "dropin",
     "library",
 }  # what asks; nothing that answers imports them
-HEAVY = {"wandb", "duckdb", "pyarrow", "matplotlib", "numpy", "watchdog", "apscheduler", "google"}
+HEAVY = {"wandb", "duckdb", "pyarrow", "matplotlib", "numpy", "watchdog", "apscheduler", "google", "deltalake"}
 # The files where a heavy library may be imported at the top: they are imported by whoever needs it.
 HOMES = {"sources/values.py", "sources/wire.py", "sources/framing.py", "sources/runlog.py", "sources/vector.py"}
 

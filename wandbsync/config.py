@@ -47,7 +47,17 @@ class Config:
     paces: tuple[tuple[str, Pace], ...] = ()  # pattern of entity/project -> theirs; the first that fits counts
     scan: float = 300.0  # how often the daemon walks all local folders
     metrics_port: int | None = None  # where the daemon tells Prometheus how it is, on this machine only; None: nowhere
+    lake_url: str | None = None  # where the daemon publishes to; None: nowhere
+    lake_every: float = 600.0  # how often
+    lake_machine: str | None = None  # what the lake calls this machine; None: its host name
     file: Path | None = None  # where it was read from
+
+    @property
+    def machine(self) -> str:
+        """What the lake calls this machine."""
+        import socket
+
+        return self.lake_machine or socket.gethostname()
 
 
 def default_cache_dir(env: Mapping[str, str] = os.environ) -> Path:
@@ -181,6 +191,9 @@ KEYS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "daemon.sweep": ("pace.sweep", _interval, ()),
     "daemon.scan": ("scan", _interval, ()),
     "daemon.metrics_port": ("metrics_port", _port, ()),
+    "lake.url": ("lake_url", _text, ("WANDBSYNC_LAKE",)),
+    "lake.every": ("lake_every", _interval, ()),
+    "lake.machine": ("lake_machine", _name, ()),
 }
 PACE = ("poll", "settled", "sweep")  # the keys of [daemon] that a project may have for itself, in [projects."e/p"]
 

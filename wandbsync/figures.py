@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from . import query
 from .cache import Cache
 from .cache.usage import DERIVED
 from .model import RunRef
 from .plot import PlotOptions, PlotRun, Source
+
+if TYPE_CHECKING:
+    from .query.points import Read
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +26,12 @@ class Shown:
     groups: list[str] | None
 
 
-def shown(cache: Cache, refs: Sequence[RunRef], options: PlotOptions) -> Shown:
-    """The runs with rows, labels and groups. Raises NotFound for an axis, label or group that none of them has."""
+def shown(cache: Cache, refs: Sequence[RunRef], options: PlotOptions, *, read: Read | None = None) -> Shown:
+    """The runs with rows, labels and groups. Raises NotFound for an axis, label or group that none of them has.
+
+    `read` gives their rows if they are not in the cache, which then knows the runs only; nothing is remembered of what
+    is drawn of them.
+    """
     query.check_axis(cache, refs, options.x)
     known = [query.get_run(cache, ref) for ref in refs]
     query.check_names(known, [*query.placeholders(options.label or ""), *options.group_by])
@@ -37,10 +45,10 @@ def shown(cache: Cache, refs: Sequence[RunRef], options: PlotOptions) -> Shown:
     return Shown(
         list(by_run),
         Source(
-            load=lambda run, metric, axis: query.points(cache, by_run[run], metric, axis),
+            load=lambda run, metric, axis: query.points(cache, by_run[run], metric, axis, read=read),
             axis=lambda metric: query.axis_of(cache, refs, metric, options.x),
-            version=lambda run, metric, axis: query.version(cache, by_run[run], keys(metric, axis)),
-            memory=cache.folder / DERIVED / "plots",
+            version=None if read else lambda run, metric, axis: query.version(cache, by_run[run], keys(metric, axis)),
+            memory=None if read else cache.folder / DERIVED / "plots",
         ),
         None if options.label is None else [query.filled(options.label, run) for run in known],
         [query.group_name(run, options.group_by) for run in known] if options.group_by else None,

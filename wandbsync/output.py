@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .cache.retention import Limits
     from .cache.upkeep import Freed
     from .config import Config
+    from .lake.publish import Published
     from .media import FileResult
     from .plot import PlotResult
     from .status import Snapshot
@@ -171,6 +172,35 @@ def freed_fields(freed: Freed, limits: Limits, *, dry_run: bool) -> dict[str, An
         "over_bytes": freed.short.bytes if freed.short else 0,
         "why_over": str(freed.short) if freed.short else None,
         "dry_run": dry_run,
+    }
+
+
+def published_line(report: Published) -> str:
+    """What a publication did, on one line."""
+    if report.dry_run:
+        return f"would publish {len(report.planned)} runs to {report.address}"
+    if not report.runs:
+        return f"up to date: {report.address} ({report.seconds:.2f} s)"
+    return (
+        f"published {report.runs:,} runs, {report.values:,} values to {report.address} in {report.commits} commits, "
+        f"{report.seconds:.2f} s"
+    )
+
+
+def published_fields(report: Published) -> dict[str, Any]:
+    """A publication's report as JSON."""
+    return {
+        "address": report.address,
+        "planned": [str(action) for action in report.planned],
+        "projects": report.projects,
+        "runs": report.runs,
+        "values": report.values,
+        "commits": report.commits,
+        "conflicts": report.conflicts,
+        "left": report.left,
+        "problems": report.problems,
+        "seconds": report.seconds,
+        "dry_run": report.dry_run,
     }
 
 

@@ -292,13 +292,18 @@ def windows(ranges: Iterable[tuple[str, str, int]], rows: int) -> Iterator[tuple
             low, total = last + "\0", 0
 
 
-def merged(paths: Sequence[Path], streams: Sequence[int]) -> Iterator[Block]:
+def merged(paths: Sequence[Path], streams: Sequence[int], *, after: int | None = None) -> Iterator[Block]:
     """All rows of these streams in the order of a segment; of equal steps, those of the first path come first.
+
+    With `after`, only those of later steps.
 
     Held in memory: WINDOW rows at a time, or all of one key if that has more. Errors as in `read`.
     """
+    steps = None if after is None else (after + 1, 2**63 - 1)
     for between in windows(key_ranges(paths), WINDOW):
-        parts = [to_block(table) for path in paths for table in read(path, streams=streams, between=between)]
+        parts = [
+            to_block(table) for path in paths for table in read(path, streams=streams, between=between, steps=steps)
+        ]
         if parts:
             yield sort(parts)
 

@@ -5,12 +5,12 @@
     lists     list-projects, -runs, -metrics, -files                 config    config show, check, init
     sql       sql                                                    demo      demo
     status    status                                                 daemon    daemon run, stop, reload
-    export    export
+    export    export                                                 lake      publish
 
 What is heavy is imported inside the commands; importing a file here adds its commands to the program.
 """
 
-from . import cache, config, daemon, demo, export, lists, plots, sql, status, sync
+from . import cache, config, daemon, demo, export, lake, lists, plots, sql, status, sync
 from .entry import main, main_group
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "daemon",
     "demo",
     "export",
+    "lake",
     "lists",
     "main",
     "main_group",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..cache.retention import Limits
     from ..config import Config
     from ..freshness import Question
+    from ..lake.read import Reader
     from ..sources.api.client import Api
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -66,6 +67,17 @@ class Settings:
             raise NothingCached(f"nothing is cached in {cache.folder}")
         return cache
 
+    def lake(self, url: str, *, offline: bool, refresh: bool, max_age: str | None) -> Reader:
+        """A lake to answer from, until the command ends. Raises NothingCached if there is none."""
+        from ..lake.address import parse, require
+        from ..lake.read import Reader
+
+        if refresh or max_age is not None:
+            raise UsageError("--refresh and --max-age ask a source, and --lake asks a lake")
+        require()
+        reader = Reader(parse(url), default_entity=self.config.default_entity)
+        return click.get_current_context().with_resource(reader)
+
     @contextmanager
     def server(self) -> Iterator[Callable[[], Api]]:
         """Gives a callable that gives the server, connected when first asked for. It raises NotSignedIn."""
@@ -105,6 +117,7 @@ def reading(command: Command) -> Command:
     return command
 
 
+from_lake = click.option("--lake", metavar="URL", help="Answer from this lake, as `wandbsync publish` makes one.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 settings = click.make_pass_decorator(Settings)
 
@@ -149,8 +162,9 @@ def main() -> None:
         click.echo(f"error: {error.filename or 'the output'}: {error.strerror or error}", err=True)
         code = WandbsyncError.exit_code
     code = code if isinstance(code, int) else 0
-    if "wandbsync.plot" in sys.modules:
-        # All is written and closed. To take apart what drew the pictures costs a tenth of a second, for nothing.
+    if {"wandbsync.plot", "deltalake"} & sys.modules.keys():
+        # All is written and closed. To take apart what drew the pictures costs a tenth of a second, for nothing; and
+        # Arrow, which may still read ahead in a lake, aborts if Python ends before it.
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError):
                 stream.flush()

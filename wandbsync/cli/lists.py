@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from .entry import Settings, as_json, main_group, reading, settings
+from .entry import Settings, as_json, from_lake, main_group, reading, settings
 
 
 @main_group.command("list-projects")
@@ -39,10 +39,13 @@ def list_projects(on: Settings, /, entity: str | None, limit: int, as_json: bool
 @click.argument("project", metavar="ENTITY/PROJECT")
 @click.option("--state", help="Only runs in this state: running, finished, failed, crashed ...")
 @click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True, help="0 for all.")
+@from_lake
 @as_json
 @reading
 @settings
-def list_runs(on: Settings, /, project: str, state: str | None, limit: int, as_json: bool, **fresh: Any) -> None:
+def list_runs(
+    on: Settings, /, project: str, state: str | None, limit: int, lake: str | None, as_json: bool, **fresh: Any
+) -> None:
     """List the runs of a project, newest first.
 
     \b
@@ -51,8 +54,12 @@ def list_runs(on: Settings, /, project: str, state: str | None, limit: int, as_j
     from .. import output, query
     from ..freshness import Question
 
-    cache = on.ask(Question(project), **fresh)
-    found = query.find_project(cache, project, default_entity=on.config.default_entity)
+    if lake is None:
+        cache = on.ask(Question(project), **fresh)
+        found = query.find_project(cache, project, default_entity=on.config.default_entity)
+    else:
+        reader = on.lake(lake, **fresh)
+        cache, found = reader.cache, reader.project(project, state=state, limit=limit or None)
     runs = query.list_runs(cache, found, state=state, limit=limit or None)
     if limit and len(runs) == limit:
         _tell_more(on, limit, query.count_runs(cache, found, state=state), "runs")

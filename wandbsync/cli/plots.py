@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,11 @@ from .. import errors
 from ..errors import NotFound, UsageError, WandbsyncError
 from ..model import RunRef
 from .drawing import drawing, plot_options
-from .entry import Settings, as_json, main_group, reading, settings
+from .entry import Settings, as_json, from_lake, main_group, reading, settings
 
 if TYPE_CHECKING:
     from ..cache import Cache
+    from ..lake.read import Reader
 
 
 @main_group.command("generate-plots")
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Where to write; default wandb_plots/<entity>_<project>/<name>_<run_id>/.",
 )
+@from_lake
 @as_json
 @reading
 @settings
@@ -43,6 +46,7 @@ def generate_plots(
     all_metrics: bool,
     include_system: bool,
     runs_where: str | None,
+    lake: str | None,
     as_json: bool,
     offline: bool,
     refresh: bool,
@@ -69,11 +73,16 @@ def generate_plots(
     from ..plot import generate
 
     chosen = plot_options(all_metrics=all_metrics, include_system=include_system, **options)
-    fresh = {"offline": offline, "refresh": refresh, "max_age": max_age}
-    cache, refs = _chosen_runs(on, project, runs, runs_where, fresh)
+    fresh: dict[str, Any] = {"offline": offline, "refresh": refresh, "max_age": max_age}
+    if lake is None:
+        cache, refs = _chosen_runs(on, project, runs, runs_where, fresh)
+        read = None
+    else:
+        reader = on.lake(lake, **fresh)
+        refs, cache, read = _runs_of_lake(reader, project, runs, runs_where), reader.cache, reader.series
     asked = query.split_names(metrics, query.known_metrics(cache, refs))
     wanted = query.plot_metrics(cache, refs, asked, all_metrics=all_metrics, include_system=include_system)
-    drawn = shown(cache, refs, chosen)
+    drawn = shown(cache, refs, chosen, read=read)
     results = generate(
         drawn.runs, wanted, chosen, drawn.source, now=datetime.now(), labels=drawn.labels, groups=drawn.groups
     )
@@ -106,21 +115,43 @@ def _chosen_runs(
     from ..freshness import Question
 
     default = on.config.default_entity
-    if not runs and where is None:
-        raise UsageError("no run to plot", hint="name some, or choose them with --runs-where")
+    _some(runs, where)
     known = query.run_names(on.cache(), project, default_entity=default) if "," in runs else ()
     named = query.split_names(runs, known)
     if where is not None:
         cache = on.ask(Question(project, tuple(named)), **fresh)
-        found = query.find_project(cache, project, default_entity=default)
-        refs = [query.find_run(cache, found, name) for name in named] or query.run_refs(cache, found)
-        matching = query.matching([query.get_run(cache, ref) for ref in refs], where)
-        if not matching:
-            raise NotFound(f"none of {len(refs)} runs has {where}")
-        named = [run["id"] for run in matching]
+        named = _matching(cache, query.find_project(cache, project, default_entity=default), named, where)
     cache = on.ask(Question(project, tuple(named), rows=True), **fresh)
     found = query.find_project(cache, project, default_entity=default)
     return cache, list(dict.fromkeys(query.find_run(cache, found, name) for name in named))
+
+
+def _runs_of_lake(reader: Reader, project: str, runs: str, where: str | None) -> list[RunRef]:
+    """The same of a lake."""
+    from .. import query
+
+    _some(runs, where)
+    if where is not None:
+        found = reader.project(project)
+        named = query.split_names(runs, query.run_names(reader.cache, "/".join(found)))
+        runs = ",".join(_matching(reader.cache, found, named, where))
+    return reader.runs(project, runs)
+
+
+def _some(runs: str, where: str | None) -> None:
+    if not runs and where is None:
+        raise UsageError("no run to plot", hint="name some, or choose them with --runs-where")
+
+
+def _matching(cache: Cache, project: tuple[str, str], named: Sequence[str], where: str) -> list[str]:
+    """The run_ids of those of some runs, or of all, for which a condition holds. Raises NotFound if there are none."""
+    from .. import query
+
+    refs = [query.find_run(cache, project, name) for name in named] or query.run_refs(cache, project)
+    matching = query.matching([query.get_run(cache, ref) for ref in refs], where)
+    if not matching:
+        raise NotFound(f"none of {len(refs)} runs has {where}")
+    return [run["id"] for run in matching]
 
 
 @main_group.command("download-plots")

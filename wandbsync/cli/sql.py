@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import UsageError
-from .entry import Settings, main_group, reading, settings
+from .entry import Settings, from_lake, main_group, reading, settings
+
+if TYPE_CHECKING:
+    from ..query import Answer
 
 FORMATS = ["table", "json", "csv", "parquet"]
 
@@ -27,23 +30,32 @@ FORMATS = ["table", "json", "csv", "parquet"]
     help="Rows shown by --format table; 0 for all.",
 )
 @click.option("--schema", is_flag=True, help="Print the tables and their columns.")
+@from_lake
 @reading
 @settings
 def sql(
-    on: Settings, /, query: str | None, form: str | None, file: Path | None, limit: int, schema: bool, **fresh: Any
+    on: Settings,
+    /,
+    query: str | None,
+    form: str | None,
+    file: Path | None,
+    limit: int,
+    schema: bool,
+    lake: str | None,
+    **fresh: Any,
 ) -> None:
     """Run one read-only SQL query (DuckDB) over the cache; - reads it from stdin.
 
     \b
     Example: wandbsync sql "SELECT run_id, min(value) FROM history WHERE key = 'loss' GROUP BY run_id"
     """
-    from .. import query as reader
     from .. import tables
-    from ..freshness import Question
 
     if schema:
-        from ..cache.layout import describe
-
+        if lake is None:
+            from ..cache.layout import describe
+        else:
+            from ..lake.tables import describe
         click.echo(describe())
         return
     if query == "-":
@@ -53,13 +65,21 @@ def sql(
     if form is None:
         ending = file.suffix.lower().lstrip(".") if file else ""
         form = ending if ending in FORMATS else "table"
+    answer = on.lake(lake, **fresh).sql(query) if lake is not None else _from_cache(on, query, fresh)
+    shown = tables.write(answer, form, file, limit=limit or None)
+    if shown.more:
+        on.say(f"the first {shown.rows} rows shown; --limit 0 shows all, --format csv exports them")
+    if file:
+        on.say(f"{shown.rows:,} rows in {file}")
+
+
+def _from_cache(on: Settings, query: str, fresh: dict[str, Any]) -> Answer:
+    from .. import query as reader
+    from ..freshness import Question
+
     cache = on.ask(Question(rows=True), **fresh)
     if re.search(r"\b(history|system|console)\b", query, re.IGNORECASE) and (evicted := cache.evicted()):
         on.say(
             f"without the rows of {len(evicted)} runs that were removed to save space: `incomplete` in runs says whose"
         )
-    shown = tables.write(reader.sql(cache, query), form, file, limit=limit or None)
-    if shown.more:
-        on.say(f"the first {shown.rows} rows shown; --limit 0 shows all, --format csv exports them")
-    if file:
-        on.say(f"{shown.rows:,} rows in {file}")
+    return reader.sql(cache, query)

@@ -16,8 +16,9 @@ from .. import __version__
 from ..config import Config
 from ..plan.schedule import Past
 from ..status import Snapshot
-from . import folders, projects, upkeep
+from . import folders, lake, projects, upkeep
 from .folders import Folders
+from .lake import Publisher
 from .log import Log
 from .projects import Project, Projects
 from .service import Service
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from ..sources.api import Login
     from ..sources.api.client import Api
 
-POOLS = {folders.POOL: 1, projects.POOL: 3, upkeep.POOL: 1}  # threads
+POOLS = {folders.POOL: 1, projects.POOL: 3, upkeep.POOL: 1, lake.POOL: 1}  # threads
 TRIES, PATIENCE = 4, 60.0  # at a server that does not answer; then it is probed
 
 
@@ -57,6 +58,7 @@ class Daemon:
             pasts=pasts,
         )
         self.upkeep = Upkeep(config, folder, service, log)
+        self.lake = Publisher(config, folder, service, log)
         self._follower = threading.Thread(target=self.folders.run, name="follow", daemon=True)
 
     def start(self) -> None:
@@ -71,6 +73,8 @@ class Daemon:
         self.service.add(folders.SCAN, folders.POOL, self.folders.scan, now)
         self.service.add(projects.DISCOVER, projects.POOL, self.projects.discover, now)
         self.service.add(upkeep.UPKEEP, upkeep.POOL, self.upkeep.tidy, now + upkeep.EVERY)
+        if self.lake.config.lake_url is not None:
+            self.service.add(lake.PUBLISH, lake.POOL, self.lake.publish, now + upkeep.EVERY)
 
     def stop(self, patience: float) -> bool:
         """Begin nothing more; whether all that was under way has come to its end within so many seconds."""

@@ -14,7 +14,6 @@ from ..cache.stats import Stat, measure
 from ..errors import NotFound, UsageError, nearest
 from ..model import HISTORY, SYSTEM, Kind, RunRef, logged
 from .lists import get_run
-from .rows import series
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,9 +113,11 @@ def _what_else(known: Mapping[str, str]) -> str:
     return "there are metrics of the machine: see --include-system" if known else "nothing was logged"
 
 
-def numbers(cache: Cache, ref: RunRef, key: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """What `series` gives, for drawing. Raises NotFound, which says what there is instead, if that is nothing."""
-    step, value = series(cache, ref, key)
+def numbers(
+    cache: Cache, ref: RunRef, key: str, found: tuple[NDArray[np.int64], NDArray[np.float64]]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """What `series` has found, for drawing. Raises NotFound, which says what there is instead, if that is nothing."""
+    step, value = found
     if not len(value):
         kind = metric_types(cache, ref).get(key)
         if kind is None:

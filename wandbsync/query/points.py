@@ -18,8 +18,13 @@ from .metrics import is_sampled, known_metrics, numbers
 from .rows import series, stream_with
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
+
+    # The steps and numbers of a run's metric in a stream (None: the one that it is in), as `series` gives them.
+    Read = Callable[[RunRef, str, str | None], tuple[NDArray[np.int64], NDArray[np.float64]]]
 
 AUTO, STEP, SAMPLE, TIME, RELATIVE = "auto", "step", "sample", "time", "relative"
 BUILT_IN = {TIME: "_timestamp", RELATIVE: "_runtime"}
@@ -77,20 +82,28 @@ def _step_metric(cache: Cache, ref: RunRef, key: str) -> str | None:
     return None
 
 
-def points(cache: Cache, ref: RunRef, key: str, axis: str) -> tuple[NDArray[Any], NDArray[np.float64], int]:
-    """x and y of a metric, by ascending step, and how many values have no x. Raises NotFound as `numbers` does."""
+def points(
+    cache: Cache, ref: RunRef, key: str, axis: str, *, read: Read | None = None
+) -> tuple[NDArray[Any], NDArray[np.float64], int]:
+    """x and y of a metric, by ascending step, and how many values have no x. Raises NotFound as `numbers` does.
+
+    `read` gives the rows if they are not in the cache, but what is known of them is.
+    """
     import numpy as np
 
-    step, value = numbers(cache, ref, key)
+    def rows(name: str, stream: str | None = None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        return read(ref, name, stream) if read else series(cache, ref, name, stream=stream)
+
+    step, value = numbers(cache, ref, key, rows(key))
     if axis in (STEP, SAMPLE):
         return step, value, 0
     name = BUILT_IN.get(axis, axis.removeprefix("metric:"))
     if name == "_step":
         return step, value, 0
     stream = stream_with(cache, ref, key)
-    at, x = series(cache, ref, name, stream=stream)
+    at, x = rows(name, stream)
     if not len(at) and axis == RELATIVE:  # machine metrics of some SDKs have the time only
-        at, x = series(cache, ref, BUILT_IN[TIME], stream=stream)
+        at, x = rows(BUILT_IN[TIME], stream)
         x = x - x[0] if len(x) else x
     if not len(at):
         raise NotFound(f"not logged together with {name}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..cache import Cache
@@ -16,17 +16,19 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 T = TypeVar("T")
+Errors = Callable[[], AbstractContextManager[None]]  # DuckDB's errors as ours
 SEGMENT = re.compile(r"/history/L\d+/\d+-[0-9a-f]+\.parquet")
 
 
 class Answer:
     """What a query returns: a `duckdb.DuckDBPyRelation` that keeps its connection, which DuckDB 1 would close.
 
-    Fetching raises UsageError if the query fails, and CacheError if that is the cache's fault.
+    Fetching raises UsageError if the query fails, and what `errors` makes of that, as CacheError if it is the cache's
+    fault.
     """
 
-    def __init__(self, cache: Cache, beside: _Beside, relation: duckdb.DuckDBPyRelation) -> None:
-        self.cache = cache
+    def __init__(self, errors: Errors, beside: _Beside, relation: duckdb.DuckDBPyRelation) -> None:
+        self.errors = errors
         self.beside = beside
         self.relation = relation
 
@@ -43,20 +45,20 @@ class Answer:
 
     def fetchall(self) -> list[tuple[Any, ...]]:
         """All rows."""
-        with _errors(self.cache):
+        with self.errors():
             return self.beside.call(self.relation.fetchall)
 
     def batches(self, rows: int) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """The columns, and the rows as they come, about so many at a time."""
         # DuckDB 1.4 has the second only, and 2 the first.
         read = getattr(self.relation, "to_arrow_reader", None) or self.relation.fetch_arrow_reader
-        with _errors(self.cache):
+        with self.errors():
             reader = self.beside.call(read, rows)
         return reader.schema, self._read(reader)
 
     def _read(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         while True:
-            with _errors(self.cache):
+            with self.errors():
                 batch = self.beside.call(next, reader, None)
             if batch is None:
                 return
@@ -90,13 +92,17 @@ class _Beside:
 
 def sql(cache: Cache, query: str) -> Answer:
     """Run one read-only query, to be fetched as Arrow or rows. Raises UsageError, CacheError or CacheBusy."""
-    import duckdb
-
     from ..cache.publish import connect
 
-    con = connect(cache)
+    return ask(connect(cache), query, lambda: _errors(cache))
+
+
+def ask(con: duckdb.DuckDBPyConnection, query: str, errors: Errors) -> Answer:
+    """Run one read-only query over a connection. Raises UsageError, and what `errors` raises."""
+    import duckdb
+
     beside = _Beside(con)
-    with _errors(cache):
+    with errors():
         statements = con.extract_statements(query)
         # PIVOT is one statement to people; DuckDB 1 makes several of it, which have no text of their own.
         pivot = len(statements) > 1 and statements[-1].type == duckdb.StatementType.SELECT
@@ -107,7 +113,7 @@ def sql(cache: Cache, query: str) -> Answer:
         relation = beside.call(con.sql, query)
     if relation is None:
         raise UsageError("the query returns nothing", hint="`wandbsync sql` takes SELECT, SHOW, DESCRIBE or EXPLAIN")
-    return Answer(cache, beside, relation)
+    return Answer(errors, beside, relation)
 
 
 @contextmanager

@@ -1,0 +1,99 @@
+"""The rows of some streams on their way into the lake, counted against what the catalog says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import here, tables
+from .here import Project, Stream
+from .plan import Reach
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+class Moved(Exception):
+    """A signal: the cache has moved on since the plan, or these runs are not as the lake says."""
+
+    def __init__(self, runs: Sequence[str] = ()) -> None:
+        self.runs = frozenset(runs)
+
+
+class Flow:
+    """The rows of some streams on their way, counted against what the catalog says."""
+
+    def __init__(
+        self, project: Project, name: str, streams: Sequence[Stream], paths: Sequence[Path], check: Callable[[], None]
+    ) -> None:
+        self.project, self.name, self.streams, self.paths, self.check = project, name, streams, paths, check
+        self.schema = tables.schema(name)
+        self.reaches: list[Reach] = []
+        self.broken: BaseException | None = None  # what went wrong inside of delta-rs
+
+    def _blocks(self) -> Iterator[tuple[Any, Any]]:
+        import numpy as np
+
+        counts = np.array([one.after.values for one in self.streams], np.int64)
+        lasts = np.full(len(self.streams), np.iinfo(np.int64).min)
+        for i, one in enumerate(self.streams):
+            lasts[i] = lasts[i] if one.after.last_step is None else one.after.last_step
+        for block, index in here.blocks(self.paths, self.streams):
+            self.check()
+            counts += np.bincount(index, minlength=len(self.streams))
+            np.maximum.at(lasts, index, block.step)
+            yield block, index
+        wrong = [one.run_id for one, count in zip(self.streams, counts.tolist(), strict=True) if count != one.count]
+        if wrong:
+            raise Moved(wrong)
+        self.reaches = [Reach(one.count, last) for one, last in zip(self.streams, lasts.tolist(), strict=True)]
+
+    def gathered(self) -> Callable[[], Any]:
+        """All rows in memory, sorted by run, key and step."""
+        import numpy as np
+        import pyarrow as pa
+
+        parts = [here.arrow(self.project, self.streams, block, index, self.schema) for block, index in self._blocks()]
+        table = pa.concat_tables(parts).unify_dictionaries() if parts else self.schema.empty_table()
+        if len(self.streams) > 1 and parts:
+            order = np.argsort(_codes(table.column("run_id")), kind="stable")
+            table = table.take(pa.array(order))
+        return lambda: table
+
+    def streamed(self) -> Any:
+        """The same of one run, as it is asked for."""
+        import pyarrow as pa
+
+        first: list[pa.RecordBatch] = []
+        flow = self._batches()
+        first.append(next(flow))
+
+        def whole() -> Iterator[pa.RecordBatch]:
+            yield first.pop()
+            yield from flow
+
+        return pa.RecordBatchReader.from_batches(first[0].schema, whole())
+
+    def _batches(self) -> Iterator[Any]:
+        try:
+            for block, index in self._blocks():
+                yield from here.arrow(self.project, self.streams, block, index, self.schema).to_batches(
+                    max_chunksize=tables.ROW_GROUP
+                )
+        except BaseException as error:
+            self.broken = error
+            raise
+
+
+def _codes(column: Any) -> Any:
+    """The place of each row's text among all of them, sorted."""
+    import numpy as np
+    import pyarrow as pa
+
+    parts = column.chunks
+    names = parts[0].dictionary.to_pylist()
+    rank = np.argsort(np.argsort(np.array(names, object)))
+    codes = np.concatenate([part.indices.to_numpy() for part in parts]) if parts else np.empty(0, np.int64)
+    assert isinstance(column, pa.ChunkedArray)
+    return rank[codes]
