@@ -18,6 +18,7 @@ WORDS = {
     "server.tags": ("best", ("best",)), "server.newer_than": ("2h", 7200.0), "server.in_flight": ("3", 3),
     "server.downloads": ("2", 2), "daemon.poll": ("5s", 5.0), "daemon.settled": ("1h", 3600.0),
     "daemon.sweep": ("1d", 86400.0), "daemon.scan": ("10m", 600.0), "daemon.metrics_port": ("9187", 9187),
+    "lake.url": ("s3://lab/wandb", "s3://lab/wandb"), "lake.every": ("1h", 3600.0), "lake.machine": ("m1", "m1"),
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ LEFT_OUT = re.compile(r"^\s*(pip install|make |tmux |cp config/|systemctl |.*sru
 MEANT = {
     "ENTITY/PROJECT/RUN": "my-team/vision/3ti4gf13", "ENTITY/PROJECT": "my-team/vision", "ENTITY/*": "my-team/*",
     "RUN[,RUN...]": "3ti4gf13,x8k2v0qa", "RUN": "3ti4gf13", "DIR": "experiments", "E/P": "my-team/vision",
-    "loss,acc": "loss,val/loss", "20GB": "20GB",
+    "loss,acc": "loss,val/loss", "20GB": "20GB", "s3://lab/wandb": "lake",
 }  # fmt: skip
 
 
@@ -75,7 +75,7 @@ def test_blocks(sandbox: Sandbox, tmp_path: Path, name: str) -> None:
         assert sandbox.run(text, place, python=True).stdout
         return
     lines = [line for line in text.splitlines() if not LEFT_OUT.match(line)]
-    sandbox.run("\n".join(lines), place)
+    sandbox.run("\n".join(lines).replace("s3://lab/wandb", MEANT["s3://lab/wandb"]), place)
 
 
 @pytest.mark.parametrize("command", commands())
@@ -83,7 +83,9 @@ def test_commands_in_the_text(sandbox: Sandbox, tmp_path: Path, command: str) ->
     if command.rstrip().count(" ") == 1 and command.split()[1] in ("cache", "config", "daemon"):
         command += " --help"
     place = sandbox.copy(tmp_path / "place")
-    if re.search(r"wandbsync (list-runs|list-metrics|list-files|download-plots|generate-plots|export|sql)$", command):
+    if re.search(
+        r"wandbsync (list-runs|list-metrics|list-files|download-plots|generate-plots|export|publish|sql)$", command
+    ):
         command += " --help"  # it is named, not given
     sandbox.run(command, place)
 

@@ -64,7 +64,7 @@ def ask(sandbox: Sandbox, tmp_path: Path) -> Any:
 ASKED = {
     "list-projects": "list-projects", "list-runs": "list-runs my-team/vision", "sync": "sync my-team/vision --full",
     "list-files": "list-files my-team/vision 3ti4gf13", "status": "status",
-    "download-plots": "download-plots my-team/vision 3ti4gf13",
+    "download-plots": "download-plots my-team/vision 3ti4gf13", "publish": "publish lake",
 }  # fmt: skip
 OTHERS = {"list-metrics", "generate-plots", "cache info", "cache verify", "cache gc", "config show"}
 

@@ -305,5 +305,5 @@ def test_the_page_about_lakes_names_what_there_is() -> None:
     page = (Path(__file__).parent.parent / "docs" / "lake.md").read_text()
     flags = {flag for command in main_group.commands.values() for one in command.params for flag in one.opts}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page)) <= flags
-    assert set(re.findall(r"wandbsync ([a-z][a-z-]+) ", page)) <= set(main_group.commands)
+    assert set(re.findall(r"`wandbsync ([a-z][a-z-]+)[ `]", page)) <= set(main_group.commands)
     assert all(f"`{name}`" in page for name in tables.COLUMNS)
