@@ -111,7 +111,7 @@ class _Bench:
         what = ["--all-metrics"] if metrics > 1 else ["--metrics", "m0"]
 
         def ours() -> None:
-            shutil.rmtree(self.room / "cache" / "plots", ignore_errors=True)  # or it would not be drawn
+            shutil.rmtree(self.room / "cache" / "derived" / "plots", ignore_errors=True)  # or it would not be drawn
             self.call(self.plot(run, *what))
 
         def peer() -> None:
