@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import pyarrow.parquet as pq
 import pytest
 from rows import NAN, RECORD, Row, exact, number, share, stored, text
 
@@ -209,6 +211,9 @@ def test_every_value_comes_back_bit_for_bit(cache: Cache, url: str) -> None:
     assert report.values == len(EVERYTHING) + 3
     for stream in STREAMS:
         assert in_lake(url, odd, stream) == in_cache(cache, odd, stream)
+    if "://" not in url:  # plain columns: what Arrow wrote down of dictionaries confuses some engines
+        written = pq.read_schema(next(Path(url).glob("history/server=*/**/*.parquet")))
+        assert {str(field.type) for field in written} == {"string", "int64", "double", "int8"}
     assert in_lake(url, odd) == sorted(exact(EVERYTHING), key=lambda row: (row[0].encode(), row[1], repr(row)))
     run = scan(url, "runs").collect().to_dicts()[0]
     assert (run["entity"], run["project"], run["run_id"], run["display_name"]) == (*_name(odd), "Tidy run")
@@ -328,7 +333,11 @@ def test_nothing_is_pruned_away_by_nan(cache: Cache, tmp_path: Path) -> None:
     assert rows.filter(pl.col("value").is_nan()).collect().height == 1
     with Reader(address.parse(url)) as reader:
         for where in ("isnan(value)", "value > 100", "NOT value <= 100"):
-            assert reader.sql(f"SELECT step FROM history WHERE {where}").fetchall() == [(1,)], where
+            found = reader.sql(f"SELECT step FROM history WHERE {where}").fetchall()
+            history = reader.lake.scan("history", ["step", "value"], None)
+            with duckdb.connect() as con:  # DuckDB 1 says of NaN in Arrow that it is not greater, wherever it lies
+                con.register("history", history)
+                assert found == con.execute(f"SELECT step FROM history WHERE {where}").fetchall(), where
     log = "".join(path.read_text() for path in Path(url).glob("history/_delta_log/*.json"))
     assert '"minValues' in log.replace("\\", "") and '"value\\":' not in log
 

@@ -212,7 +212,8 @@ def test_a_question_about_one_run_reads_few_files(wide: str, bucket: Any, cache:
         found, read = reads(bucket, lambda: reader.sql(late).fetchall())
         assert found == [(120,)] and len(read) == 3
     found, read = reads(bucket, lambda: in_lake(wide, ref))
-    assert found == in_cache(cache, ref) and len(read) == one_run
+    by_run = not pl.__version__.startswith("1.")  # Polars 1 leaves out partitions only, 2 also files by their ranges
+    assert found == in_cache(cache, ref) and len(read) == (one_run if by_run else 3 * one_run)
 
 
 # -- looking after it
@@ -305,5 +306,7 @@ def test_the_page_about_lakes_names_what_there_is() -> None:
     page = (Path(__file__).parent.parent / "docs" / "lake.md").read_text()
     flags = {flag for command in main_group.commands.values() for one in command.params for flag in one.opts}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page)) <= flags
-    assert set(re.findall(r"`wandbsync ([a-z][a-z-]+)[ `]", page)) <= set(main_group.commands)
+    assert set(re.findall(r"^ +wandbsync ([a-z-]+) |`wandbsync ([a-z-]+)", page, re.M)) <= {
+        pair for name in main_group.commands for pair in ((name, ""), ("", name))
+    }
     assert all(f"`{name}`" in page for name in tables.COLUMNS)

@@ -145,6 +145,8 @@ class Carrier:
         except FileNotFoundError:  # merged and swept meanwhile
             raise Moved from None
         except WandbsyncError:
+            if isinstance(flow.broken, FileNotFoundError):
+                raise Moved from None
             if flow.broken is not None:
                 raise flow.broken from None
             raise

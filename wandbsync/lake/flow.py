@@ -59,31 +59,43 @@ class Flow:
         if len(self.streams) > 1 and parts:
             order = np.argsort(_codes(table.column("run_id")), kind="stable")
             table = table.take(pa.array(order))
-        return lambda: table
+        return lambda: self._reader(self._plain(table))
 
-    def streamed(self) -> Any:
+    def streamed(self) -> pa.RecordBatchReader:
         """The same of one run, as it is asked for."""
+        return self._reader(self._batches())
+
+    def _reader(self, batches: Iterator[pa.RecordBatch]) -> pa.RecordBatchReader:
         import pyarrow as pa
 
-        first: list[pa.RecordBatch] = []
-        flow = self._batches()
-        first.append(next(flow))
+        return pa.RecordBatchReader.from_batches(self.schema, batches)
 
-        def whole() -> Iterator[pa.RecordBatch]:
-            yield first.pop()
-            yield from flow
-
-        return pa.RecordBatchReader.from_batches(first[0].schema, whole())
-
-    def _batches(self) -> Iterator[Any]:
+    def _batches(self) -> Iterator[pa.RecordBatch]:
         try:
             for block, index in self._blocks():
-                yield from here.arrow(self.project, self.streams, block, index, self.schema).to_batches(
-                    max_chunksize=tables.ROW_GROUP
-                )
+                yield from self._plain(here.arrow(self.project, self.streams, block, index, self.schema))
         except BaseException as error:
             self.broken = error
             raise
+
+    def _plain(self, table: pa.Table) -> Iterator[pa.RecordBatch]:
+        """Rows with text as plain text: that a column was a dictionary is written down, and confuses some engines."""
+        for batch in table.to_batches(max_chunksize=tables.ROW_GROUP):
+            yield from _cast(batch, self.schema)
+
+
+def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """Rows as others of the same columns; in pieces if they have more text than fits into one."""
+    import pyarrow as pa
+
+    try:
+        yield batch.cast(schema)
+    except pa.ArrowInvalid:
+        if len(batch) == 1:
+            raise
+        half = len(batch) // 2
+        yield from _cast(batch.slice(0, half), schema)
+        yield from _cast(batch.slice(half), schema)
 
 
 def _codes(column: Any) -> Any:
