@@ -334,7 +334,7 @@ def read(
         for i in range(file.metadata.num_row_groups):
             group = file.metadata.row_group(i)
             key, stream = _within(group.column(1).statistics), _within(group.column(0).statistics)
-            step = _within(group.column(2).statistics)
+            step = None if after is None else _within(group.column(2).statistics)
             if (
                 (after is not None and step and step[1] <= after)
                 or (keys is not None and key and not any(key[0] <= one <= key[1] for one in keys))
