@@ -73,7 +73,10 @@ class Flow:
     def _batches(self) -> Iterator[pa.RecordBatch]:
         try:
             for block, index in self._blocks():
-                yield from self._plain(here.arrow(self.project, self.streams, block, index, self.schema))
+                for start in range(0, len(block), tables.ROW_GROUP):  # as Arrow rows are several times as large
+                    some = slice(start, start + tables.ROW_GROUP)
+                    part = here.some(block, some)
+                    yield from self._plain(here.arrow(self.project, self.streams, part, index[some], self.schema))
         except BaseException as error:
             self.broken = error
             raise

@@ -20,7 +20,9 @@ from ..model import Kind
 from .plan import Reach, RunHere
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from ..cache.segments import Block
 
@@ -230,21 +232,29 @@ def blocks(paths: Sequence[Path], streams: Sequence[Stream]) -> Iterator[tuple[B
         at = np.searchsorted(numbers, block.stream)
         wanted = (block.step > floor[at]) | none[at]
         if not wanted.all():
-            at, block = at[wanted], _some(block, wanted)
+            at, block = at[wanted], some(block, wanted)
         if len(block):
             yield block, order[at]
 
 
-def _some(block: Block, wanted: Any) -> Block:
+def some(block: Block, wanted: NDArray[np.bool_] | slice) -> Block:
+    """Some of the rows: those of a mask, or of a slice."""
     import pyarrow as pa
 
     from ..cache.segments import Block
 
-    text = None if block.text is None else block.text.filter(pa.array(wanted))
+    text = block.text
+    if text is not None:
+        text = text[wanted] if isinstance(wanted, slice) else text.filter(pa.array(wanted))
     return Block(
-        block.names, block.key[wanted], block.stream[wanted], block.step[wanted], block.value[wanted],
-        block.kind[wanted], text,
-    )  # fmt: skip
+        block.names,
+        block.key[wanted],
+        block.stream[wanted],
+        block.step[wanted],
+        block.value[wanted],
+        block.kind[wanted],
+        text,
+    )
 
 
 def arrow(project: Project, streams: Sequence[Stream], block: Block, index: Any, schema: pa.Schema) -> pa.Table:
