@@ -24,6 +24,7 @@ from rows import number, share
 from rows import text as logged_text
 
 import wandbsync
+from wandbsync import query
 from wandbsync.cache import Cache as StoredRuns
 from wandbsync.errors import NotFound, UsageError, WandbsyncError
 from wandbsync.model import HISTORY, SYSTEM, Kind, RunRef
@@ -912,7 +913,7 @@ def test_why_a_metric_is_not_drawn(store, tmp_path):
         [RUN, OTHER],
         ["note", "image", "h", "none", "only", "loss"],
         PlotOptions(output=tmp_path),
-        load=lambda run, key, axis: metrics.numbers(store, RunRef(run.entity, run.project, run.run_id), key),
+        load=lambda run, key, axis: query.points(store, RunRef(run.entity, run.project, run.run_id), key, axis),
         now=NOW,
     )
     assert [result.skipped[0] for result in results] == [
@@ -925,7 +926,7 @@ def test_why_a_metric_is_not_drawn(store, tmp_path):
     ]
     assert results[0].error == "note of me/demo/3ti4gf13: not numeric, its type is string (and 1 more)"
     assert [result.path is None for result in results] == [True] * 4 + [False] * 2
-    assert metrics.numbers(store, A, "loss")[1].tolist() == [1.0]
+    assert query.points(store, A, "loss", "step")[1].tolist() == [1.0]
 
 
 @pytest.mark.parametrize(
