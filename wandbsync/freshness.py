@@ -265,12 +265,11 @@ class _Server:
     def _has(self, project: tuple[str, str], runs: Sequence[str]) -> bool:
         """Whether the cache has all of these runs that the question needs."""
         refs = [self._cached(project, name) for name in runs]
-        return all(
-            ref is not None
-            and (not self.question.rows or self._has_rows(ref))
-            and (not self.question.files or self._has_files(ref))
-            for ref in refs
-        )
+        return all(ref is not None and self._has_parts(ref) for ref in refs)
+
+    def _has_parts(self, ref: RunRef) -> bool:
+        """Whether the rows and files of a run are here, if they are what the question is about."""
+        return (not self.question.rows or self._has_rows(ref)) and (not self.question.files or self._has_files(ref))
 
     def _ask_projects(self) -> None:
         assert self.login
@@ -309,11 +308,7 @@ class _Server:
 
     def _run_is_old(self, ref: RunRef) -> bool:
         """Whether a run has to be asked for: without its rows or files, or not looked at for too long."""
-        if (
-            self.wanted.refresh
-            or (self.question.rows and not self._has_rows(ref))
-            or (self.question.files and not self._has_files(ref))
-        ):
+        if self.wanted.refresh or not self._has_parts(ref):
             return True
         return _old(self.cache.checked_at(ref), self.max_age, self.now)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CacheBusy, CacheError, NewerCache, NoRoom
+from ..model import GOING_ON
 from .frozen import freeze, obstacle
 from .migration import upgrade, version_of
 from .schema import VERSION
@@ -23,6 +24,7 @@ from .schema import VERSION
 BUSY_SECONDS = 10.0
 # The order in which segments are read: a merge takes the oldest of a level, what is on a higher one was logged earlier.
 OLDEST_FIRST = "level DESC, segment"
+GOES_ON = f"runs.state IN ({', '.join(map(repr, GOING_ON))})"  # of a run, as its source tells
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CacheBusy
-from ..model import GOING_ON, HISTORY, Columns, FileRecord, RunRecord, RunRef
+from ..model import HISTORY, Columns, FileRecord, RunRecord, RunRef
 from . import catalog
 from .cursors import LogCursor, MirrorCursor, Mirrored, cells, mirror_cursor
 from .disk import os_errors, write_segment
@@ -225,11 +225,10 @@ class Cache:
 
     def going_on(self, entity: str, project: str) -> int:
         """How many runs of a project, of those that its server has, go on."""
-        states = ", ".join(f"'{state}'" for state in GOING_ON)
         with catalog.translated(self.folder):
             row = self.con.execute(
                 "SELECT count(*) FROM runs JOIN mirrors USING (run) WHERE entity = ? AND project = ? "
-                f"AND deleted_at IS NULL AND runs.state IN ({states})",
+                f"AND deleted_at IS NULL AND {catalog.GOES_ON}",
                 (entity, project),
             ).fetchone()
         return int(row[0])

@@ -6,7 +6,6 @@ from typing import Any
 
 from ..cache import Cache, catalog
 from ..cache.eviction import EVICTED
-from ..model import GOING_ON
 from .lists import timestamp
 
 SHOWN = 1000  # runs of a kind
@@ -32,10 +31,9 @@ def status(cache: Cache) -> dict[str, Any]:
             "WHERE (incomplete IS NOT NULL AND e.run IS NULL) OR m.failures > 0 "
             f"ORDER BY failures DESC, r.created_at DESC LIMIT {SHOWN}"
         ).fetchall()
-        states = ", ".join(f"'{state}'" for state in GOING_ON)
         going_on = cache.con.execute(
             "SELECT entity, project, run_id, state, source, rows, heartbeat_at, synced_at FROM runs LEFT JOIN checks "
-            f"USING (run) WHERE state IN ({states}) AND deleted_at IS NULL ORDER BY created_at DESC LIMIT {SHOWN}"
+            f"USING (run) WHERE {catalog.GOES_ON} AND deleted_at IS NULL ORDER BY created_at DESC LIMIT {SHOWN}"
         ).fetchall()
         size = cache.con.execute("SELECT coalesce(sum(bytes), 0) FROM segments").fetchone()[0]
         problems = cache.con.execute("SELECT * FROM problems ORDER BY subject").fetchall()
