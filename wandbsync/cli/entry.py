@@ -16,6 +16,7 @@ import click
 
 from .. import __version__, errors
 from ..errors import NothingCached, UsageError, WandbsyncError
+from .light import without_pandas
 
 if TYPE_CHECKING:
     from ..cache import Cache
@@ -142,6 +143,7 @@ def main_group(
 
 def main() -> None:
     """The console script."""
+    without_pandas()
     try:
         code = main_group(standalone_mode=False)
         sys.stdout.flush()  # here a full disk can still be told
