@@ -14,7 +14,7 @@ from wandbsync.plot import envelope, smoothing, style
 from wandbsync.plot.envelope import Window, columns_of, thinned
 from wandbsync.plot.figure import Series, draw
 from wandbsync.plot.scale import View
-from wandbsync.plot.trace import Trace
+from wandbsync.plot.trace import COLUMNS, Trace
 
 LOOK = style.LOOKS["screen"]
 FINE = 4  # a reference has so many times the pixels each way
@@ -150,7 +150,7 @@ def test_the_part_of_a_smoothing_that_is_seen_looks_like_all_of_it(kind):
     }[kind]
     x, y = np.cumsum(step), rng.normal(size=n).cumsum() + rng.normal(size=n) * 50
     whole = smoothing.time_weighted_ema(x, y, weight=0.9)
-    found = smoothing.time_weighted_ema_seen(x, y, weight=0.9, columns=1_200 * envelope.COLUMNS)
+    found = smoothing.time_weighted_ema_seen(x, y, weight=0.9, columns=1_200 * COLUMNS)
     assert found is not None
     place, values = found
     assert (np.diff(place) > 0).all() and np.array_equal(values, whole[place]), "the same to the last digit"

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from wandbsync.plot.smoothing import rolling_mean, time_weighted_ema
+from wandbsync.plot.smoothing import EVEN, faded, rolling_mean, time_weighted_ema
 
 WEIGHTS = (0.0, 1e-300, 1e-30, 0.1, 0.5, 0.9, 0.99, 0.999, 0.999999, 1.0)
 LARGEST = sys.float_info.max
@@ -94,6 +94,31 @@ def test_ema_is_the_plain_loop_over_many_chunks(weight, kind):
     y[rng.random(n) < 0.1] = np.nan
     y[::1000] = np.inf
     agree(time_weighted_ema(x, y, weight=weight), *loop_ema(x.tolist(), y.tolist(), weight))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 5_000), st.sampled_from([0.0, 1e-30, 0.3, 0.99, 0.999999, 1.0]), st.integers(0, 9))
+def test_sums_that_do_not_wait_are_those_that_do(n, weight, seed):
+    values = np.random.default_rng(seed).normal(size=n)
+    want, last = [], 0.5
+    for value in values.tolist():
+        want.append(last + value)
+        last = want[-1] * weight
+    got = faded(values, weight, 0.5)
+    assert got.shape == (n,)
+    assert np.allclose(got, want, rtol=1e-12, atol=1e-10)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.2, 0.99])
+@pytest.mark.parametrize("jump", [0, 1, 17, 10**9])
+def test_ema_of_even_stretches_with_a_jump_between(weight, jump):
+    """A run that was resumed: the same distance between steps before and after, but not at one place."""
+    x = np.arange(3 * EVEN)
+    x[EVEN + 77 :] += jump
+    x[2 * EVEN :] = x[2 * EVEN] + 3 * np.arange(EVEN)
+    y = np.cumsum(np.random.default_rng(3).normal(size=len(x)))
+    want, sizes = loop_ema(x.tolist(), y.tolist(), weight)
+    agree(time_weighted_ema(x, y, weight=weight), want, sizes)
 
 
 def test_ema_by_hand():

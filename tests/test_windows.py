@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from test_smoothing import agree, series
 
 from wandbsync.plot import PlotOptions, windows
+from wandbsync.plot.curves import Points, smoothed
 from wandbsync.plot.groups import PLACES, combine, student95
 from wandbsync.plot.options import Smoothing
-from wandbsync.plot.picture import Points, _smoothed
 from wandbsync.plot.smoothing import ema, time_weighted_ema
 from wandbsync.plot.windows import gaussian, running_mean
 
@@ -114,7 +114,7 @@ def test_time_weighted_as_wandb_has_it(parameter):
     rng = np.random.default_rng(1)
     x, y = np.cumsum(rng.integers(0, 4, 3_000)), rng.normal(size=3_000)
     span = float(x[-1]) * 3  # another run in the chart is three times as long
-    got = _smoothed(Points(x, y), Smoothing("time-weighted", parameter), span)
+    got = smoothed(Points(x, y), Smoothing("time-weighted", parameter), span)
     assert np.allclose(got, loop_wandb(x.tolist(), y.tolist(), parameter, span), rtol=1e-9, atol=1e-12)
 
 
@@ -123,7 +123,7 @@ def test_what_the_options_mean():
     points = Points(x, y)
 
     def smooth(**options):
-        return _smoothed(points, PlotOptions(**options).how(), 49.0)
+        return smoothed(points, PlotOptions(**options).how(), 49.0)
 
     assert np.array_equal(smooth(), time_weighted_ema(x, y, weight=0.99)), "the predecessor's is the default"
     assert np.array_equal(smooth(smoothing="ema", smoothing_param=0.5), ema(y, weight=0.5))

@@ -46,6 +46,9 @@ class Kind(IntEnum):
     LINE = 6
 
 
+NUMBERS = (Kind.FLOAT, Kind.INT, Kind.BOOL, Kind.BIGINT)  # the kinds whose value is one
+
+
 HISTORY = "history"
 SYSTEM = "system"
 CONSOLE = "console"

@@ -38,8 +38,13 @@ def reading(
     keys: Sequence[str] | None,
     columns: Sequence[str],
     use: Callable[[Iterator[pa.Table]], T],
+    *,
+    kinds: Sequence[int] | None = None,
 ) -> T:
-    """What `use` makes of the same tables, one at a time; it may have to begin anew. Errors as `tables`."""
+    """What `use` makes of the same tables, one at a time; it may have to begin anew. Errors as `tables`.
+
+    `kinds` asks for values of these kinds alone.
+    """
     from . import segments
 
     for attempt in range(5):
@@ -51,7 +56,9 @@ def reading(
         try:
             streams = None if number is None else [number]
             return use(
-                table for path in paths for table in segments.read(path, columns=columns, keys=keys, streams=streams)
+                table
+                for path in paths
+                for table in segments.read(path, columns=columns, keys=keys, streams=streams, kinds=kinds)
             )
         except FileNotFoundError as error:  # compacted and swept since they were listed: list again
             if attempt == 4:

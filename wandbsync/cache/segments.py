@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ OWN_GROUP = 65_536  # a key with as many rows gets row groups of its own
 WINDOW = 2_000_000  # rows that a merge holds in memory
 
 COLUMNS = ("stream", "key", "step", "value", "kind", "value_json")
+_CHOOSING = (0, 1, 2, 4)  # of these, those that rows are chosen by
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,59 +318,87 @@ def read(
     streams: Sequence[int] | None = None,
     between: tuple[str, str] | None = None,
     steps: tuple[int, int] | None = None,
+    kinds: Sequence[int] | None = None,
 ) -> Iterator[pa.Table]:
-    """The rows of these keys and streams, a row group at a time, in the segment's order.
+    """The rows of these keys, streams and kinds, a row group at a time, in the segment's order.
 
     `between` asks for the keys from the first to the second, both included; `steps` likewise. None asks for all.
     A file that is gone raises FileNotFoundError: list the segments again. A damaged one raises CacheError.
     """
-    import numpy as np
     import pyarrow.parquet as pq
 
-    needed = list(
-        dict.fromkeys(
-            [
-                *columns,
-                *(["key"] if keys is not None or between else []),
-                *(["stream"] if streams is not None else []),
-                *(["step"] if steps is not None else []),
-            ]
-        )
-    )
     with _readable(path), pq.ParquetFile(path, read_dictionary=["key"], page_checksum_verification=True) as file:
         for i in range(file.metadata.num_row_groups):
-            group = file.metadata.row_group(i)
-            key, stream = _within(group.column(1).statistics), _within(group.column(0).statistics)
-            step = _within(group.column(2).statistics) if steps is not None else None
-            if (
-                (keys is not None and key and not any(key[0] <= one <= key[1] for one in keys))
-                or (streams is not None and stream and not any(stream[0] <= one <= stream[1] for one in streams))
-                or (between is not None and key and (key[1] < between[0] or key[0] > between[1]))
-                or (steps is not None and step and (step[1] < steps[0] or step[0] > steps[1]))
-            ):
+            masks = _masks(file.metadata.row_group(i), keys, streams, between, steps, kinds)
+            if masks is None:
                 continue
+            needed = list(dict.fromkeys([*columns, *masks]))
             table = file.read_row_group(i, columns=needed, use_threads=False)
-            if between is not None or (keys is not None and not (key and key[0] == key[1])):
-                table = table.filter(_key_mask(table, keys, between))
-            if streams is not None and not (stream and stream[0] == stream[1]):
-                table = table.filter(np.isin(table.column("stream").to_numpy(), streams))
-            if steps is not None and not (step and steps[0] <= step[0] and step[1] <= steps[1]):
-                at = table.column("step").to_numpy()
-                table = table.filter((at >= steps[0]) & (at <= steps[1]))
+            for name, mask in masks.items():
+                table = table.filter(mask(table.column(name)))
             if table.num_rows:
                 yield table.select(list(columns))
 
 
-def _key_mask(table: pa.Table, keys: Sequence[str] | None, between: tuple[str, str] | None) -> Any:
+def _masks(
+    group: Any,
+    keys: Sequence[str] | None,
+    streams: Sequence[int] | None,
+    between: tuple[str, str] | None,
+    steps: tuple[int, int] | None,
+    kinds: Sequence[int] | None,
+) -> dict[str, Callable[[pa.ChunkedArray], Any]] | None:
+    """By which columns the rows of a row group have to be chosen, and how; None if no row can be asked for.
+
+    Where its statistics say that all rows are asked for, a column need not be read.
+    """
+    stream, key, step, kind = (_within(group.column(i).statistics) for i in _CHOOSING)
+    masks: dict[str, Callable[[pa.ChunkedArray], Any]] = {}
+    if keys is not None:
+        if key and not any(key[0] <= one <= key[1] for one in keys):
+            return None
+        if not key or key[0] != key[1]:
+            masks["key"] = lambda column: _of_keys(column, keys, between)
+    if between is not None:
+        if key and (key[1] < between[0] or key[0] > between[1]):
+            return None
+        if not key or key[0] < between[0] or key[1] > between[1]:
+            masks["key"] = lambda column: _of_keys(column, keys, between)
+    if steps is not None:
+        if step and (step[1] < steps[0] or step[0] > steps[1]):
+            return None
+        if not step or step[0] < steps[0] or step[1] > steps[1]:
+            masks["step"] = lambda column: (column.to_numpy() >= steps[0]) & (column.to_numpy() <= steps[1])
+    for name, wanted, there in (("stream", streams, stream), ("kind", kinds, kind)):
+        if wanted is not None:
+            if there and not any(there[0] <= one <= there[1] for one in wanted):
+                return None
+            if not there or not _holds(wanted, *there):
+                masks[name] = partial(_among, wanted)
+    return masks
+
+
+def _among(wanted: Sequence[int], column: pa.ChunkedArray) -> Any:
     import numpy as np
 
-    column = table.column("key").combine_chunks()
-    names = column.dictionary.to_pylist()
+    return np.isin(column.to_numpy(), wanted)
+
+
+def _holds(wanted: Sequence[int], low: int, high: int) -> bool:
+    """Whether all numbers from low to high are among some."""
+    return high - low < len(wanted) and all(one in wanted for one in range(low, high + 1))
+
+
+def _of_keys(column: pa.ChunkedArray, keys: Sequence[str] | None, between: tuple[str, str] | None) -> Any:
+    import numpy as np
+
+    whole = column.combine_chunks()
+    names = whole.dictionary.to_pylist()
     asked = set(keys) if keys is not None else None
     wanted = [
         (asked is None or name in asked) and (between is None or between[0] <= name <= between[1]) for name in names
     ]
-    return np.array(wanted, bool)[column.indices.to_numpy()]
+    return np.array(wanted, bool)[whole.indices.to_numpy()]
 
 
 def to_block(table: pa.Table) -> Block:

@@ -13,6 +13,7 @@ from ..errors import NotFound, UsageError, WandbsyncError
 from ..model import RunRef
 from .drawing import drawing, plot_options
 from .entry import Settings, as_json, from_lake, main_group, reading, settings
+from .light import quick_start
 
 if TYPE_CHECKING:
     from ..cache import Cache
@@ -59,12 +60,7 @@ def generate_plots(
     Examples: wandbsync generate-plots me/demo 3ti4gf13,x8k2v0qa --metrics loss,acc
               wandbsync generate-plots me/demo --runs-where 'config.lr < 0.01' --group-by config.lr --metrics loss
     """
-    import gc
-    import os
-
-    # Half of what starting costs: there is no matrix to multiply with many threads, and what is imported is no garbage.
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    gc.disable()
+    quick_start()
 
     from datetime import datetime
 

@@ -16,11 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.path import Path
 
-from .trace import FloatArray, Trace
+from .trace import COLUMNS, FloatArray, Trace
 
 FROM = 1_500  # points; fewer are stroked
 FAR = 1e9  # heights of the axes
-COLUMNS = 6  # per pixel
 PIECES = 4  # polygons that lie over each other at most where a line is often broken
 STEEP = 0.5  # pixels up or down in a column
 TURN = 0.2  # pixels that a line goes there and back in a column if it is to count

@@ -20,6 +20,9 @@ BUDGET = 400.0  # bits of decay per running sum; with |y| < LARGE and 2**14 poin
 LARGE = 2.0**500  # beyond it (1e150) a running sum could overflow: such series take the plain loop
 SHORT = 32  # a running sum over fewer points costs more than the plain loop
 STRETCH = 1_024  # points the plain loop takes before running sums are tried again
+EVEN = 65_536  # points that are taken at once if they are equally far apart
+ROW = 16  # of these are summed up by one product of matrices
+TINY = 1e-290  # weights below are none: the processor is slow with the smallest floats
 
 
 def time_weighted_ema(
@@ -33,8 +36,9 @@ def time_weighted_ema(
     A step backwards in x counts as no distance at all (the formula taken literally would make old points grow).
 
     The plain loop is `last = last*f + y; n = n*f + 1; out = last/n` with f = weight ** (dx / range * viewport_scale).
-    Unrolled, the common factor cancels: out = cumsum(y*g) / cumsum(g) where g grows as the weight fades. Both sums are
-    one complex cumsum; it starts again, carrying last and n, before g grows out of a float64's range.
+    Where points are equally far apart, f is a constant and both sums are products with a matrix of its powers: see
+    `faded`. Elsewhere, unrolled, the common factor cancels: out = cumsum(y*g) / cumsum(g) where g grows as the weight
+    fades. Both sums are one complex cumsum; it starts again, carrying last and n, before g outgrows a float64.
     """
     if not 0.0 <= weight <= 1.0:
         raise ValueError(f"weight must be between 0 and 1, not {weight}")
@@ -192,6 +196,14 @@ class _Place:
         away: FloatArray = (self.x[start:stop] - self.x[start]).astype(np.float64, copy=False)
         return away
 
+    def apart(self, start: int, stop: int) -> float | None:
+        """How far each of some points is from the one before, if that is one distance; the first does not count."""
+        for some in (min(start + SHORT, stop), stop):  # where it is not, the first few mostly show it
+            steps = np.diff(self.x[start:some])
+            if not len(steps) or not bool((steps == steps[0]).all()):
+                return None
+        return float(steps[0])
+
     def from_last(self, start: int, stop: int) -> FloatArray:
         """The distance of each of some points from the one before; the very first has none."""
         if start:
@@ -238,13 +250,27 @@ def _ema(
         with np.errstate(over="ignore"):
             return distance / span * rate
 
-    out = np.empty(len(y) if seen is None else CHUNK)
+    def faded_by(distance: FloatArray) -> float:
+        return float(np.exp2(-decay(distance))[0])
+
+    out = np.empty(len(y) if seen is None else EVEN)
     low, high = _extremes(y)
     large = max(high, -low) >= LARGE
     reach = BUDGET / rate * span if rate > 0.0 else math.inf
     sums = _Sums()
     start = 0
     while start < len(y):
+        stop = min(start + EVEN, len(y))
+        apart = place.apart(start, stop) if stop - start >= SHORT else None
+        if apart is not None:
+            piece = out[start:stop] if seen is None else out[: stop - start]
+            sums.fade(faded_by(place.from_last(start, start + 1)))
+            sums.even(faded_by(np.array([apart])), y[start:stop], piece)
+            np.clip(piece, low, high, out=piece)
+            if seen is not None:
+                seen.take(start, piece)
+            start = stop
+            continue
         stop = min(start + CHUNK, len(y))
         away = place.from_first(start, stop)
         if away[-1] > reach:
@@ -256,7 +282,7 @@ def _ema(
             sums.plain(np.exp2(-decay(place.from_last(start, stop))), y[start:stop], piece)
         else:
             piece = out[start:stop] if seen is None else out[: stop - start]
-            sums.fade(float(np.exp2(-decay(place.from_last(start, start + 1)))[0]))
+            sums.fade(faded_by(place.from_last(start, start + 1)))
             sums.running(away, lambda away: np.exp2(decay(away)), y[start:stop], piece)
         # Without this, rounding would put ripples on a constant.
         np.clip(piece, low, high, out=piece)
@@ -271,10 +297,11 @@ class _Sums:
 
     def __init__(self) -> None:
         self.last = self.total = 0.0
-        self.away: FloatArray | None = None  # the distances in the piece before, how they grow, and the sums of that
-        self.growth = self.grown = np.empty(0)
+        self.weight = math.nan
+        self.powers = self.totals = np.empty(0)  # of the weight, and their sums
 
     def fade(self, factor: float) -> None:
+        """As much as they have when the next point comes."""
         self.last, self.total = self.last * factor, self.total * factor
 
     def plain(self, fade: FloatArray, y: FloatArray, out: FloatArray) -> None:
@@ -287,33 +314,59 @@ class _Sums:
         out[:] = smooth
         self.last, self.total = last, total
 
+    def even(self, weight: float, y: FloatArray, out: FloatArray) -> None:
+        """Points that are equally far apart; the sums have faded already as the first of them comes."""
+        n = len(y)
+        if weight != self.weight or n > len(self.powers):
+            self.weight, self.powers = weight, _powers(weight, n)
+            self.totals = faded(np.ones(n), weight)
+        last = faded(y, weight, self.last)
+        total = self.powers[:n] * self.total
+        total += self.totals[:n]
+        self.last, self.total = float(last[-1]), float(total[-1])
+        np.divide(last, total, out=out)
+
     def running(
         self, away: FloatArray, grow: Callable[[FloatArray], FloatArray], y: FloatArray, out: FloatArray
     ) -> None:
-        """Both sums at once, as complex numbers; where steps are as far apart as before, one of them is known."""
-        if self.away is not None and np.array_equal(away, self.away):
-            if len(self.grown) != len(away):
-                self.grown = np.cumsum(self.growth)
-            # A sum waits for the one before: two halves are added up in the time of one.
-            half = len(y) // 2
-            two = np.empty(half, dtype=np.complex128)
-            np.multiply(y[:half], self.growth[:half], out=two.real)
-            np.multiply(y[half : 2 * half], self.growth[half : 2 * half], out=two.imag)
-            np.cumsum(two, out=two)
-            np.add(two.real, self.last, out=out[:half])
-            np.add(two.imag, out[half - 1], out=out[half : 2 * half])
-            if len(y) % 2:
-                out[-1] = out[-2] + y[-1] * self.growth[-1]
-            total = self.grown + self.total
-            last = out[-1]
-            out /= total
-            self.last, self.total = float(last / self.growth[-1]), float(total[-1] / self.growth[-1])
-            return
-        self.away, self.growth, self.grown = away, grow(away), np.empty(0)
+        """Both sums at once, as complex numbers."""
+        growth = grow(away)
         terms = np.empty(len(y), dtype=np.complex128)
-        np.multiply(y, self.growth, out=terms.real)
-        terms.imag = self.growth
+        np.multiply(y, growth, out=terms.real)
+        terms.imag = growth
         terms[0] += complex(self.last, self.total)
         sums = np.cumsum(terms)
         np.divide(sums.real, sums.imag, out=out)
-        self.last, self.total = (float(one / self.growth[-1]) for one in (sums[-1].real, sums[-1].imag))
+        self.last, self.total = (float(one / growth[-1]) for one in (sums[-1].real, sums[-1].imag))
+
+
+def faded(values: FloatArray, weight: float, first: float = 0.0) -> FloatArray:
+    """The sums `s = s * weight + value`, beginning with first + value.
+
+    A row of values times the powers of the weight gives its own part of each sum. What comes in from the rows before is
+    the same sum again, of the rows' last, and fades along the row. No sum waits for the one before it.
+    """
+    n = len(values) // ROW * ROW
+    if n < 2 * ROW:
+        sums = []
+        last = first
+        for value in values.tolist():
+            sums.append(last + value)
+            last = sums[-1] * weight
+        return np.array(sums)
+    powers = _powers(weight, ROW)
+    ahead = np.arange(ROW) - np.arange(ROW)[:, np.newaxis]
+    rows = values[:n].reshape(-1, ROW) @ np.where(ahead >= 0, powers[ahead], 0.0)
+    ends = faded(rows[:, -1], weight**ROW, first * float(powers[-1]))
+    coming = np.concatenate(([first], ends[:-1] * weight))
+    rows += coming[:, np.newaxis] * powers
+    if n == len(values):
+        return rows.reshape(-1)
+    return np.concatenate((rows.reshape(-1), faded(values[n:], weight, float(ends[-1]) * weight)))
+
+
+def _powers(weight: float, count: int) -> FloatArray:
+    """1, weight, weight squared ..."""
+    found: FloatArray = np.power(weight, np.arange(count, dtype=np.float64))
+    found[found < TINY] = 0.0
+    return found

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from matplotlib.figure import Figure
 
-    from .picture import Drawn, Points, Subject
+    from .curves import Curves, NothingToDraw, Points
+    from .picture import Drawn, Subject
 
     # x and y of a run's metric against an axis, sorted by step, NaN and infinities included, and how many values have
     # no x; empty if it has none. A WandbsyncError is taken down as the reason why this run is missing from the figure.
@@ -66,7 +67,7 @@ class Studio:
     ) -> None:
         self.planned, self.options, self.source, self.labels, self.groups = planned, options, source, labels, groups
         self.runs = planned.runs
-        self.ahead: dict[int, Future[list[list[Points | WandbsyncError]]]] = {}
+        self.ahead: dict[int, Future[list[Curves | NothingToDraw]]] = {}
         self.stack = ExitStack()
         self.threads: Executor | None = None
         self.one_reader = Lock()  # whoever loads need not think of threads
@@ -146,7 +147,8 @@ class Studio:
         if not prepared:
             return replace(result, data=None, skipped=tuple(r for _, s in reasons for r in s), error=reasons[0][0])
         from .figure import developed
-        from .picture import figure_of, look_of
+        from .picture import figure_of
+        from .style import look_of
 
         try:
             last, self.page = self.page, None
@@ -188,27 +190,28 @@ class Studio:
         """The metrics of a picture that have something to draw; of the others why not, as a whole and run by run."""
         coming = self._read(index)
         self._get_ready()
-        from .picture import NothingToDraw, prepare
+        from .curves import NothingToDraw
+        from .picture import prepare
 
-        loaded = coming.result()
+        read = coming.result()
         self.ahead.pop(index)
         if index + 1 < len(self.planned.pictures) and not self._is_kept(index + 1):
             self._read(index + 1)
         prepared: list[Drawn] = []
         reasons: list[tuple[str, Sequence[str]]] = []
-        for metric, axis, points in zip(picture.metrics, axes, loaded, strict=True):
-            try:
-                prepared.append(prepare(metric, points, self.subject(), self.options, axis))
-            except NothingToDraw as error:  # noqa: PERF203
-                reasons.append((error.line(), error.skipped))
+        for curves, axis in zip(read, axes, strict=True):
+            if isinstance(curves, NothingToDraw):
+                reasons.append((curves.line(), curves.skipped))
+            else:
+                prepared.append(prepare(curves, self.subject(), self.options, axis))
         return prepared, reasons
 
     def _get_ready(self) -> None:
         """Import what draws, and set it up once for all pictures."""
         if not self.ready:
-            from . import picture, style
+            from . import picture, style  # noqa: F401
 
-            self.stack.enter_context(style.own_settings(picture.look_of(self.options)))
+            self.stack.enter_context(style.own_settings(style.look_of(self.options)))
             self.ready = True
 
     # -- what they need
@@ -221,17 +224,34 @@ class Studio:
             self.threads = self.stack.enter_context(ThreadPoolExecutor(2))
         return self.threads
 
-    def _read(self, index: int) -> Future[list[list[Points | WandbsyncError]]]:
+    def _read(self, index: int) -> Future[list[Curves | NothingToDraw]]:
         """Begin to read what a picture needs."""
         if index not in self.ahead:
             metrics = self.planned.pictures[index].metrics
-            self.ahead[index] = self._beside().submit(
-                lambda: [[self._load(run, metric) for run in self.runs] for metric in metrics]
-            )
+            self.ahead[index] = self._beside().submit(lambda: [self._curves(metric) for metric in metrics])
         return self.ahead[index]
 
+    def _curves(self, metric: str) -> Curves | NothingToDraw:
+        """What is drawn of a metric. Nothing here needs matplotlib, which is imported meanwhile."""
+        from .curves import NothingToDraw, curves_of
+        from .style import look_of
+        from .trace import COLUMNS
+
+        look = look_of(self.options)
+        try:
+            return curves_of(
+                metric,
+                self.runs,
+                [self._load(run, metric) for run in self.runs],
+                self.options,
+                self._axis(metric),
+                columns=int(look.width * look.dpi * COLUMNS) if self.groups is None else None,
+            )
+        except NothingToDraw as error:
+            return error
+
     def _load(self, run: PlotRun, metric: str) -> Points | WandbsyncError:
-        from .picture import Points
+        from .curves import Points
 
         with self.one_reader:
             try:

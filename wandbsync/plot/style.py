@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
-from matplotlib.typing import LineStyleType
+from .options import PlotOptions
 
-from . import text
+if TYPE_CHECKING:
+    from matplotlib.typing import LineStyleType
 
 # Okabe and Ito without their yellow, which vanishes on white, and three of Tol's "muted": all can be told apart by
 # colour-blind readers too. The order is a promise: it is what is remembered of a run (see `colours`).
@@ -67,6 +67,13 @@ LOOKS = {
 }
 
 
+def look_of(options: PlotOptions) -> Look:
+    look = LOOKS[options.style]
+    if options.size is not None:
+        look = replace(look, width=options.size[0], height=options.size[1])
+    return look if options.dpi is None else replace(look, dpi=options.dpi)
+
+
 @dataclass(frozen=True, slots=True)
 class Stroke:
     """What tells a line from the others."""
@@ -101,9 +108,20 @@ def own_settings(look: Look = _SCREEN) -> Iterator[None]:
     if _entered and _entered[-1] == look:
         yield
         return
+    import matplotlib as mpl
+
+    from . import text
+
+    settings: Any = mpl.rcParams
     with mpl.rc_context():
-        mpl.rcdefaults()
-        settings: Any = mpl.rcParams
+        # As mpl.rcdefaults, which first reads every style sheet there is. A backend is chosen by being looked at.
+        settings.update(
+            {
+                name: value
+                for name, value in mpl.rcParamsDefault.items()
+                if name != "backend" and settings[name] != value
+            }
+        )
         settings.update(
             {
                 "axes.edgecolor": look.grey,

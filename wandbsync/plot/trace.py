@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
+COLUMNS = 6  # of a pixel, in which a long line is seen: see `envelope`
 
 
 @dataclass(frozen=True, slots=True, eq=False)

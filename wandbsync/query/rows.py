@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..cache import Cache, catalog, uses
 from ..cache.rows import reading, steps, streams_of, tables
-from ..model import HISTORY, SYSTEM, Kind, RunRef
+from ..model import HISTORY, NUMBERS, SYSTEM, RunRef
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,7 +121,7 @@ def series(
         """All in two arrays, made once: to hold ten million values twice takes longer than to read them."""
         step, value, filled = np.empty(expected, np.int64), np.empty(expected), 0
         for table in tables:
-            steps, values = _numeric(table)
+            steps, values = (column.to_numpy() for column in table.columns)
             end = filled + len(steps)
             if end > len(step):  # there are more than a moment ago
                 step, value = np.resize(step[:filled], end), np.resize(value[:filled], end)
@@ -129,7 +129,7 @@ def series(
             filled = end
         return step[:filled], value[:filled]
 
-    step, value = reading(cache, ref, stream, [key], ["step", "value", "kind"], gather)
+    step, value = reading(cache, ref, stream, [key], ["step", "value"], gather, kinds=NUMBERS)
     if not all(bool((one[1:] >= one[:-1]).all()) for one in _pieces(step)):
         order = np.argsort(step, kind="stable")
         step, value = step[order], value[order]
@@ -139,14 +139,6 @@ def series(
 def _pieces(values: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     """Neighbours in the processor's cache, all pairs of them."""
     return (values[start : start + 65_537] for start in range(0, len(values), 65_536))
-
-
-def _numeric(table: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    step, value, kind = (table.column(name).to_numpy() for name in ("step", "value", "kind"))
-    if kind.max(initial=0) <= Kind.BOOL:
-        return step, value
-    plain = (kind <= Kind.BOOL) | (kind == Kind.BIGINT)
-    return step[plain], value[plain]
 
 
 def stream_with(cache: Cache, ref: RunRef, key: str) -> str:
