@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from . import query
 from .cache import Cache
-from .cache.usage import DERIVED
+from .cache.store import DERIVED
 from .model import RunRef
 from .plot import PlotOptions, PlotRun, Source
 

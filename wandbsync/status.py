@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -121,6 +120,8 @@ def lock_of(folder: Path) -> Path:
 
 def note_of(pid: int) -> str:
     """What the lock says of who holds it."""
+    import socket
+
     return f"{pid} on {socket.gethostname()}"
 
 

@@ -6,7 +6,6 @@ Only work is saved by them; the commits are safe without. A lock goes with its p
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import shutil
 import time
@@ -27,6 +26,8 @@ def workplace(folder: Path, what: str) -> Iterator[Path]:
     Both go with the process; if it is killed, the folder goes when the next one comes, whatever that works on.
     Raises CacheBusy if another process holds the lock.
     """
+    import hashlib  # a fiftieth of a second, which reading commands need not spend
+
     name = hashlib.blake2b(what.encode(), digest_size=8).hexdigest()
     place = folder / "fetch" / name
     with _syncing(folder / "locks" / name, what):

@@ -31,6 +31,7 @@ from .summary import summarize
 if TYPE_CHECKING:
     from . import segments
 
+DERIVED = "derived"  # the folder of what can be made again
 LARGE = 200_000  # values that are measured while they are being written
 FROZEN = 5.0  # seconds after which a catalog that could only be copied is opened again
 

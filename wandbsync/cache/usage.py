@@ -5,25 +5,20 @@ Everything that can be made again from the rest lies below `derived/`; `wandb.du
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..model import CONSOLE, HISTORY, SYSTEM, Fingerprint, RunRef
 from . import catalog, migration
 from .cursors import mirror_cursor
 from .disk import os_errors
 from .retention import Facts, Held, Kept, Segment
+from .store import DERIVED, Cache
 
-if TYPE_CHECKING:
-    from .store import Cache
-
-DERIVED, MEDIA = "derived", "media"
+MEDIA = "media"
 PASSING = ("tmp", "fetch")  # what is there only while something is under way
 
 
@@ -164,6 +159,9 @@ def _hex(md5: str) -> str | None:
     """A digest in W&B's words, base64 or hex, as the name of its file."""
     if len(md5) == 32:
         return md5.lower()
+    import base64
+    import binascii
+
     try:
         return base64.b64decode(md5, validate=True).hex()
     except (ValueError, binascii.Error):

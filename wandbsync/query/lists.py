@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import datetime, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..cache import Cache, catalog, usage
-from ..cache.retention import Limits
+from ..cache import Cache, catalog
 from ..errors import NotFound
 from ..model import RunRef
+
+if TYPE_CHECKING:
+    from ..cache.retention import Limits
 
 
 def timestamp(seconds: float | None) -> str | None:
@@ -181,6 +183,8 @@ def cache_info(cache: Cache, limits: Limits | None = None) -> dict[str, Any]:
 
     `over_bytes` leaves out what is reclaimable by waiting alone.
     """
+    from ..cache import usage
+
     sizes, most = usage.measure(cache), limits.max_size if limits else None
     with catalog.translated(cache.folder):
         one = cache.con.execute(
