@@ -34,10 +34,11 @@ lint: $(READY)
 types: $(READY)
 	$(RUN)/mypy
 
-# What it costs, as ratios to what people use today; `bench-quick` in less than three minutes.
+# What it costs, as ratios to what people use today; `bench-quick` in less than three minutes. A quarter of an hour on a
+# machine that does nothing else, and `make bench BENCH=--record`, make BENCHMARKS.md.
 bench bench-quick: $(READY)
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	$(RUN)/python tests/bench.py $(if $(filter bench-quick,$@),--quick)
+	$(RUN)/python tests/bench.py $(if $(filter bench-quick,$@),--quick) $(BENCH)
 
 # Everything at once, and everything killed; `make soak SOAK='--seconds 600 --kills 200'` for longer.
 soak: $(READY)

@@ -1,9 +1,10 @@
 """`make bench`: what wandbsync costs, as ratios to something everybody has, measured in the same run.
 
-    python tests/bench.py [PART ...] [--quick] [--markdown FILE]
+    python tests/bench.py [PART ...] [--quick] [--record]
 
 Product and peer take turns and the medians are compared, so that a busy machine weighs on both. Times of a command are
-of the whole process. Nothing here passes or fails: a goal stands beside what it is for. All goes to bench.json too.
+of the whole process. Nothing here passes or fails: a goal stands beside what it is for. All goes to bench.json too, and
+with --record the tables to BENCHMARKS.md and the pictures of how costs grow beside it.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import bench_api
 import bench_daemon
+import bench_growth
+import bench_lake
 import bench_library
 import bench_local
 import bench_plot
@@ -33,8 +37,13 @@ PARTS = {
     "api": ("The W&B server as a source, beside the SDK on the same server", bench_api.measure),
     "plots": ("Plots, beside pandas and pyplot with the predecessor's algorithm", bench_plot.measure),
     "library": ("The library, beside Arrow and the SDK", bench_library.measure),
+    "lake": ("A lake, beside Arrow and Polars", bench_lake.measure),
     "daemon": ("The daemon beside training jobs", bench_daemon.measure),
 }
+GROWTH = "growth"
+ROOT = Path(__file__).parent.parent
+RECORD, PICTURES = ROOT / "BENCHMARKS.md", ROOT / "docs" / "growth"
+MARK = "<!-- measured: what follows is written by `make bench BENCH=--record` -->"
 
 
 def machine() -> dict[str, Any]:
@@ -42,8 +51,9 @@ def machine() -> dict[str, Any]:
     cpu = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     models = [line.partition(":")[2].strip() for line in cpu.splitlines() if line.startswith("model name")]
     installed = {one.name: one.version for one in importlib.metadata.distributions()}
-    names = ("wandb", "duckdb", "pyarrow", "numpy", "matplotlib", "pandas")
+    names = ("wandb", "duckdb", "pyarrow", "numpy", "matplotlib", "pandas", "polars", "deltalake")
     return {
+        "date": date.today().isoformat(),
         "python": platform.python_version(),
         "system": platform.system(),
         "processor": models[0] if models else platform.machine(),
@@ -63,17 +73,40 @@ def table(lines: Iterable[Measured]) -> str:
     return "\n".join(rows)
 
 
+def growth(curves: Sequence[bench_growth.Curve]) -> str:
+    """The curves as Markdown: each as a picture and a table."""
+    parts = ["## How costs grow\n"]
+    for one in curves:
+        picture = (PICTURES / f"{one.name}.png").relative_to(ROOT)
+        parts.append(f"### {one.title}\n\n![{one.title}]({picture})\n\n{one.table()}\n")
+    return "\n".join(parts)
+
+
+def told(facts: dict[str, Any]) -> str:
+    """The machine, as Markdown."""
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    on = f"{facts['processor']}, {facts['cores']} cores, load {facts['load']:.1f} at the start"
+    return f"{facts['date']}; {on}; Python {facts['python']}, {versions}.\n"
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    options.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
-    options.add_argument("--quick", action="store_true", help="smaller, in less than three minutes")
-    options.add_argument("--markdown", type=Path, metavar="FILE", help="also write the tables there")
+    options.add_argument("parts", nargs="*", metavar="PART", help=", ".join([*PARTS, GROWTH]))
+    options.add_argument("--quick", action="store_true", help="smaller, in less than three minutes, without growth")
+    options.add_argument("--record", action="store_true", help="write what was measured to BENCHMARKS.md")
     chosen = options.parse_args()
     facts, found, sheets, began = machine(), {}, [], time.monotonic()
     print(f"{facts['processor']}, {facts['cores']} cores, Python {facts['python']}, load {facts['load']:.1f}")
-    for name in chosen.parts or PARTS:
-        title, measure = PARTS[name]
+    for name in chosen.parts or ([*PARTS] if chosen.quick else [*PARTS, GROWTH]):
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as room:
+            if name == GROWTH:
+                curves = bench_growth.measure(Path(room))
+                found[name] = [curve.facts() for curve in curves]
+                sheets.append(growth(curves))
+                if chosen.record:
+                    bench_growth.pictures(curves, PICTURES)
+                continue
+            title, measure = PARTS[name]
             lines = measure(Path(room), quick=chosen.quick)
         print(f"\n{title}\n")
         for line in lines:
@@ -83,10 +116,9 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     everything = {"machine": facts, "quick": chosen.quick, "seconds": time.monotonic() - began, "peak_mb": peak} | found
     Path("bench.json").write_text(json.dumps(everything, indent=2) + "\n")
-    if chosen.markdown:
-        versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
-        on = f"{facts['processor']}, {facts['cores']} cores, load {facts['load']:.1f} at the start"
-        chosen.markdown.write_text("\n".join([f"{on}; Python {facts['python']}, {versions}.", "", *sheets]))
+    if chosen.record:
+        head = RECORD.read_text().partition(MARK)[0]
+        RECORD.write_text("\n".join([f"{head}{MARK}\n", told(facts), *sheets]))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 
 import bench_sdk
 from bench_server import Child
-from measured import Measured
+from measured import Measured, medians, process, turns
 
 from wandbsync.cache import Cache, MirrorCursor, Share
 from wandbsync.model import HISTORY, RunRef
@@ -51,13 +51,15 @@ QUICK = Sizes(many=(100, 1000, 10), wide=(200_000, 20), idle=2000, sample=10)
 def measure(room: Path, *, quick: bool = False) -> list[Measured]:
     """All of it; some minutes, or one. `room` is an empty folder."""
     with Child(str(HERE / "bench_server.py")) as server:
-        bench = _Bench(server, room, QUICK if quick else Sizes())
+        bench = Beside(server, room, QUICK if quick else Sizes())
         for part in (bench.big, bench.many, bench.wide, bench.sparse, bench.storms, bench.again, bench.idle):
             part()
         return bench.lines
 
 
-class _Bench:
+class Beside:
+    """A server in a process of its own, what syncs from it, and the SDK in another process."""
+
     def __init__(self, server: Any, room: Path, sizes: Sizes) -> None:
         self.server, self.room, self.sizes = server, room, sizes
         self.env: dict[str, str] = server("env")
@@ -90,8 +92,8 @@ class _Bench:
         return taken, report, self.server("counts")
 
     def command(self, *words: str) -> Callable[[], object]:
-        command = [sys.executable, "-m", "wandbsync", "--cache-dir", str(self.room / "fresh"), *words]
-        return lambda: subprocess.run(command, check=True, capture_output=True, env=os.environ | self.env)
+        ours = [sys.executable, "-m", "wandbsync", "--cache-dir", str(self.room / "fresh")]
+        return process(*ours, *words, env=self.env)
 
     def beside(self, what: str, ours: list[float], theirs: list[float], goal: str, note: str = "") -> None:
         note = f"processor {ours[1]:.2f} / {theirs[1]:.2f} s = {ours[1] / max(theirs[1], 1e-3):.3f}{note}"
@@ -113,7 +115,7 @@ class _Bench:
             return taken
 
         with self.sdk() as sdk:
-            mine, scan, cached, exports, script = turns(
+            mine, scan, cached, exports, script = medians(
                 ours,
                 lambda: sdk("scan", path=path, rows=rows, use_cache=False),
                 lambda: sdk("scan", path=path, rows=rows, use_cache=True),
@@ -140,7 +142,7 @@ class _Bench:
             return taken
 
         with self.sdk() as sdk:
-            mine, scan, cached = turns(
+            mine, scan, cached = medians(
                 ours,
                 lambda: sdk("loop", path="me/many", runs=self.sizes.sample, use_cache=False),
                 lambda: sdk("loop", path="me/many", runs=self.sizes.sample, use_cache=True),
@@ -203,12 +205,9 @@ class _Bench:
         for _ in range(9):
             listing()
         self.server("reset")
-        nothing = [sys.executable, "-c", "pass"]
-        mine, python = turns(
-            lambda: timed(listing), lambda: timed(lambda: subprocess.run(nothing, check=True)), repeats=9
-        )
+        mine, python = turns(listing, process(sys.executable, "-c", "pass"), repeats=9)
         asked = sum(self.server("counts")["requests"].values())
-        self.add("list-runs for the tenth time / starting Python", mine[0], python[0], "s", "", f"{asked} requests")
+        self.add("list-runs for the tenth time / starting Python", mine, python, "s", "", f"{asked} requests")
 
     def idle(self) -> None:
         """Nothing has changed."""
@@ -239,18 +238,3 @@ class _Bench:
         with Cache(folder) as cache:
             for start in range(0, len(shares), 1000):
                 cache.commit(shares[start : start + 1000])
-
-
-def timed(call: Callable[[], object]) -> list[float]:
-    start = time.perf_counter()
-    call()
-    return [time.perf_counter() - start]
-
-
-def turns(*calls: Callable[[], list[float]], repeats: int) -> list[list[float]]:
-    """The medians of what each call gives, called in turns."""
-    found: list[list[list[float]]] = [[] for _ in calls]
-    for _ in range(repeats):
-        for call, one in zip(calls, found, strict=True):
-            one.append(call())
-    return [[statistics.median(column) for column in zip(*one, strict=True)] for one in found]

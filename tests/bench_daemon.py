@@ -90,13 +90,13 @@ def log_run(top: Path, number: int, until: float, flushed: list[tuple[float, int
             time.sleep(rng.expovariate(FLUSHES))
 
 
-def lags(room: Path) -> list[float]:
-    """Seconds from each flush until its rows are in the catalog, of twenty runs."""
-    flushed: list[list[tuple[float, int]]] = [[] for _ in range(RUNS)]
-    seen: list[list[tuple[float, int]]] = [[] for _ in range(RUNS)]
-    until = time.time() + SECONDS
+def lags(room: Path, runs: int = RUNS, seconds: float = SECONDS) -> list[float]:
+    """Seconds from each flush until its rows are in the catalog, of so many runs that go on for so long."""
+    flushed: list[list[tuple[float, int]]] = [[] for _ in range(runs)]
+    seen: list[list[tuple[float, int]]] = [[] for _ in range(runs)]
+    until = time.time() + seconds
     writers = [
-        threading.Thread(target=log_run, args=(room / "jobs", i, until, flushed[i]), daemon=True) for i in range(RUNS)
+        threading.Thread(target=log_run, args=(room / "jobs", i, until, flushed[i]), daemon=True) for i in range(runs)
     ]
     for writer in writers:
         writer.start()
@@ -108,7 +108,7 @@ def lags(room: Path) -> list[float]:
     catalog.close()
     return sorted(
         next((when for when, have in seen[i] if have >= rows), float("inf")) - at
-        for i in range(RUNS)
+        for i in range(runs)
         for at, rows in flushed[i]
     )
 

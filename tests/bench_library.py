@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import bench_sdk
 import pyarrow.parquet as pq
 from bench_server import Child
-from measured import Measured
+from measured import Measured, medians, process, timed, turns
 
 import wandbsync
 from wandbsync.cache import Cache
@@ -109,12 +106,16 @@ class _Bench:
         folder.mkdir()
         places = dict.fromkeys(bench_sdk.PLACES, str(folder))
         with Child(str(HERE / "bench_sdk.py"), os.environ | self.env | places | {"WANDB_SILENT": "true"}) as sdk:
-            scan, again = (sdk("scan", path=path, rows=rows, use_cache=True)[0], sdk("again", path=path, rows=rows)[0])
-            full = sdk("history", path=path, rows=rows)[0]
-            ours, listed = turns(
-                lambda: self.mirror.history(path), lambda: list(api.run(path).scan_history()), repeats=3
+            found = medians(
+                timed(lambda: self.mirror.history(path)),
+                timed(lambda: list(api.run(path).scan_history())),
+                timed(lambda: api.run(path).history(samples=rows, pandas=False)),
+                lambda: sdk("scan", path=path, rows=rows, use_cache=True),
+                lambda: sdk("again", path=path, rows=rows),
+                lambda: sdk("history", path=path, rows=rows),
+                repeats=3,
             )
-            sampled = turns(lambda: api.run(path).history(samples=rows, pandas=False), repeats=3)[0]
+        ours, listed, sampled, scan, again, full = (one[0] for one in found)
         self.add(f"history(), {rows:,} rows x {BIG[1]} / SDK's scan_history()", ours, scan, "<= 1/100")
         self.add("  / SDK's scan_history() from its own cache", ours, again, "<= 1/50")
         self.add("Api: scan_history() / SDK's, from its own cache", listed, again, "<= 1/2", "dicts, as the SDK's")
@@ -139,24 +140,13 @@ class _Bench:
         )
 
     def start(self) -> None:
-        def process(code: str) -> Callable[[], object]:
-            return lambda: subprocess.run([sys.executable, "-c", code], check=True)
+        def python(code: str) -> Callable[[], object]:
+            return process(sys.executable, "-c", code)
 
-        ours, theirs = turns(process("import wandbsync"), process("pass"))
+        ours, theirs = turns(python("import wandbsync"), python("pass"))
         self.add("import wandbsync / starting Python", ours, theirs, "<= 1.2")
-        ours, theirs = turns(process("import wandbsync; wandbsync.Api"), process("import wandb; wandb.Api"))
+        ours, theirs = turns(python("import wandbsync; wandbsync.Api"), python("import wandb; wandb.Api"))
         self.add("the drop-in's Api imported / import wandb", ours, theirs, "<= 1/2")
-
-
-def turns(*calls: Callable[[], Any], repeats: int = 5) -> list[float]:
-    """Median wall seconds of each call, called in turns."""
-    taken: list[list[float]] = [[] for _ in calls]
-    for _ in range(repeats):
-        for call, times in zip(calls, taken, strict=True):
-            start = time.perf_counter()
-            call()
-            times.append(time.perf_counter() - start)
-    return [statistics.median(times) for times in taken]
 
 
 def _pandas() -> bool:

@@ -2,41 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import logwriter
 import numpy as np
-from measured import Measured
+from measured import Measured, process, turns
 
 from wandbsync.cache import Cache
 from wandbsync.sources import runlog
 from wandbsync.sync import sync_local
-
-REPEATS = 5
-
-
-def turns(*calls: Callable[[], object], repeats: int = REPEATS) -> list[float]:
-    """Median wall seconds of each call, called in turns."""
-    taken: list[list[float]] = [[] for _ in calls]
-    for _ in range(repeats):
-        for call, times in zip(calls, taken, strict=True):
-            start = time.perf_counter()
-            call()
-            times.append(time.perf_counter() - start)
-    return [statistics.median(times) for times in taken]
-
-
-def process(*words: str, **env: str) -> Callable[[], object]:
-    return lambda: subprocess.run(
-        words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | env
-    )
 
 
 def write_log(folder: Path, run_id: str, *, rows: int, keys: int) -> Path:
@@ -67,7 +44,7 @@ def measure(room: Path, *, quick: bool = False) -> list[Measured]:
     def beside(
         what: str, goal: str, ours: Callable[[], object], theirs: Callable[[], object], *, rate: bool = False
     ) -> None:
-        mine, peer = turns(ours, theirs, repeats=3 if quick else REPEATS)
+        mine, peer = turns(ours, theirs, repeats=3 if quick else 5)
         lines.append(Measured(what, mine, peer, "s", goal, f"{values / mine / 1e6:.1f} M values/s" if rate else ""))
 
     def read() -> int:

@@ -9,16 +9,13 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from measured import Measured
+from measured import Measured, turns
 
 from wandbsync.cache import Cache, Share
 from wandbsync.model import HISTORY, Columns, RunRecord, RunRef
@@ -37,13 +34,13 @@ SIZES = (
 
 def measure(room: Path, *, quick: bool = False) -> list[Measured]:
     """All of it; some minutes. `room` is an empty folder."""
-    bench = _Bench(room)
+    bench = Beside(room)
     if importlib.util.find_spec("pandas") is None:
         print("plots: the peer needs pandas, `pip install .[bench]`; left out", file=sys.stderr)
         return bench.lines
-    for run, points, metrics, turns, goal, stretch in SIZES:
+    for run, points, metrics, repeats, goal, stretch in SIZES:
         if not (quick and run in ("huge", "wide")):
-            bench.size(run, points, metrics, 2 if quick else turns, goal, stretch)
+            bench.size(run, points, metrics, 2 if quick else repeats, goal, stretch)
     bench.again()
     bench.smoothing(100_000 if quick else 1_000_000)
     return bench.lines
@@ -61,7 +58,9 @@ def plain_ema(x: list[float], y: list[float], weight: float, viewport: float) ->
     return out
 
 
-class _Bench:
+class Beside:
+    """A cache to draw from, and the peer with the same values in memory."""
+
     def __init__(self, room: Path) -> None:
         self.room = room
         self.lines: list[Measured] = []
@@ -84,18 +83,14 @@ class _Bench:
     def call(self, words: list[str]) -> None:
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=self.env)
 
-    def turns(self, repeats: int, *calls: Callable[[], object]) -> list[float]:
-        """Median seconds of each, after one turn to warm up what is compiled and cached."""
-        taken: list[list[float]] = [[] for _ in calls]
-        for turn in range(repeats + 1):
-            for call, times in zip(calls, taken, strict=True):
-                start = time.perf_counter()
-                call()
-                if turn:
-                    times.append(time.perf_counter() - start)
-        return [statistics.median(times) for times in taken]
+    def size(self, run: str, points: int, metrics: int, repeats: int, goal: str, stretch: str) -> None:
+        mine, theirs = self.drawn(run, points, metrics, repeats)
+        wanted = f"<= {1 / float(goal):.3f}" if goal else ""
+        note = f"{theirs / mine:.1f} times as fast" + (f"; {goal} wanted, {stretch} better still" if goal else "")
+        self.add(f"draw {metrics} x {points:,} points / pandas + pyplot", mine, theirs, wanted, note)
 
-    def size(self, run: str, points: int, metrics: int, turns: int, goal: str, stretch: str) -> None:
+    def drawn(self, run: str, points: int, metrics: int, repeats: int) -> list[float]:
+        """Seconds that a process takes to draw them, ours and the peer's."""
         values = self.rng.lognormal(0.0, 0.3, points * metrics)
         names = [f"m{i}" for i in range(metrics)]
         folder = self.room / "values" / run
@@ -117,24 +112,25 @@ class _Bench:
         def peer() -> None:
             self.call([sys.executable, str(HERE / "peer_plots.py"), str(folder), str(self.room / "theirs" / run)])
 
-        mine, theirs = self.turns(turns, ours, peer)
+        taken = turns(ours, peer, repeats=repeats, warm=1)
         shutil.rmtree(folder)
-        wanted = f"<= {1 / float(goal):.3f}" if goal else ""
-        note = f"{theirs / mine:.1f} times as fast" + (f"; {goal} wanted, {stretch} better still" if goal else "")
-        self.add(f"draw {metrics} x {points:,} points / pandas + pyplot", mine, theirs, wanted, note)
+        return taken
 
     def again(self) -> None:
         """The picture is there already."""
         words = self.plot("medium", "--metrics", "m0")
         self.call(words)
-        mine, theirs = self.turns(9, lambda: self.call(words), lambda: self.call(self.wandbsync("--help")))
+        mine, theirs = turns(lambda: self.call(words), lambda: self.call(self.wandbsync("--help")), repeats=9, warm=1)
         self.add("draw the same again / wandbsync --help", mine, theirs, "< 1.5")
 
     def smoothing(self, points: int) -> None:
         x, y = np.arange(points), self.rng.normal(size=points)
         lists = x.astype(float).tolist(), y.tolist()
-        mine, theirs = self.turns(
-            3, lambda: time_weighted_ema(x, y, weight=0.99), lambda: plain_ema(*lists, 0.99, 1000.0)
+        mine, theirs = turns(
+            lambda: time_weighted_ema(x, y, weight=0.99),
+            lambda: plain_ema(*lists, 0.99, 1000.0),
+            repeats=5,
+            warm=1,
         )
         note = f"{theirs / mine:.0f} times as fast; 40 wanted at a million"
         self.add(f"time-weighted EMA of {points:,} points / the plain loop", mine, theirs, "<= 0.025", note)

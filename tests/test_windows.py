@@ -31,14 +31,15 @@ def loop_gaussian(x, y, sigma):
     """Each point the mean of all, by their distance; and of the sizes, to measure errors against."""
     out, sizes = [NAN] * len(y), [NAN] * len(y)
     points = finite(x, y)
+    scale = 2.0**64 if max((abs(b) for _, _, b in points), default=0.0) > 1e280 else 1.0  # or the sums overflow
     for i, here, _ in points:
         away = [(a - here) / sigma if sigma else (0.0 if a == here else math.inf) for _, a, _ in points]
         weights = [math.exp(-0.5 * d * d) for d in away]
-        out[i] = math.fsum(w * b / 2**64 for w, (_, _, b) in zip(weights, points, strict=True)) / math.fsum(weights)
-        sizes[i] = math.fsum(w * abs(b) / 2**64 for w, (_, _, b) in zip(weights, points, strict=True)) / math.fsum(
+        out[i] = math.fsum(w * b / scale for w, (_, _, b) in zip(weights, points, strict=True)) / math.fsum(weights)
+        sizes[i] = math.fsum(w * abs(b) / scale for w, (_, _, b) in zip(weights, points, strict=True)) / math.fsum(
             weights
         )
-        out[i], sizes[i] = out[i] * 2.0**64, sizes[i] * 2.0**64
+        out[i], sizes[i] = out[i] * scale, sizes[i] * scale
     return out, sizes
 
 
