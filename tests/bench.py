@@ -78,7 +78,7 @@ def growth(curves: Sequence[bench_growth.Curve]) -> str:
     parts = ["## How costs grow\n"]
     for one in curves:
         picture = (PICTURES / f"{one.name}.png").relative_to(ROOT)
-        parts.append(f"### {one.title}\n\n![{one.title}]({picture})\n\n{one.table()}\n")
+        parts.append(f"### {one.title}\n\n{one.told.capitalize()}.\n\n![{one.title}]({picture})\n\n{one.table()}\n")
     return "\n".join(parts)
 
 

@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,12 @@ from bench_api import Beside, Sizes
 from bench_server import Child
 from measured import medians
 
-from wandbsync.plot import PlotOptions, PlotRun, Source, compose
-from wandbsync.plot.figure import written
+from wandbsync.plot.figure import Series, draw, written
+from wandbsync.plot.scale import View
 
 HERE = Path(__file__).parent
-LONGEST = 40.0  # seconds that one turn may take; whatever would take longer is left out from there on
+SERVED = "from a server on the same machine"
+PATIENCE = 5.0  # seconds; what took longer is not tried with more
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Curve:
 
     name: str
     title: str
+    told: str  # what is measured, in a few words more
     size: str  # what x is
     lines: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
@@ -43,7 +45,7 @@ class Curve:
         print(f"{self.title}: {size:,.0f} {self.size}, {line} {seconds:.3f} s", file=sys.stderr, flush=True)
 
     def facts(self) -> dict[str, Any]:
-        return {"name": self.name, "title": self.title, "size": self.size, "lines": self.lines}
+        return {"name": self.name, "title": self.title, "told": self.told, "size": self.size, "lines": self.lines}
 
     def table(self) -> str:
         """As Markdown, a line for each size."""
@@ -64,46 +66,42 @@ def measure(room: Path) -> list[Curve]:
     return [*curves, _points(room / "plots"), _live(room / "live")]
 
 
-def pictures(curves: list[Curve], folder: Path) -> None:
+def pictures(curves: Sequence[Curve], folder: Path) -> None:
     """One PNG of each, on logarithmic axes."""
     folder.mkdir(parents=True, exist_ok=True)
     for curve in curves:
-        runs = {PlotRun("bench", "growth", name, name): points for name, points in curve.lines.items()}
-        options = PlotOptions(log_x=True, log_y=True, smoothing="none", y_unit="s", title=curve.title)
-
-        def load(run: PlotRun, metric: str, axis: str, runs: Mapping[PlotRun, Any] = runs) -> tuple[Any, Any]:
-            x, y = np.array(sorted(runs[run])).T
-            return x, y
-
-        source = Source(load, axis=lambda metric, curve=curve: curve.size)
-        (folder / f"{curve.name}.png").write_bytes(written(compose(list(runs), ["seconds"], options, source)))
+        series = []
+        for name, points in curve.lines.items():
+            x, y = np.array(sorted(points)).T
+            series.append(Series(name, x, y, x_label=curve.size.capitalize()))
+        view = View(log_x=True, log_y=True)
+        figure = draw(series, title=curve.title, subtitle=curve.told, metric="Seconds", view=view)
+        (folder / f"{curve.name}.png").write_bytes(written(figure))
 
 
 def _beside(curve: Curve, sizes: tuple[int, ...], ways: Callable[[int], dict[str, Callable[[], list[float]]]]) -> None:
-    """Each way at each size, in turns; a way that took too long is not gone further."""
-    left: set[str] | None = None
+    """Each way at each size: once to see how long it takes, then in turns; what took too long, once and no further."""
+    slow: set[str] = set()
     for size in sizes:
-        calls = {name: call for name, call in ways(size).items() if left is None or name in left}
-        began = time.perf_counter()
-        found = medians(*calls.values(), repeats=1)
-        if time.perf_counter() - began < LONGEST / 10:
-            found = medians(*calls.values(), repeats=3)
-        for name, (seconds, *_) in zip(calls, found, strict=True):
+        calls = {name: call for name, call in ways(size).items() if name not in slow}
+        taken = {name: call()[0] for name, call in calls.items()}
+        slow |= {name for name, seconds in taken.items() if seconds > PATIENCE}
+        quick = {name: call for name, call in calls.items() if name not in slow}
+        again = medians(*quick.values(), repeats=3)
+        taken |= {name: seconds for name, (seconds, *_) in zip(quick, again, strict=True)}
+        for name, seconds in taken.items():
             curve.add(name, size, seconds)
-        left = {name for name, (seconds, *_) in zip(calls, found, strict=True) if seconds < LONGEST / 10}
 
 
 def _rows(bench: Beside) -> Curve:
-    """One run gets longer."""
-    curve = Curve("rows", "A run of 10 metrics, fetched from the server", "rows")
+    curve = Curve("rows", "A run gets longer", f"10 metrics, {SERVED}", "rows")
     with bench.sdk() as sdk:
         _beside(curve, (1_000, 10_000, 100_000, 1_000_000), lambda rows: _one_run(bench, sdk, f"rows{rows}", rows, 10))
     return curve
 
 
 def _metrics(bench: Beside) -> Curve:
-    """One run gets wider."""
-    curve = Curve("metrics", "A run of 10,000 rows, fetched from the server", "metrics")
+    curve = Curve("metrics", "A run gets wider", f"10,000 rows, {SERVED}", "metrics")
     with bench.sdk() as sdk:
         _beside(curve, (1, 10, 100, 1_000), lambda many: _one_run(bench, sdk, f"metrics{many}", 10_000, many))
     return curve
@@ -114,23 +112,22 @@ def _one_run(bench: Beside, sdk: Any, project: str, rows: int, metrics: int) -> 
     path = f"me/{project}/run00000"
     return {
         "wandbsync": lambda: bench.sync(project)[0],
-        "scan_history(use_cache=False)": lambda: sdk("scan", path=path, rows=rows, use_cache=False),
-        "scan_history()": lambda: sdk("scan", path=path, rows=rows, use_cache=True),
-        "download_history_exports": lambda: sdk("exports", path=path),
+        "scan_history, no cache": lambda: sdk("scan", path=path, rows=rows, use_cache=False),
+        "scan_history": lambda: sdk("scan", path=path, rows=rows, use_cache=True),
+        "exports alone": lambda: sdk("exports", path=path),
     }
 
 
 def _runs(bench: Beside) -> Curve:
-    """A project gets more runs."""
-    curve = Curve("runs", "Runs of 100 rows x 10 metrics, fetched from the server", "runs")
+    curve = Curve("runs", "A project gets more runs", f"each 100 rows x 10 metrics, {SERVED}", "runs")
 
     def ways(runs: int) -> dict[str, Callable[[], list[float]]]:
         project = f"runs{runs}"
         bench.server("fill", project=project, runs=runs, rows=100, metrics=10)
         return {
             "wandbsync": lambda: bench.sync(project)[0],
-            "scan_history(use_cache=False)": lambda: sdk("loop", path=f"me/{project}", runs=runs, use_cache=False),
-            "scan_history()": lambda: sdk("loop", path=f"me/{project}", runs=runs, use_cache=True),
+            "scan_history, no cache": lambda: sdk("loop", path=f"me/{project}", runs=runs, use_cache=False),
+            "scan_history": lambda: sdk("loop", path=f"me/{project}", runs=runs, use_cache=True),
         }
 
     with bench.sdk() as sdk:
@@ -139,8 +136,7 @@ def _runs(bench: Beside) -> Curve:
 
 
 def _points(room: Path) -> Curve:
-    """A metric gets longer that is drawn, by whole processes."""
-    curve = Curve("points", "One metric, drawn", "points")
+    curve = Curve("points", "A picture gets more points", "one metric with its EMA, whole processes", "points")
     bench = bench_plot.Beside(room)
     for points in (1_000, 10_000, 100_000, 1_000_000, 10_000_000):
         ours, theirs = bench.drawn(f"p{points}", points, 1, 2)
@@ -150,8 +146,12 @@ def _points(room: Path) -> Curve:
 
 
 def _live(room: Path) -> Curve:
-    """The daemon follows more runs at once, each with five flushes a second."""
-    curve = Curve("live", "Live runs on this machine, until their rows are in the cache", "live runs")
+    curve = Curve(
+        "live",
+        "More runs are logged at once",
+        "from a flush to the cache; five a second of each, 20 metrics",
+        "live runs",
+    )
     for runs in (1, 5, 20, 50):
         place = room / str(runs)
         place.mkdir(parents=True)
@@ -161,7 +161,7 @@ def _live(room: Path) -> Curve:
             share = (bench_daemon.cpu_seconds(process.pid) - before) / (time.time() - began)
         curve.add("median", runs, taken[len(taken) // 2])
         curve.add("99 of 100", runs, taken[int(len(taken) * 0.99)])
-        curve.add("processor of a second", runs, share)
+        curve.add("processor, of a second", runs, share)
     return curve
 
 
