@@ -1278,3 +1278,31 @@ def test_a_figure_for_a_notebook():
         compose([RUN], ["bad"], PlotOptions(), source)
     with pytest.raises(UsageError, match="no run to plot"):
         compose([], ["loss"], PlotOptions(), source)
+
+
+def test_the_panels_of_a_grid_stand_in_line() -> None:
+    rng = np.random.default_rng(0)
+    panels = [
+        figure.Panel(series=[one(rng.random(50) * size)], title=f"size {size:g}")
+        for size in (1.0, 1e-300, 12345.0, 1.0, 3.0, 1e9, 0.1)
+    ]
+    page, reasons = figure.draw_grid(panels, title="grid")
+    assert reasons == [None] * len(panels)
+    places = [axes.get_position() for axes in page.axes]
+    for i, place in enumerate(places):
+        assert (place.x0, place.x1) == pytest.approx((places[i % 3].x0, places[i % 3].x1))
+        assert (place.y0, place.y1) == pytest.approx((places[i // 3 * 3].y0, places[i // 3 * 3].y1))
+
+
+def test_a_picture_without_pixels_is_no_larger_than_paper_can_show() -> None:
+    noisy = one(np.random.default_rng(0).normal(size=100_000))
+    sizes = {}
+    for form in ("svg", "pdf"):
+        look = style.look_of(PlotOptions(format=form))
+        page = draw([noisy], title="t", look=look)
+        (ink,) = (artist for artist in page.axes[0].get_children() if artist.get_gid() == "line-0")
+        corners = ink.get_path().vertices
+        across = 8.0 * style.VECTOR  # columns, above and below
+        assert 0.5 * across < len(corners) / 2 < across
+        sizes[form] = len(png(page, form, look))
+    assert sizes["svg"] < 200_000 and sizes["pdf"] < 100_000

@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -130,7 +131,8 @@ def draw_panel(
             on = _page(look, look.width + more, look.height)
         else:
             _wipe(on, look.width + more, look.height)
-        _draw_panel(on, frame.page(on), ready, look, full_res=full_res)
+        placed, box = _placed(on, ready), frame.page(on)
+        placed.draw(on, box, look, placed.sides(box, look), full_res=full_res)
     return on
 
 
@@ -173,8 +175,10 @@ def draw_grid(
         ends = {line.label: line for one in ready for line in one.lines}
         shown = [End(drawable(line.label), line.run_id, 0.0, "", line.stroke) for line in ends.values()]
         boxes = grid.place(figure, len(ready), shown if len(shown) > 1 else [], look, title=title, subtitle=subtitle)
-        for one, box in zip(ready, boxes, strict=True):
-            _draw_panel(figure, box, one, look, small=True, full_res=full_res)
+        placed = [_placed(figure, one, small=True) for one in ready]
+        rooms = grid.in_line([one.sides(box, look) for one, box in zip(placed, boxes, strict=True)])
+        for drawn, box, room in zip(placed, boxes, rooms, strict=True):
+            drawn.draw(figure, box, look, room, full_res=full_res)
     return figure, reasons
 
 
@@ -244,9 +248,29 @@ def _outside(lines: Sequence[Line], axis: Scale) -> int:
     return sum(int(((y < axis.low) | (y > axis.high)).sum()) for y in (_values(line).y for line in lines))
 
 
-def _draw_panel(
-    figure: Figure, box: frame.Box, ready: _Ready, look: Look, *, small: bool = False, full_res: bool
-) -> None:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Placed:
+    """A panel with its axes, which have limits, and with what is written around them."""
+
+    ready: _Ready
+    axes: Axes
+    words: Words
+    ends: list[End]
+
+    def sides(self, box: frame.Box, look: Look) -> tuple[float, float]:
+        return frame.sides(self.axes, box, look, words=self.words, ends=self.ends, axis=self.ready.axis)
+
+    def draw(self, figure: Figure, box: frame.Box, look: Look, room: tuple[float, float], *, full_res: bool) -> None:
+        panel, axis = self.ready.panel, self.ready.axis
+        size = frame.fit(figure, self.axes, box, look, words=self.words, ends=self.ends, axis=axis, room=room)
+        pixels = (size[0] * look.dpi / UNITS, size[1] * look.dpi / UNITS)
+        window = envelope.Window(self.ready.x, (axis.low, axis.high), pixels, panel.view.log_x, axis.log)
+        pen = Pen(self.axes, window, look, full_res)
+        for index, line in enumerate(self.ready.lines):
+            pen.line(line, index)
+
+
+def _placed(figure: Figure, ready: _Ready, *, small: bool = False) -> _Placed:
     panel, axis = ready.panel, ready.axis
     axes = figure.axes[0] if figure.axes and not small else figure.add_axes((0.1, 0.1, 0.8, 0.8), autoscale_on=False)
     for log, set_scale, now in (
@@ -275,12 +299,7 @@ def _draw_panel(
         End(drawable(line.label), line.run_id, line.main.last, frame.last_text(line.main.last, axis), line.stroke)
         for line in ready.lines
     ]
-    size = frame.fit(figure, axes, box, look, words=words, ends=ends, axis=axis)
-    pixels = (size[0] * look.dpi / UNITS, size[1] * look.dpi / UNITS)
-    window = envelope.Window(ready.x, (axis.low, axis.high), pixels, panel.view.log_x, axis.log)
-    pen = Pen(axes, window, look, full_res)
-    for index, line in enumerate(ready.lines):
-        pen.line(line, index)
+    return _Placed(ready, axes, words, ends)
 
 
 def written(figure: Figure, form: str = "png", look: Look = style.LOOKS["screen"]) -> bytes:

@@ -54,29 +54,42 @@ def page(figure: Figure) -> Box:
     return Box(0.0, 0.0, width, height)
 
 
-def fit(
-    figure: Figure, axes: Axes, box: Box, look: Look, *, words: Words, ends: Sequence[End], axis: Scale
-) -> tuple[float, float]:
-    """Set ticks and words and place the axes, which have their limits already; gives the size of the axes in units."""
-    look = replace(look, scale=look.scale * 0.85) if words.small else look
+def sides(axes: Axes, box: Box, look: Look, *, words: Words, ends: Sequence[End], axis: Scale) -> tuple[float, float]:
+    """How much room there must be left and right of the axes, which get their y ticks."""
+    look = _smaller(look, words)
     u = look.scale
     y_texts = _y_ticks(axes, axis, look, (box.top - box.bottom) / u - 180.0)
     label = 0.0 if words.small else 2.0 * LABEL * PX * u
-    left = box.left + label + 38.0 * u + widest(y_texts, TICK * u)
+    named = _at_ends(ends, box, look, words)
+    return label + 38.0 * u + widest(y_texts, TICK * u), 34.0 * u + (widest(named, key.NAME * u) if named else 0.0)
+
+
+def fit(
+    figure: Figure,
+    axes: Axes,
+    box: Box,
+    look: Look,
+    *,
+    words: Words,
+    ends: Sequence[End],
+    axis: Scale,
+    room: tuple[float, float],
+) -> tuple[float, float]:
+    """Set ticks and words and place the axes, which have their limits already; gives the size of the axes in units.
+
+    `room` is what `sides` gives, or more if the axes are to stand in line with others.
+    """
+    look = _smaller(look, words)
+    u = look.scale
+    left, right = box.left + room[0], box.right - room[1]
     bottom = box.bottom + 86.0 * u
     top = box.top - _heading(figure, box, left, look, words)
-    at_ends = len(ends) <= key.AT_LINES
     if words.key == "above" and ends:
         top -= key.above(figure, ends, look, left=left, right=box.right - 28.0 * u, top=top) + 8.0 * u
-    named = words.key == "auto" or (words.key == "none" and len(ends) == 1)
-    right = box.right - 34.0 * u
-    texts: list[str] = []
-    if named and at_ends:
-        texts = key.at_ends(ends, look, min(key.NAME_ROOM * u, 0.25 * (box.right - box.left)))
-        right -= widest(texts, key.NAME * u)
-    elif named:
-        room = 0.45 * (box.right - box.left)
-        listed = key.beside(figure, ends, look, height=box.top - box.bottom - 60.0 * u, room=room)
+    texts = _at_ends(ends, box, look, words)
+    if words.key == "auto" and not texts:
+        most = 0.45 * (box.right - box.left)
+        listed = key.beside(figure, ends, look, height=box.top - box.bottom - 60.0 * u, room=most)
         right = box.right - 28.0 * u - key.key_width(figure, listed)
         whole = page(figure)
         listed.set_bbox_to_anchor(((right + 14.0 * u) / whole.right, (box.top + box.bottom) / 2.0 / whole.top))
@@ -85,12 +98,23 @@ def fit(
     whole = page(figure)
     axes.set_position((left / whole.right, bottom / whole.top, width / whole.right, height / whole.top))
     _x_ticks(axes, width, look, words)
-    if named and at_ends:
+    if texts:
         places = axes.get_yaxis_transform().transform([(1.0, end.last) for end in ends])[:, 1] * UNITS / figure.dpi
         wanted = [min(max(float(place), bottom), top) if math.isfinite(place) else bottom for place in places]
         key.put_at_ends(figure, ends, texts, look, x=right + 18.0 * u, wanted=wanted, low=bottom, high=top)
     _labels(axes, look, words, width=width, height=height, edge=(box.left + 22.0 * u + LABEL * u * PX / 2.0 - left))
     return width, height
+
+
+def _smaller(look: Look, words: Words) -> Look:
+    return replace(look, scale=look.scale * 0.85) if words.small else look
+
+
+def _at_ends(ends: Sequence[End], box: Box, look: Look, words: Words) -> list[str]:
+    """What is written at the ends of the lines, if something is."""
+    if not 0 < len(ends) <= key.AT_LINES or not (words.key == "auto" or (words.key == "none" and len(ends) == 1)):
+        return []
+    return key.at_ends(ends, look, min(key.NAME_ROOM * look.scale, 0.25 * (box.right - box.left)))
 
 
 def _heading(figure: Figure, box: Box, left: float, look: Look, words: Words) -> float:

@@ -61,3 +61,13 @@ def place(figure: Figure, count: int, ends: Sequence[End], look: Look, *, title:
         for row in range(rows)
         for column in range(columns)
     ][:count]
+
+
+def in_line(rooms: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The rooms beside the axes of panels, such that all axes of a column begin and end at one place."""
+    _, columns = shape(len(rooms))
+    widest = [
+        (max(left for left, _ in rooms[column::columns]), max(right for _, right in rooms[column::columns]))
+        for column in range(min(columns, len(rooms)))
+    ]
+    return [widest[i % columns] for i in range(len(rooms))]

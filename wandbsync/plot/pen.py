@@ -63,7 +63,7 @@ class Pen:
             if stroke.dashes == "-":
                 self._ink(trace, gid, stroke, alpha=alpha, zorder=zorder)
             else:
-                thinned = envelope.thinned(trace, envelope.columns_of(trace, self.window, 2))
+                thinned = envelope.thinned(trace, envelope.columns_of(trace, self.window, min(2, self.look.columns)))
                 self._line(thinned, gid, stroke, alpha=alpha, zorder=zorder)
         else:
             self._line(trace, gid, stroke, alpha=alpha, zorder=zorder)
@@ -93,7 +93,7 @@ class Pen:
 
     def _ink(self, trace: Trace, gid: str, stroke: Stroke, *, alpha: float, zorder: float) -> None:
         ink = PathPatch(
-            envelope.envelope(trace, self.window, width=stroke.width * self.look.dpi / 72.0),
+            envelope.envelope(trace, self.window, width=stroke.width * self.look.dpi / 72.0, columns=self.look.columns),
             facecolor=stroke.colour,
             linewidth=0.0,
             alpha=alpha,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .options import PlotOptions
+from .trace import COLUMNS
 
 if TYPE_CHECKING:
     from matplotlib.typing import LineStyleType
@@ -29,6 +30,7 @@ ON_DARK = (
 )
 DASHES: tuple[LineStyleType, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)))
 WIDTHS = (1.8, 0.9)  # points
+VECTOR = 300  # columns of an inch in which long lines are seen, where there are no pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Look:
     minor_grid: str = "#f0f0f0"
     colours: tuple[str, ...] = ON_WHITE
     faint: float = 0.22  # how opaque raw values are behind their smoothing
+    columns: int = COLUMNS  # of a pixel, in which long lines are seen
 
 
 _SCREEN = Look(8.0, 4.8, 150)
@@ -68,10 +71,12 @@ LOOKS = {
 
 
 def look_of(options: PlotOptions) -> Look:
+    """How a picture is to look. What has no pixels is seen in columns that are fine enough for paper."""
     look = LOOKS[options.style]
     if options.size is not None:
         look = replace(look, width=options.size[0], height=options.size[1])
-    return look if options.dpi is None else replace(look, dpi=options.dpi)
+    look = look if options.dpi is None else replace(look, dpi=options.dpi)
+    return look if options.format == "png" else replace(look, columns=max(1, VECTOR // look.dpi))
 
 
 @dataclass(frozen=True, slots=True)
