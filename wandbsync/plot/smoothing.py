@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .sums import Sums
 from .trace import FloatArray, ascending, finite
 
 CHUNK = 16_384  # points per running sum: the complex numbers of one chunk stay in the processor's cache
@@ -21,8 +22,8 @@ LARGE = 2.0**500  # beyond it (1e150) a running sum could overflow: such series 
 SHORT = 32  # a running sum over fewer points costs more than the plain loop
 STRETCH = 1_024  # points the plain loop takes before running sums are tried again
 EVEN = 65_536  # points that are taken at once if they are equally far apart
-ROW = 16  # of these are summed up by one product of matrices
-TINY = 1e-290  # weights below are none: the processor is slow with the smallest floats
+
+Ends = tuple[float, float]  # the lowest and the highest of some values
 
 
 def time_weighted_ema(
@@ -36,9 +37,7 @@ def time_weighted_ema(
     A step backwards in x counts as no distance at all (the formula taken literally would make old points grow).
 
     The plain loop is `last = last*f + y; n = n*f + 1; out = last/n` with f = weight ** (dx / range * viewport_scale).
-    Where points are equally far apart, f is a constant and both sums are products with a matrix of its powers: see
-    `faded`. Elsewhere, unrolled, the common factor cancels: out = cumsum(y*g) / cumsum(g) where g grows as the weight
-    fades. Both sums are one complex cumsum; it starts again, carrying last and n, before g outgrows a float64.
+    It is not computed as one: see `sums`.
     """
     if not 0.0 <= weight <= 1.0:
         raise ValueError(f"weight must be between 0 and 1, not {weight}")
@@ -47,7 +46,9 @@ def time_weighted_ema(
     xs, ys = np.asarray(x), np.asarray(y, dtype=np.float64)
     if xs.shape != ys.shape or ys.ndim != 1:
         raise ValueError(f"x and y must be of one length, not {xs.shape} and {ys.shape}")
-    return _of_finite(ys, lambda place, values: _ema(_Place(place), values, weight, viewport_scale, span), xs)
+    return _of_finite(
+        ys, lambda place, values, ends: _ema(_Place(place), values, ends, weight, viewport_scale, span), xs
+    )
 
 
 def time_weighted_ema_seen(
@@ -65,10 +66,11 @@ def time_weighted_ema_seen(
     kept: ten million points then cost half. None if that saves nothing, or for a series that is not finite and sorted.
     """
     block = 1 << max((len(y) // (4 * columns)).bit_length() - 1, 0)
-    if block < 8 or not (finite(y) and finite(x) and ascending(x)) or headroom(y) != 1.0:
+    ends = _extremes(y) if block >= 8 else (math.nan, math.nan)
+    if not (_sane(ends) and finite(x) and ascending(x)):
         return None
     seen = _Seen(x, block, widest=float(x[-1] - x[0]) / (4.0 * columns))
-    _ema(_Place(x), y, weight, viewport_scale, span, seen)
+    _ema(_Place(x), y, ends, weight, viewport_scale, span, seen)
     return np.concatenate(seen.places), np.concatenate(seen.values)
 
 
@@ -81,29 +83,29 @@ def ema(y: npt.ArrayLike, *, weight: float) -> FloatArray:
         raise ValueError(f"weight must be at least 0 and below 1, not {weight}")
     ys = np.asarray(y, dtype=np.float64)
 
-    def average(values: FloatArray) -> FloatArray:
-        return _ema(_Place(np.arange(len(values))), values, weight, 1.0, 1.0)
+    def average(_: npt.NDArray[Any], values: FloatArray, ends: Ends) -> FloatArray:
+        return _ema(_Place(np.arange(len(values))), values, ends, weight, 1.0, 1.0)
 
-    return _of_finite(ys, lambda _, values: average(values), ys)
+    return _of_finite(ys, average, ys)
 
 
-def _of_finite(ys: FloatArray, average: Callable[[npt.NDArray[Any], FloatArray], FloatArray], xs: Any) -> FloatArray:
+def _of_finite(
+    ys: FloatArray, average: Callable[[npt.NDArray[Any], FloatArray, Ends], FloatArray], xs: npt.NDArray[Any]
+) -> FloatArray:
     """The average of the points that are finite, in their places; NaN in the others."""
-    low, high = _extremes(ys) if len(ys) else (math.nan, math.nan)
-    if math.isfinite(low) and math.isfinite(high) and finite(xs):
-        return _scaled(xs, ys, average)
+    if not len(ys):
+        return np.empty(0)
+    ends = _extremes(ys)
+    if _sane(ends) and finite(xs):
+        return average(xs, ys, ends)
     keep = np.isfinite(ys) & np.isfinite(xs)
     out = np.full(ys.shape, np.nan)
     if keep.any():
-        out[keep] = _scaled(xs[keep], ys[keep], average)
+        values = ys[keep]
+        scale = headroom(values)
+        means = average(xs[keep], values * scale, _extremes(values * scale))
+        out[keep] = means if scale == 1.0 else between(means, values, scale)
     return out
-
-
-def _scaled(
-    xs: npt.NDArray[Any], values: FloatArray, average: Callable[[npt.NDArray[Any], FloatArray], FloatArray]
-) -> FloatArray:
-    scale = headroom(values)
-    return average(xs, values) if scale == 1.0 else between(average(xs, values * scale), values, scale)
 
 
 def rolling_mean(y: npt.ArrayLike, window: int) -> FloatArray:
@@ -140,15 +142,19 @@ def window_sums(values: FloatArray, before: int, after: int) -> FloatArray:
     return tails[:n] + np.where(first % size == 0, 0.0, heads[size - 1 : size - 1 + n])
 
 
-def _extremes(values: FloatArray) -> tuple[float, float]:
+def _extremes(values: FloatArray) -> Ends:
     """The lowest and the highest of some values; NaN or infinite if one of them is."""
     return float(values.min()), float(values.max())
 
 
 def headroom(values: FloatArray) -> float:
     """A power of two that makes the largest value small enough to be added up 2**64 times (1 for all sane data)."""
-    low, high = _extremes(values)
-    return 2.0**-64 if max(high, -low) > 2.0**950 else 1.0
+    return 1.0 if _sane(_extremes(values)) else 2.0**-64
+
+
+def _sane(ends: Ends) -> bool:
+    """Whether the lowest and highest of some values are finite, and small enough to be added up as they are."""
+    return ends[0] >= -(2.0**950) and ends[1] <= 2.0**950
 
 
 def between(averages: FloatArray, values: FloatArray, scale: float) -> FloatArray:
@@ -234,12 +240,13 @@ class _Seen:
 def _ema(
     place: _Place,
     y: FloatArray,
+    ends: Ends,
     weight: float,
     viewport_scale: float,
     span: float | None,
     seen: _Seen | None = None,
 ) -> FloatArray:
-    """All of it; or, if `seen` takes what it wants, nothing."""
+    """All of it; or, if `seen` takes what it wants, nothing. `ends` are the lowest and highest of y."""
     span = span or place.span or 1.0
     fading = -math.log2(weight) if weight > 0.0 else math.inf
     rate = fading * viewport_scale if viewport_scale > 0.0 else 0.0  # bits of decay over the whole range
@@ -254,10 +261,10 @@ def _ema(
         return float(np.exp2(-decay(distance))[0])
 
     out = np.empty(len(y) if seen is None else EVEN)
-    low, high = _extremes(y)
+    low, high = ends
     large = max(high, -low) >= LARGE
     reach = BUDGET / rate * span if rate > 0.0 else math.inf
-    sums = _Sums()
+    sums = Sums()
     start = 0
     while start < len(y):
         stop = min(start + EVEN, len(y))
@@ -290,83 +297,3 @@ def _ema(
             seen.take(start, piece)
         start = stop
     return out
-
-
-class _Sums:
-    """The two sums of the plain loop, `last` and `total`, carried from piece to piece."""
-
-    def __init__(self) -> None:
-        self.last = self.total = 0.0
-        self.weight = math.nan
-        self.powers = self.totals = np.empty(0)  # of the weight, and their sums
-
-    def fade(self, factor: float) -> None:
-        """As much as they have when the next point comes."""
-        self.last, self.total = self.last * factor, self.total * factor
-
-    def plain(self, fade: FloatArray, y: FloatArray, out: FloatArray) -> None:
-        smooth = []
-        last, total = self.last, self.total
-        for factor, value in zip(fade.tolist(), y.tolist(), strict=True):
-            last = last * factor + value
-            total = total * factor + 1.0
-            smooth.append(last / total)
-        out[:] = smooth
-        self.last, self.total = last, total
-
-    def even(self, weight: float, y: FloatArray, out: FloatArray) -> None:
-        """Points that are equally far apart; the sums have faded already as the first of them comes."""
-        n = len(y)
-        if weight != self.weight or n > len(self.powers):
-            self.weight, self.powers = weight, _powers(weight, n)
-            self.totals = faded(np.ones(n), weight)
-        last = faded(y, weight, self.last)
-        total = self.powers[:n] * self.total
-        total += self.totals[:n]
-        self.last, self.total = float(last[-1]), float(total[-1])
-        np.divide(last, total, out=out)
-
-    def running(
-        self, away: FloatArray, grow: Callable[[FloatArray], FloatArray], y: FloatArray, out: FloatArray
-    ) -> None:
-        """Both sums at once, as complex numbers."""
-        growth = grow(away)
-        terms = np.empty(len(y), dtype=np.complex128)
-        np.multiply(y, growth, out=terms.real)
-        terms.imag = growth
-        terms[0] += complex(self.last, self.total)
-        sums = np.cumsum(terms)
-        np.divide(sums.real, sums.imag, out=out)
-        self.last, self.total = (float(one / growth[-1]) for one in (sums[-1].real, sums[-1].imag))
-
-
-def faded(values: FloatArray, weight: float, first: float = 0.0) -> FloatArray:
-    """The sums `s = s * weight + value`, beginning with first + value.
-
-    A row of values times the powers of the weight gives its own part of each sum. What comes in from the rows before is
-    the same sum again, of the rows' last, and fades along the row. No sum waits for the one before it.
-    """
-    n = len(values) // ROW * ROW
-    if n < 2 * ROW:
-        sums = []
-        last = first
-        for value in values.tolist():
-            sums.append(last + value)
-            last = sums[-1] * weight
-        return np.array(sums)
-    powers = _powers(weight, ROW)
-    ahead = np.arange(ROW) - np.arange(ROW)[:, np.newaxis]
-    rows = values[:n].reshape(-1, ROW) @ np.where(ahead >= 0, powers[ahead], 0.0)
-    ends = faded(rows[:, -1], weight**ROW, first * float(powers[-1]))
-    coming = np.concatenate(([first], ends[:-1] * weight))
-    rows += coming[:, np.newaxis] * powers
-    if n == len(values):
-        return rows.reshape(-1)
-    return np.concatenate((rows.reshape(-1), faded(values[n:], weight, float(ends[-1]) * weight)))
-
-
-def _powers(weight: float, count: int) -> FloatArray:
-    """1, weight, weight squared ..."""
-    found: FloatArray = np.power(weight, np.arange(count, dtype=np.float64))
-    found[found < TINY] = 0.0
-    return found
