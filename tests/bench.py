@@ -30,6 +30,7 @@ import bench_lake
 import bench_library
 import bench_local
 import bench_plot
+import hazards
 from measured import Measured
 
 PARTS = {
@@ -40,7 +41,7 @@ PARTS = {
     "lake": ("A lake, beside Arrow and Polars", bench_lake.measure),
     "daemon": ("The daemon beside training jobs", bench_daemon.measure),
 }
-GROWTH = "growth"
+GROWTH, HAZARDS = "growth", "hazards"
 ROOT = Path(__file__).parent.parent
 RECORD, PICTURES = ROOT / "BENCHMARKS.md", ROOT / "docs" / "growth"
 MARK = "<!-- measured: what follows is written by `make bench BENCH=--record` -->"
@@ -65,11 +66,12 @@ def machine() -> dict[str, Any]:
 
 def table(lines: Iterable[Measured]) -> str:
     """Lines as a table of Markdown."""
-    rows = ["| what | ours | peer | ours / peer | goal | |", "|---|---:|---:|---:|---|---|"]
+    rows = ["| what | ours | peer | ours / peer | goal | | |", "|---|---:|---:|---:|---|---|---|"]
     for one in lines:
+        met = {True: "met", False: "**not met**", None: ""}[one.met]
         peer = "" if one.theirs is None else f"{one.theirs:.3g} {one.unit}"
         ratio = "" if one.theirs is None else f"{one.ours / one.theirs:.3g}"
-        rows.append(f"| {one.what} | {one.ours:.3g} {one.unit} | {peer} | {ratio} | {one.goal} | {one.note} |")
+        rows.append(f"| {one.what} | {one.ours:.3g} {one.unit} | {peer} | {ratio} | {one.goal} | {met} | {one.note} |")
     return "\n".join(rows)
 
 
@@ -78,8 +80,19 @@ def growth(curves: Sequence[bench_growth.Curve]) -> str:
     parts = ["## How costs grow\n"]
     for one in curves:
         picture = (PICTURES / f"{one.name}.png").relative_to(ROOT)
-        parts.append(f"### {one.title}\n\n{one.told.capitalize()}.\n\n![{one.title}]({picture})\n\n{one.table()}\n")
+        parts.append(
+            f"### {one.title}\n\n{one.told[0].upper()}{one.told[1:]}.\n\n![{one.title}]({picture})\n\n{one.table()}\n"
+        )
     return "\n".join(parts)
+
+
+def right_or_wrong(found: Iterable[hazards.Found]) -> str:
+    """What is known to go wrong, as Markdown."""
+    rows = ["| hazard | logged | the SDK | wandbsync |", "|---|---|---|---|"]
+    for one in found:
+        print(hazards.line(one), file=sys.stderr, flush=True)
+        rows.append(f"| {one.name} | {one.logged} | {hazards.mark(one.sdk)} | {hazards.mark(one.ours)} |")
+    return "\n".join(["## What each has in the end where things go wrong\n", *rows, ""])
 
 
 def told(facts: dict[str, Any]) -> str:
@@ -91,13 +104,17 @@ def told(facts: dict[str, Any]) -> str:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    options.add_argument("parts", nargs="*", metavar="PART", help=", ".join([*PARTS, GROWTH]))
+    options.add_argument("parts", nargs="*", metavar="PART", help=", ".join([*PARTS, GROWTH, HAZARDS]))
     options.add_argument("--quick", action="store_true", help="smaller, in less than three minutes, without growth")
     options.add_argument("--record", action="store_true", help="write what was measured to BENCHMARKS.md")
     chosen = options.parse_args()
     facts, found, sheets, began = machine(), {}, [], time.monotonic()
     print(f"{facts['processor']}, {facts['cores']} cores, Python {facts['python']}, load {facts['load']:.1f}")
-    for name in chosen.parts or ([*PARTS] if chosen.quick else [*PARTS, GROWTH]):
+    usual = [*PARTS, *([] if chosen.quick else [GROWTH]), *([HAZARDS] if chosen.record else [])]
+    for name in chosen.parts or usual:
+        if name == HAZARDS:
+            sheets.append(right_or_wrong(hazards.every()))
+            continue
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as room:
             if name == GROWTH:
                 curves = bench_growth.measure(Path(room))

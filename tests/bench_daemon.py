@@ -27,7 +27,7 @@ import logwriter
 from measured import Measured
 
 RUNS, FLUSHES, ROWS, METRICS = 20, 5.0, 5, 20  # runs at a time, flushes a second of each, rows a flush
-SECONDS, TURNS, STEPS = 15.0, 5, 8000
+SECONDS, TURNS, STEPS = 15.0, 9, 8000
 
 TRAINING = """
 import os, sys, time

@@ -75,7 +75,10 @@ def measure(room: Path, *, quick: bool = False) -> list[Measured]:
         beside(f"{what} / starting Python", "", process(*wandbsync, *words), nothing)
     duck = process(sys.executable, "-c", "import duckdb; duckdb.sql('SELECT 1').fetchall()")
     query = "SELECT key, avg(value) FROM history WHERE run_id = 'large' GROUP BY key"
-    beside(
-        "sql: a mean of each of 22 metrics / starting DuckDB", "", process(*wandbsync, "sql", query, "--offline"), duck
-    )
+    asking = process(*wandbsync, "sql", query, "--offline")
+    beside("sql: a mean of each of 22 metrics / starting DuckDB", "", asking, duck)
+    files = str(room / "cache" / "history" / "**" / "*.parquet")
+    plain = f"SELECT key, avg(value) FROM read_parquet('{files}') GROUP BY key"
+    direct = process(sys.executable, "-c", f"import duckdb; duckdb.sql({plain!r}).fetchall()")
+    beside("  / DuckDB alone on the same Parquet files", "", asking, direct)
     return lines

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -378,24 +378,24 @@ def play(names: Iterable[str]) -> Iterable[Found]:
             yield Found(name, f"{len(on.logged)} rows", *found, on.note)
 
 
+def every() -> Iterator[Found]:
+    """All of them, one after the other; a minute."""
+    yield from play(HAZARDS)
+    with tempfile.TemporaryDirectory() as room:
+        yield from log_hazards(Path(room))
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     options.add_argument("names", nargs="*", help="some hazards; default: all")
     options.add_argument("--json", action="store_true")
     chosen = options.parse_args()
-    names = chosen.names or list(HAZARDS)
-    found = []
     began = time.monotonic()
-    for one in play(names):
+    found = []
+    for one in play(chosen.names) if chosen.names else every():
         found.append(one)
         if not chosen.json:
             print(line(one), flush=True)
-    if not chosen.names:
-        with tempfile.TemporaryDirectory() as room:
-            for one in log_hazards(Path(room)):
-                found.append(one)
-                if not chosen.json:
-                    print(line(one), flush=True)
     wrong = [one.name for one in found if not one.ours.right]
     if chosen.json:
         print(json.dumps([asdict(one) for one in found], indent=2))
@@ -406,10 +406,11 @@ def main() -> int:
     return 1 if wrong else 0
 
 
-def line(one: Found) -> str:
-    def mark(outcome: Outcome) -> str:
-        return f"{'right' if outcome.right else 'WRONG'}: {outcome.text}"
+def mark(outcome: Outcome) -> str:
+    return f"{'right' if outcome.right else 'WRONG'}: {outcome.text}"
 
+
+def line(one: Found) -> str:
     note = f"  ({one.note})" if one.note else ""
     return f"{one.name:<44} logged {one.logged:<18} SDK {mark(one.sdk):<64} wandbsync {mark(one.ours)}{note}"
 

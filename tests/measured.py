@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 
@@ -26,10 +27,27 @@ class Measured:
         peer = "" if self.theirs is None else f" / {self.theirs:9.3f} = {self.ours / self.theirs:7.3f}"
         return f"{self.what:<62} {self.ours:9.3f} {self.unit:<8}{peer:<22} {self.goal:<18} {self.note}"
 
+    @property
+    def met(self) -> bool | None:
+        """Whether the ratio, or ours alone, is what it should be; None if nobody said."""
+        sign, _, most = self.goal.partition(" ")
+        if sign not in ("<", "<="):
+            return None
+        value, limit = self.ours / (self.theirs or 1.0), float(Fraction(most))
+        return value < limit or (sign == "<=" and value == limit)
+
     def facts(self) -> dict[str, Any]:
         ratio = None if self.theirs is None else self.ours / self.theirs
-        return {"what": self.what, "ours": self.ours, "peer": self.theirs, "ratio": ratio, "goal": self.goal,
-                "unit": self.unit, "note": self.note}  # fmt: skip
+        return {
+            "what": self.what,
+            "ours": self.ours,
+            "peer": self.theirs,
+            "ratio": ratio,
+            "goal": self.goal,
+            "met": self.met,
+            "unit": self.unit,
+            "note": self.note,
+        }
 
 
 def medians(*calls: Callable[[], list[float]], repeats: int, warm: int = 0) -> list[list[float]]:

@@ -18,11 +18,6 @@ from .errors import UsageError
 from .model import Pace
 from .sizes import exact_size, parse_size
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -266,6 +261,11 @@ def _paces(tables: dict[str, Any], usual: Pace, path: Path, problems: list[str])
 
 
 def _read(path: Path) -> tuple[dict[str, Any], list[str]]:
+    if sys.version_info >= (3, 11):  # here, for most commands find no file
+        import tomllib
+    else:
+        import tomli as tomllib
+
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import query, status, targets
+from . import query, targets
 from .cache import Cache
 from .config import Config
 from .errors import (
@@ -29,11 +29,11 @@ from .errors import (
     WandbsyncError,
 )
 from .model import RunRef
-from .status import Kept
 
 if TYPE_CHECKING:
     from .sources.api import Login
     from .sources.api.client import Api
+    from .status import Kept
     from .sync import SyncReport
 
 AGAIN = 60.0  # seconds before a server that could not be reached is tried again
@@ -98,17 +98,23 @@ def refresh(
 
     Raises what kept the server from answering if the cache has no answer either; NotFound if neither knows it.
     """
-    kept = status.kept(cache.folder, now=time.time()) if wanted.is_usual else Kept()
+    kept = _kept(cache) if wanted.is_usual else None
     _refresh_local(cache, config, wanted, kept, say, sync)
     if question is not None and not wanted.offline:
         _Server(cache, config, wanted, question, kept, say).refresh()
+
+
+def _kept(cache: Cache) -> Kept:
+    from . import status
+
+    return status.kept(cache.folder, now=time.time())
 
 
 def _refresh_local(
     cache: Cache,
     config: Config,
     wanted: Wanted,
-    kept: Kept,
+    kept: Kept | None,
     say: Callable[[str], None],
     sync: Callable[[Cache, list[Path]], SyncReport] | None,
 ) -> None:
@@ -142,7 +148,7 @@ class _Server:
         config: Config,
         wanted: Wanted,
         question: Question,
-        kept: Kept,
+        kept: Kept | None,
         say: Callable[[str], None],
     ) -> None:
         self.cache, self.config, self.wanted, self.question, self.say = cache, config, wanted, question, say
@@ -226,7 +232,7 @@ class _Server:
     def _ask_about(self, project: tuple[str, str], runs: Sequence[str]) -> None:
         assert self.login
         where = f"{self.login.base_url} {'/'.join(project)}"
-        if where in self.kept.projects and self._has(project, runs):
+        if self.kept is not None and where in self.kept.projects and self._has(project, runs):
             return
         if runs:
             refs = {name: self._cached(project, name) for name in runs}

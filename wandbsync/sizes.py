@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
 
 UNITS = ("B", "kB", "MB", "GB", "TB")
 _FACTORS: dict[str, int] = {unit.lower(): 1000**n for n, unit in enumerate(UNITS)} | {
@@ -21,6 +20,8 @@ def parse_size(text: object) -> int | None:
             return None
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?b)\s*", text.lower())
         if match and match[2] in _FACTORS:
+            from decimal import Decimal
+
             return round(Decimal(match[1]) * _FACTORS[match[2]])
     raise ValueError(f"{text!r} is not a size such as 500MB, 20GB, or unlimited")
 

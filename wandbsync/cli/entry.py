@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +16,7 @@ import click
 
 from .. import __version__, errors
 from ..errors import NothingCached, UsageError, WandbsyncError
-from .light import without_pandas
+from . import light
 
 if TYPE_CHECKING:
     from ..cache import Cache
@@ -143,7 +143,7 @@ def main_group(
 
 def main() -> None:
     """The console script."""
-    without_pandas()
+    light.begin()
     try:
         code = main_group(standalone_mode=False)
         sys.stdout.flush()  # here a full disk can still be told
@@ -164,14 +164,7 @@ def main() -> None:
         click.echo(f"error: {error.filename or 'the output'}: {error.strerror or error}", err=True)
         code = WandbsyncError.exit_code
     code = code if isinstance(code, int) else 0
-    if {"wandbsync.plot", "deltalake"} & sys.modules.keys():
-        # All is written and closed. To take apart what drew the pictures costs a tenth of a second, for nothing; and
-        # Arrow, which may still read ahead in a lake, aborts if Python ends before it.
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError):
-                stream.flush()
-        os._exit(code)
-    sys.exit(code)
+    light.end(code)
 
 
 def _give_up_output() -> None:

@@ -1,4 +1,4 @@
-"""What a command does without, so that it starts sooner."""
+"""How commands begin and end: without what they can do without."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 
 class _Absent:
@@ -29,21 +30,34 @@ class _Absent:
     def exec_module(self, module: ModuleType) -> None: ...
 
 
-def without_pandas() -> None:
-    """Hide it from this process.
+def begin() -> None:
+    """For every command: without pandas, and without threads for matrices.
 
     Arrow imports pandas with the first array it makes, wherever that is installed, to see whether what it is given is a
-    frame: a sixth of a second and 40 MB, and no command has a frame.
+    frame: a sixth of a second and 40 MB, and no command has a frame. The threads take half of numpy's start, and no
+    matrix here is large.
     """
     sys.meta_path.insert(0, _Absent("pandas"))
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
-def quick_start() -> None:
+def hurry() -> None:
     """For a command that imports much, computes for a moment and ends.
 
-    There is no matrix to multiply with many threads, whose start takes half of numpy's; what is imported is no garbage;
-    and what one thread reads must not wait, at each of its hundred pieces, for the import in another.
+    What is imported is no garbage; and what one thread reads must not wait, at each of its hundred pieces, for the
+    import in another.
     """
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     gc.disable()
     sys.setswitchinterval(1e-4)
+
+
+def end(code: int) -> NoReturn:
+    """End the process at once: all is written and closed by now.
+
+    To take apart what was loaded costs up to a tenth of a second, for nothing; and Arrow, which may still read ahead in
+    a lake, aborts if Python ends before it.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):
+            stream.flush()
+    os._exit(code)

@@ -13,7 +13,7 @@ from ..errors import NotFound, UsageError, WandbsyncError
 from ..model import RunRef
 from .drawing import drawing, plot_options
 from .entry import Settings, as_json, from_lake, main_group, reading, settings
-from .light import quick_start
+from .light import hurry
 
 if TYPE_CHECKING:
     from ..cache import Cache
@@ -60,7 +60,7 @@ def generate_plots(
     Examples: wandbsync generate-plots me/demo 3ti4gf13,x8k2v0qa --metrics loss,acc
               wandbsync generate-plots me/demo --runs-where 'config.lr < 0.01' --group-by config.lr --metrics loss
     """
-    quick_start()
+    hurry()
 
     from datetime import datetime
 

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
 
 from ..cache import Cache, Mirrored, uses
 from ..cache.locks import workplace
@@ -20,12 +21,14 @@ from ..model import Fingerprint, RunRef
 from ..plan.discovery import MANY, RunFilter
 from ..plan.server import Action, Cached, Describe, Fetch, Gone, Remote, Wait, plan_server, unfinished
 from ..sources.api.client import FILES_A_PAGE, Api, sensible
-from ..sources.api.fetch import Fetched
 from ..sources.api.record import fingerprint, record, unix
 from . import listing
-from .arrivals import Arrivals, Described, Failed, Job
 from .commits import SECONDS
 from .report import Problem, Progress, SyncReport
+
+if TYPE_CHECKING:
+    from ..sources.api.fetch import Fetched
+    from .arrivals import Arrivals, Described, Failed, Job
 
 LONG = 10_000  # rows of a history that take longer to download than the question before takes
 AHEAD = 12  # runs under way, so that memory is bounded
@@ -244,16 +247,18 @@ class _Pass:
         actions = self.plan()
         todo = [action for action in actions if isinstance(action, (Fetch, Describe))]
         planned = {action.ref for action in actions}
-        arrivals = Arrivals(self.cache, self.api, self.report, self.how.now, folder, files=self._files)
+        arrivals = self._arrivals(folder) if todo else None
         self.at.runs_total = len(todo)
         self.how.progress(self.at)
         try:
-            self._do(todo, arrivals)
+            if arrivals is not None:
+                self._do(todo, arrivals)
         finally:
-            arrivals.flush()  # what came stays, whatever happened to the rest
+            if arrivals is not None:
+                arrivals.flush()  # what came stays, whatever happened to the rest
             if self.asked.runs and self.how.rows:
                 uses.note(self.cache, self.nodes, self.started)
-            self._note([*(ref for ref in self.nodes if ref not in planned), *arrivals.done])
+            self._note([*(ref for ref in self.nodes if ref not in planned), *(arrivals.done if arrivals else ())])
         self._gone([action.ref for action in actions if isinstance(action, Gone)])
         self._tell_waiting([action for action in actions if isinstance(action, Wait)])
         if self._is_complete and not self.report.more:
@@ -261,6 +266,11 @@ class _Pass:
             self.cache.synced("listed", where, self.started)
             if self.how.rows:
                 self.cache.synced("api", where, self.started)
+
+    def _arrivals(self, folder: Path) -> Arrivals:
+        from .arrivals import Arrivals  # needs numpy and Arrow, which a pass does without if nothing has changed
+
+        return Arrivals(self.cache, self.api, self.report, self.how.now, folder, files=self._files)
 
     def _do(self, todo: Sequence[Fetch | Describe], arrivals: Arrivals) -> None:
         bare = [one.ref for one in todo if isinstance(one, Describe) and "config" not in self.nodes[one.ref]]
