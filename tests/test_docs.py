@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 
+import bench
 import click
 import pytest
 
@@ -161,3 +162,14 @@ def test_the_unit_starts_and_reloads_what_there_is() -> None:
     assert command.name == "run"
     assert values["Type"] == "exec" and values["ExecReload"] == "/bin/kill -HUP $MAINPID"
     assert float(values["TimeoutStopSec"]) > 5  # what it promises
+
+
+def test_the_benchmarks_are_a_whole_record() -> None:
+    """Every part is in it, every picture is there, and wandbsync is right where things go wrong."""
+    text = (ROOT / "BENCHMARKS.md").read_text()
+    measured = text.partition(bench.MARK)[2]
+    assert all(f"## {title}\n" in measured for title, _ in bench.PARTS.values())
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", measured)
+    assert len(pictures) == 5 and all((ROOT / picture).exists() for picture in pictures)
+    rows = [line.split(" | ") for line in measured.partition("go wrong\n")[2].splitlines() if line.startswith("| ")]
+    assert len(rows) > 15 and all(row[-1].startswith("right") for row in rows[1:])

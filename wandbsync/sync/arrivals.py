@@ -168,7 +168,8 @@ class Arrivals:
         except (ServerError, NotPermitted, Unreachable) as error:  # in the middle of what is fetched in parts
             begun = replace(job, revision=self.cache.revision(job.ref)) if job.revision is None else job
             self._failed(begun, self._failure(job, error))
-        shutil.rmtree(job.folder, ignore_errors=True)
+        if not isinstance(got, Fetched) or got.history.wrote:
+            shutil.rmtree(job.folder, ignore_errors=True)
         return again
 
     def _fetched(self, job: Job, got: Fetched) -> Job | None:

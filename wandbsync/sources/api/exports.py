@@ -28,6 +28,7 @@ from .texts import is_text, json_texts, logged, strings
 
 SMALL = 8 << 20  # bytes in memory; a file below that is read at once
 MAGIC = b"PAR1"
+DOUBLE = pa.float64()
 BLOCK = 1 << 20  # bytes of lists and dicts that are made into texts at once
 
 
@@ -149,17 +150,27 @@ def _steps(column: pa.ChunkedArray) -> NDArray[np.int64]:
 
 
 def column_values(
-    name: str, chunks: Sequence[tuple[int, pa.Array]], *, text: bool | None = None
+    name: str,
+    chunks: Sequence[tuple[int, pa.Array]],
+    *,
+    text: bool | None = None,
+    rows: NDArray[np.int64] | None = None,
 ) -> dict[KeyPath, list[Values]]:
     """The values of a column by key path, from all files that have it: number of a chunk's first row, and the chunk.
 
     Chunks may be of different types. The rows of each Values ascend, and no row has two values of one path.
+    `rows` are 0, 1, 2 ... to take the numbers of rows from, which are then shared by many columns.
     `text`: whether the server says that some of the values were logged as text; None if it does not say.
     """
     found: dict[KeyPath, list[Values]] = {}
     texts: list[tuple[NDArray[np.int64], pa.LargeStringArray]] = []
     for start, array in chunks:
-        at = np.arange(start, start + len(array), dtype=np.int64)
+        stop = start + len(array)
+        at = np.arange(start, stop, dtype=np.int64) if rows is None else rows[start:stop]
+        if array.type == DOUBLE and not array.null_count:  # as most are
+            value = array.to_numpy()
+            found.setdefault((name,), []).append(Values(at, value, number_kinds(value)))
+            continue
         if pa.types.is_dictionary(array.type):
             array = array.dictionary_decode()
         if (kind := _without_views(array.type)) != array.type:
@@ -170,6 +181,8 @@ def column_values(
         else:
             for path, values in _values((name,), at, array):
                 found.setdefault(path, []).append(values)
+    if not texts:
+        return found
     for (at, array), spelled in zip(texts, _spelled([array for _, array in texts], text), strict=True):
         as_they_are = _texts((name,), at, array) if spelled is None else _json_values((name,), at, spelled)
         for path, values in as_they_are:

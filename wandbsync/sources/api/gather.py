@@ -69,6 +69,7 @@ class Gathering:
         self.dropped = 0  # rows that came twice
         self.incomplete: str | None = None  # which rows did not come
         self.numbers = itertools.count()  # of files
+        self.wrote = False  # whether there are some in the folder
         asked = "history" in node or "parquetHistory" in node
         self.pieces: Iterator[History] = self._pieces() if asked or self.counted > had.rows else iter(())
         if number(node.get("historyLineCount")) is None:
@@ -234,6 +235,7 @@ class Gathering:
             if is_whole(source):
                 break
             source = self.api.load(url, path, hold=hold)
+        self.wrote |= isinstance(source, Path)
         return source
 
     def _stop(self) -> int:

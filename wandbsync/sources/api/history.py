@@ -167,6 +167,7 @@ class _Pieces:
 
     files: list[Export]
     first: list[int]  # the number of each file's first row, and that of the first live row
+    rows: NDArray[np.int64]  # the numbers of the files' rows
     live_steps: NDArray[np.int64]
     live: dict[str, dict[KeyPath, tuple[list[int], list[Any]]]]  # first name -> path -> which live rows, their values
     columns_of: dict[str, list[str]]  # first name -> the columns of files with paths that begin so
@@ -199,7 +200,8 @@ class _Pieces:
             key_path = owners.get(show_path(spelled), spelled)
             columns_of.setdefault(key_path[0], [])
             by_name.setdefault(key_path[0], {})[key_path] = some
-        return cls(exports, first, row_steps(live), by_name, columns_of, owners, texts)
+        rows = np.arange(first[-1], dtype=np.int64)
+        return cls(exports, first, rows, row_steps(live), by_name, columns_of, owners, texts)
 
     def steps(self) -> NDArray[np.int64]:
         """The step of each row."""
@@ -250,7 +252,7 @@ class _Pieces:
             chunks = _chunks((start, some[column]) for start, some in of_files if column in some)
             text = None if self.texts is None else column in self.texts
             with readable(f"the column {column}"):
-                of_column = column_values(column, chunks, text=text)
+                of_column = column_values(column, chunks, text=text, rows=self.rows)
             for path, parts in of_column.items():
                 found.setdefault(self.owners.get(show_path(path), path), []).extend(parts)
         for path, (numbers, values) in self.live.get(name, {}).items():
