@@ -127,7 +127,7 @@ class _Bench:
         for project in ("big", "large"):
             command = ["export", f"me/{project}/run00000", "--wide", "-o", str(self.room / f"{project}.parquet")]
             code = (
-                "import re, sys\nfrom wandbsync.cli import main\n"
+                "import os, re, sys\nfrom wandbsync.cli import main\nos._exit = sys.exit\n"
                 f"sys.argv = ['wandbsync', '--cache-dir', {str(self.room / 'cache')!r}, *{command!r}, '--offline']\n"
                 "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
                 "print(int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1]) / 1024)"

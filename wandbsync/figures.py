@@ -26,11 +26,13 @@ class Shown:
     groups: list[str] | None
 
 
-def shown(cache: Cache, refs: Sequence[RunRef], options: PlotOptions, *, read: Read | None = None) -> Shown:
+def shown(
+    cache: Cache, refs: Sequence[RunRef], options: PlotOptions, *, read: Read | None = None, alone: bool = False
+) -> Shown:
     """The runs with rows, labels and groups. Raises NotFound for an axis, label or group that none of them has.
 
     `read` gives their rows if they are not in the cache, which then knows the runs only; nothing is remembered of what
-    is drawn of them.
+    is drawn of them. `alone`: this process is a command's, which copies of it may help.
     """
     query.check_axis(cache, refs, options.x)
     known = [query.get_run(cache, ref) for ref in refs]
@@ -49,6 +51,7 @@ def shown(cache: Cache, refs: Sequence[RunRef], options: PlotOptions, *, read: R
             axis=lambda metric: query.axis_of(cache, refs, metric, options.x),
             version=None if read else lambda run, metric, axis: query.version(cache, by_run[run], keys(metric, axis)),
             memory=None if read else cache.folder / DERIVED / "plots",
+            anew=(lambda: shown(Cache(cache.folder), refs, options).source) if alone and not read else None,
         ),
         None if options.label is None else [query.filled(options.label, run) for run in known],
         [query.group_name(run, options.group_by) for run in known] if options.group_by else None,

@@ -78,7 +78,7 @@ def generate_plots(
         refs, cache, read = _runs_of_lake(reader, project, runs, runs_where), reader.cache, reader.series
     asked = query.split_names(metrics, query.known_metrics(cache, refs))
     wanted = query.plot_metrics(cache, refs, asked, all_metrics=all_metrics, include_system=include_system)
-    drawn = shown(cache, refs, chosen, read=read)
+    drawn = shown(cache, refs, chosen, read=read, alone=True)
     results = generate(
         drawn.runs, wanted, chosen, drawn.source, now=datetime.now(), labels=drawn.labels, groups=drawn.groups
     )

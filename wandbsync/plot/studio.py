@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UsageError, WandbsyncError
-from . import colours, rendered
+from . import colours, crew, rendered
 from .names import PlotRun
 from .options import PlotOptions
 from .plan import Picture, Plan, PlotResult, named_as_sampled, natural
@@ -46,12 +47,15 @@ class Source:
 
     `axis` names the x axis of a metric. `version` says what moves whenever the values of a run's metric do; None: not
     known, so that nothing is drawn from memory. `memory` is a folder for pictures that were drawn, and for colours.
+    `anew` makes the same source for a copy of this process, which must not read through what the original has opened;
+    None: there are to be no copies.
     """
 
     load: Load
     axis: Callable[[str], str] = step_or_sample
     version: Callable[[PlotRun, str, str], Any] | None = None
     memory: Path | None = None
+    anew: Callable[[], Source] | None = None
 
 
 class Studio:
@@ -69,6 +73,7 @@ class Studio:
         self.runs = planned.runs
         self.ahead: dict[int, Future[list[Curves | NothingToDraw]]] = {}
         self.stack = ExitStack()
+        self.following: dict[int, int] = {}  # which picture comes after which
         self.threads: Executor | None = None
         self.one_reader = Lock()  # whoever loads need not think of threads
         self.ready = False
@@ -119,16 +124,35 @@ class Studio:
     # -- the pictures
 
     def results(self) -> list[PlotResult]:
-        """Draw them all. While one is drawn the one before is made a file, and the next one's values are read."""
-        pictures = self.planned.pictures
+        """Draw them all; if they are many, together with copies of this process."""
+        every = range(len(self.planned.pictures))
+        todo = [index for index in every if not self._is_kept(index)] if self.source.anew else []
+        if crew.hands(len(todo)) == 1:
+            return self._some(every)
+        self.slots()
+        self._get_ready()
+        kept = [index for index in every if index not in set(todo)]
+        found = dict(zip(todo, crew.shared(todo, self._some, self._anew), strict=True))
+        found |= zip(kept, self._some(kept), strict=True)
+        return [found[index] for index in every]
+
+    def _anew(self) -> None:
+        """In a copy of this process: read from files of one's own."""
+        assert self.source.anew is not None
+        self.source = self.source.anew()
+
+    def _some(self, indices: Sequence[int]) -> list[PlotResult]:
+        """Draw some. While one is drawn the one before is made a file, and the next one's values are read."""
+        self.following = dict(pairwise(indices))
+        pictures = [self.planned.pictures[index] for index in indices]
         under_way: list[PlotResult | Future[PlotResult]] = []
-        for index, picture in enumerate(pictures):
+        for place, (index, picture) in enumerate(zip(indices, pictures, strict=True)):
             try:
                 under_way.append(self._result(index, picture))
             except Exception as error:  # whatever is wrong with this metric, the others are not to blame
                 under_way.append(_failed(picture, error))
-            if index >= AT_ONCE:
-                under_way[index - AT_ONCE] = _settled(pictures[index - AT_ONCE], under_way[index - AT_ONCE])
+            if place >= AT_ONCE:
+                under_way[place - AT_ONCE] = _settled(pictures[place - AT_ONCE], under_way[place - AT_ONCE])
         return [_settled(picture, result) for picture, result in zip(pictures, under_way, strict=True)]
 
     def _result(self, index: int, picture: Picture) -> PlotResult | Future[PlotResult]:
@@ -195,8 +219,9 @@ class Studio:
 
         read = coming.result()
         self.ahead.pop(index)
-        if index + 1 < len(self.planned.pictures) and not self._is_kept(index + 1):
-            self._read(index + 1)
+        following = self.following.get(index)
+        if following is not None and not self._is_kept(following):
+            self._read(following)
         prepared: list[Drawn] = []
         reasons: list[tuple[str, Sequence[str]]] = []
         for curves, axis in zip(read, axes, strict=True):
