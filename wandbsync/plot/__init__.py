@@ -16,6 +16,6 @@ from .names import PlotRun
 from .options import PlotOptions
 from .plan import PlotResult
 from .plots import compose, generate
-from .studio import Source
+from .source import Source
 
 __all__ = ["PlotOptions", "PlotResult", "PlotRun", "Source", "compose", "generate"]

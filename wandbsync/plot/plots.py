@@ -16,7 +16,8 @@ from . import record, rendered
 from .names import PlotRun
 from .options import PlotOptions
 from .plan import PlotResult, plan
-from .studio import Source, Studio
+from .source import Source
+from .studio import Studio
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

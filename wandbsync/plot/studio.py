@@ -6,9 +6,9 @@ matplotlib are imported with the first picture that has to be drawn.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from threading import Lock
@@ -18,7 +18,9 @@ from ..errors import UsageError, WandbsyncError
 from . import colours, crew, rendered
 from .names import PlotRun
 from .options import PlotOptions
-from .plan import Picture, Plan, PlotResult, named_as_sampled, natural
+from .plan import Picture, Plan, PlotResult, natural
+from .recall import Recall
+from .source import Source
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor, Future
@@ -28,34 +30,7 @@ if TYPE_CHECKING:
     from .curves import Curves, NothingToDraw, Points
     from .picture import Drawn, Subject
 
-    # x and y of a run's metric against an axis, sorted by step, NaN and infinities included, and how many values have
-    # no x; empty if it has none. A WandbsyncError is taken down as the reason why this run is missing from the figure.
-    Load = Callable[[PlotRun, str, str], "tuple[Any, Any] | tuple[Any, Any, int] | Points"]
-
-
 AT_ONCE = 2  # pictures that are still being made files while others are drawn
-
-
-def step_or_sample(metric: str) -> str:
-    """The x axis where nobody says anything else."""
-    return "sample" if named_as_sampled(metric) else "step"
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where plots get what they show.
-
-    `axis` names the x axis of a metric. `version` says what moves whenever the values of a run's metric do; None: not
-    known, so that nothing is drawn from memory. `memory` is a folder for pictures that were drawn, and for colours.
-    `anew` makes the same source for a copy of this process, which must not read through what the original has opened;
-    None: there are to be no copies.
-    """
-
-    load: Load
-    axis: Callable[[str], str] = step_or_sample
-    version: Callable[[PlotRun, str, str], Any] | None = None
-    memory: Path | None = None
-    anew: Callable[[], Source] | None = None
 
 
 class Studio:
@@ -79,7 +54,7 @@ class Studio:
         self.ready = False
         self.page: Figure | None = None
         self.axes: dict[str, str] = {}
-        self.digests: dict[int, str] = {}
+        self.recall = Recall(planned, options, source, axis=self._axis, told=self.told, reading=self.one_reader)
         self._slots: dict[str, int] | None = None
         self._subject: Subject | None = None
 
@@ -126,7 +101,7 @@ class Studio:
     def results(self) -> list[PlotResult]:
         """Draw them all; if they are many, together with copies of this process."""
         every = range(len(self.planned.pictures))
-        todo = [index for index in every if not self._is_kept(index)] if self.source.anew else []
+        todo = [index for index in every if not self.recall.has(index)] if self.source.anew else []
         if crew.hands(len(todo)) == 1:
             return self._some(every)
         self.slots()
@@ -164,9 +139,9 @@ class Studio:
             axis=axes[0] if len(set(axes)) == 1 else None,
             data=self._data_file(picture),
         )
-        kept = self._kept(index)
-        if kept is not None:
-            return _placed(picture, replace(_recalled(result, self.runs, kept[1]), cached=True), kept[0])
+        before = self.recall.find(index, result)
+        if before is not None:
+            return _placed(picture, *before)
         prepared, reasons = self._prepared(index, picture, axes)
         if not prepared:
             return replace(result, data=None, skipped=tuple(r for _, s in reasons for r in s), error=reasons[0][0])
@@ -194,9 +169,8 @@ class Studio:
         return self._beside().submit(self._finished, index, picture, result, develop)
 
     def _finished(self, index: int, picture: Picture, result: PlotResult, develop: Callable[[], bytes]) -> PlotResult:
-        content, name = develop(), self._digest(index)
-        if name and self.source.memory:
-            rendered.keep(self.source.memory, name, self.options.format, content, _remembered(result, self.runs))
+        content = develop()
+        self.recall.keep(index, result, content)
         return _placed(picture, result, content)
 
     def figure(self, index: int) -> Figure:
@@ -220,7 +194,7 @@ class Studio:
         read = coming.result()
         self.ahead.pop(index)
         following = self.following.get(index)
-        if following is not None and not self._is_kept(following):
+        if following is not None and not self.recall.has(following):
             self._read(following)
         prepared: list[Drawn] = []
         reasons: list[tuple[str, Sequence[str]]] = []
@@ -292,44 +266,6 @@ class Studio:
     def _data_file(self, picture: Picture) -> Path | None:
         return picture.path.with_suffix(f".{self.options.data}") if self.options.data else None
 
-    def _is_kept(self, index: int) -> bool:
-        """Whether it looks as if a picture need not be drawn."""
-        name, memory = self._digest(index), self.source.memory
-        return bool(name and memory and (memory / f"{name}.json").exists())
-
-    def _kept(self, index: int) -> tuple[bytes, dict[str, Any]] | None:
-        """The picture as it was drawn before, and what is said of it."""
-        name, memory = self._digest(index), self.source.memory
-        kept = rendered.find(memory, name, self.options.format) if name and memory else None
-        data = self._data_file(self.planned.pictures[index])
-        return kept if kept is None or data is None or _written_for(data, kept[1]) else None
-
-    def _digest(self, index: int) -> str | None:
-        """The name of the picture in memory; None if the versions of what it shows are not known."""
-        version = self.source.version
-        if version is None or self.source.memory is None:
-            return None
-        if index not in self.digests:
-            picture = self.planned.pictures[index]
-            axes = [self._axis(metric) for metric in picture.metrics]
-            with self.one_reader:
-                versions = [
-                    [version(run, metric, axis) for run in self.runs]
-                    for metric, axis in zip(picture.metrics, axes, strict=True)
-                ]
-            self.digests[index] = rendered.digest(
-                {
-                    "metrics": picture.metrics,
-                    "axes": axes,
-                    "versions": versions,
-                    "runs": [[str(run), run.display_name] for run in self.runs],
-                    "grid": self.options.grid,
-                    "data": self.options.data,
-                    **self.told(),
-                }
-            )
-        return self.digests[index]
-
 
 def _failed(picture: Picture, error: Exception) -> PlotResult:
     return PlotResult(picture.name, None, error=f"{picture.name} cannot be drawn: {type(error).__name__}: {error}")
@@ -350,39 +286,6 @@ def _placed(picture: Picture, result: PlotResult, content: bytes) -> PlotResult:
     except OSError as error:
         return replace(result, path=None, error=f"cannot write {picture.path}: {error.strerror}")
     return replace(result, path=picture.path)
-
-
-def _written_for(data: Path, told: Mapping[str, Any]) -> bool:
-    """Whether a file of numbers is the one that was written with a picture."""
-    return data.exists() and list(_file_stamp(data) or ()) == told.get("data_stamp")
-
-
-def _file_stamp(path: Path | None) -> tuple[str, int, int] | None:
-    if path is None:
-        return None
-    stat = path.stat()
-    return str(path.resolve()), stat.st_size, stat.st_mtime_ns
-
-
-def _remembered(result: PlotResult, runs: Sequence[PlotRun]) -> dict[str, Any]:
-    """What is said of a picture, as JSON."""
-    return {
-        "runs": [runs.index(run) for run in result.runs],
-        "points": result.points,
-        "non_finite": result.non_finite,
-        "skipped": result.skipped,
-        "data_stamp": _file_stamp(result.data),
-    }
-
-
-def _recalled(result: PlotResult, runs: Sequence[PlotRun], told: Mapping[str, Any]) -> PlotResult:
-    return replace(
-        result,
-        runs=tuple(runs[i] for i in told["runs"]),
-        points=tuple(told["points"]),
-        non_finite=tuple(told["non_finite"]),
-        skipped=tuple(told["skipped"]),
-    )
 
 
 def _summed(result: PlotResult, prepared: Sequence[Drawn]) -> PlotResult:
