@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -33,12 +33,6 @@ from wandbsync.errors import CacheBusy, CacheError, NewerCache, NothingCached
 from wandbsync.model import CONSOLE, HISTORY, SYSTEM, FileRecord, Kind, RunRef
 
 A, B, C = (RunRef("me", "demo", run_id) for run_id in "abc")
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Iterator[Cache]:
-    with Cache(tmp_path / "cache") as one:
-        yield one
 
 
 def add(cache: Cache, ref: RunRef, rows: list[Row], stream: str = HISTORY, **more: Any) -> int | None:

@@ -8,7 +8,6 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -39,20 +38,6 @@ from wandbsync.sync.server import Asked, sync_server
 
 NOTHING = Limits(0)
 OLD, MID, NEW = (RunRef(*DEMO, name) for name in ("old", "mid", "new"))
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as one:
-        one.add_project(*DEMO)
-        yield one
-
-
-@pytest.fixture
-def mirror(tmp_path: Path, server: Server) -> Iterator[Mirror]:
-    one = Mirror(tmp_path / "cache", server)
-    yield one
-    one.close()
 
 
 def finished(server: Server, name: str, day: int, count: int = 300, **fields: Any) -> Run:

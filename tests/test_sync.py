@@ -32,19 +32,6 @@ from wandbsync.sync import local as sync
 SdkRuns = Callable[[str], Path]
 
 
-@pytest.fixture
-def top(tmp_path: Path) -> Path:
-    folder = tmp_path / "runs"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Iterator[Cache]:
-    with Cache(tmp_path / "cache") as one:
-        yield one
-
-
 def steps(cache: Cache, run_id: str, **names: str) -> list[int]:
     return [step for key, step in sorted(history(cache, ref(run_id, **names))) if key == "x"]
 

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -33,21 +32,6 @@ from wandbsync.sources.keys import Keys
 from wandbsync.sync import Progress, commits, sync_local
 from wandbsync.sync.listing import listed
 from wandbsync.sync.server import Asked, sync_server
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as one:
-        one.add_project(*DEMO)
-        yield one
-
-
-@pytest.fixture
-def mirror(tmp_path: Path, server: Server) -> Iterator[Mirror]:
-    one = Mirror(tmp_path / "cache", server)
-    yield one
-    one.close()
-
 
 # -- the plain course of things
 
