@@ -619,11 +619,11 @@ def script(folder: Path, server: Server, *lines: str) -> subprocess.Popen[str]:
             "from wandbsync.cache import Cache",
             "from wandbsync.sources.api import Login, connect",
             "from wandbsync.sync import commits",
-            "from wandbsync.sync.server import Asked, sync_server",
+            "from wandbsync.sync.server import Asked, Terms, sync_server",
             f"api = connect(Login({server.url!r}, {server.key!r}, 'me'))",
             "def told(at): print(at.runs_done, flush=True)",
             *lines,
-            f"sync_server(Cache(Path({str(folder)!r})), api, [Asked('me', 'demo')], progress=told)",
+            f"sync_server(Cache(Path({str(folder)!r})), api, [Asked('me', 'demo')], Terms(progress=told))",
         ]
     )
     return subprocess.Popen(
