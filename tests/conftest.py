@@ -14,6 +14,7 @@ import hypothesis
 import pytest
 from mirror import DEMO, Mirror
 from s3_server import s3
+from shell import without_wandb
 from wandb_server import Server
 
 from wandbsync.cache import Cache
@@ -28,8 +29,8 @@ SCRIPT = Path(__file__).with_name("sdkrun.py")
 
 def sdk_process(scenario: str, folder: Path) -> subprocess.Popen[bytes]:
     """A training job of its own (and its own process group), which writes its run below `folder`."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
-    env |= {"WANDB_SILENT": "true", "WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL": "0.1", "HOME": str(folder)}
+    env = without_wandb() | {"HOME": str(folder)}
+    env |= {"WANDB_SILENT": "true", "WANDB_X_TRANSACTION_LOG_FLUSH_INTERVAL": "0.1"}
     command = [sys.executable, str(SCRIPT), scenario, str(folder)]
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "output.txt").open("wb") as out:

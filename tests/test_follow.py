@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from local_runs import contents, end, header, history, put, ref, rows, said, small
+from local_runs import contents, end, fresh, header, history, put, ref, rows, said, small
 
 from wandbsync import query
 from wandbsync.cache import Cache
@@ -23,13 +23,6 @@ from wandbsync.sync.local import follow
 
 def grow(path: Path, records: list[bytes]) -> None:
     path.write_bytes(lw.append(path.read_bytes(), records))
-
-
-def fresh(top: Path) -> dict[str, Any]:
-    """What a cache has that reads it all at once."""
-    with tempfile.TemporaryDirectory() as folder, Cache(Path(folder) / "cache") as other:
-        sync_local(other, [top])
-        return contents(other)
 
 
 def look_at(cache: Cache, *paths: Path, **how: Any) -> SyncReport:
