@@ -63,7 +63,7 @@ class Terms:
     local_entity: str = "local"  # whose the logs are that did not say whose they are
     quick: bool = False  # list only what can have new rows: no deletions, edits, old runs that are uploaded late
     shared: bool = False  # others ask by the same `api`: what is under way when this fails comes to its end
-    enough: Callable[[], bool] = lambda: False  # from then on no other run is begun, and there is `more`
+    enough: Callable[[], bool] = lambda: False  # once it says so no other run is begun, and there is `more`
     progress: Callable[[Progress], None] = lambda _: None
     now: Callable[[], float] = time.time
 
