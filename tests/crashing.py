@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from deaths import before, death, die_at_each
 from rows import Row, number, share
 
 from wandbsync.cache import Cache, compaction
@@ -63,44 +64,26 @@ def states() -> list[Rows]:
 
 
 def write(folder: Path, dies_at: int) -> None:
-    calls = 0
-
-    def count(*_: object) -> None:
-        nonlocal calls
-        calls += 1
-        if calls == dies_at:
-            os._exit(9)
-
-    def counted(plain: Callable[..., object]) -> Callable[..., object]:
-        return lambda *args, **more: (count(), plain(*args, **more))[1]
-
-    os.fsync = counted(os.fsync)  # type: ignore[assignment]
-    Path.rename = counted(Path.rename)  # type: ignore[method-assign, assignment]
-    Path.unlink = counted(Path.unlink)  # type: ignore[method-assign, assignment]
+    step = death(dies_at)
+    os.fsync = before(os.fsync, step)
+    for name in ("rename", "unlink"):
+        setattr(Path, name, before(getattr(Path, name), step))
     compaction.FAN_IN = {0: 2, 1: 2, 2: 2}
     done = os.open(folder / "done", os.O_CREAT | os.O_WRONLY)
     with Cache(folder / "cache") as cache:
         # A death before any other statement of a transaction is one before its COMMIT.
-        cache.con.set_trace_callback(lambda sql: count() if sql.startswith(("BEGIN", "COMMIT", "PRAGMA")) else None)
+        cache.con.set_trace_callback(lambda sql: step() if sql.startswith(("BEGIN", "COMMIT", "PRAGMA")) else None)
         for do, _ in steps():
             do(cache)
             os.write(done, b".")
 
 
 def main(folder: Path, first: int, last: int) -> None:
-    for n in range(first, last):
+    def live(n: int) -> None:
         (folder / str(n)).mkdir(parents=True)
-        child = os.fork()
-        if not child:
-            try:
-                write(folder / str(n), n)
-            except BaseException as error:
-                print(repr(error), file=sys.stderr, flush=True)
-                os._exit(1)
-            os._exit(0)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if code != 9:
-            sys.exit(code)
+        write(folder / str(n), n)
+
+    die_at_each(range(first, last), live)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,14 @@ python dying.py CACHE ACTION FOLDER     makes FOLDER/n, a copy of CACHE, for n =
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import sqlite3
 import sys
-from collections.abc import Callable
 from pathlib import Path
+
+from deaths import before, death, die_at_each
 
 from wandbsync.cache import Cache, compaction
 from wandbsync.cache.retention import Limits
@@ -30,20 +32,10 @@ def make_room(folder: Path) -> None:
 
 
 def die_at(dies_at: int) -> None:
-    calls = 0
-
-    def count() -> None:
-        nonlocal calls
-        calls += 1
-        if calls == dies_at:
-            os.kill(os.getpid(), 9)
-
-    def counted(plain: Callable[..., object]) -> Callable[..., object]:
-        return lambda *args, **more: (count(), plain(*args, **more))[1]
-
-    os.fsync = counted(os.fsync)  # type: ignore[assignment]
+    step = death(dies_at)
+    os.fsync = before(os.fsync, step)
     for name in ("rename", "unlink", "replace"):
-        setattr(Path, name, counted(getattr(Path, name)))
+        setattr(Path, name, before(getattr(Path, name), step))
 
     class Dying(sqlite3.Connection):
         """A death before any other statement of a transaction is one before its COMMIT."""
@@ -51,29 +43,19 @@ def die_at(dies_at: int) -> None:
         def __init__(self, *args: object, **more: object) -> None:
             super().__init__(*args, **more)  # type: ignore[arg-type]
             words = ("BEGIN IMMEDIATE", "COMMIT", "CREATE", "PRAGMA user_version =")
-            self.set_trace_callback(lambda sql: count() if sql.startswith(words) else None)
+            self.set_trace_callback(lambda sql: step() if sql.startswith(words) else None)
 
     plain = sqlite3.connect
     sqlite3.connect = lambda *args, **more: plain(*args, **({"factory": Dying} | more))  # type: ignore[assignment]
 
 
 def main(cache: Path, action: str, folder: Path) -> None:
-    n = 0
-    while True:
-        n += 1
+    def live(n: int) -> None:
         shutil.copytree(cache, folder / str(n))
-        child = os.fork()
-        if not child:
-            try:
-                die_at(n)
-                globals()[action](folder / str(n))
-            except BaseException as error:
-                print(repr(error), file=sys.stderr, flush=True)
-                os._exit(1)
-            os._exit(0)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if code != -9:
-            sys.exit(code)
+        die_at(n)
+        globals()[action](folder / str(n))
+
+    die_at_each(itertools.count(1), live)
 
 
 if __name__ == "__main__":

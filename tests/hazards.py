@@ -13,7 +13,6 @@ import argparse
 import base64
 import json
 import math
-import os
 import subprocess
 import sys
 import tempfile
@@ -29,6 +28,7 @@ import local_runs
 import logwriter
 from mirror import Mirror, connected
 from mirror import rows as some_rows
+from shell import without_wandb
 from wandb_server import Server
 
 from wandbsync import query
@@ -91,10 +91,9 @@ class Stage:
 
     def ask(self, expression: str) -> Any:
         """What the SDK makes of an expression over `api`, or its error."""
-        env = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
         try:
             done = subprocess.run(
-                [sys.executable, str(SDK), "ask"], env=env | self.server.env_in(self.room), cwd=self.room,
+                [sys.executable, str(SDK), "ask"], env=without_wandb() | self.server.env_in(self.room), cwd=self.room,
                 input=json.dumps({"it": expression}), capture_output=True, text=True, timeout=PATIENCE,
             )  # fmt: skip
         except subprocess.TimeoutExpired:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from wandbsync import query
 from wandbsync.cache import Cache
 from wandbsync.cache.verify import verify
 from wandbsync.model import STREAMS, RunRef, logged
+from wandbsync.sync import sync_local
 
 
 def header(
@@ -88,3 +90,10 @@ def contents(cache: Cache) -> dict[str, Any]:
             run["summary_metrics"] = rounded(run["summary_metrics"])  # a mean depends on the order of adding up
             found[str(one)] = run | {stream: history(cache, one, stream) for stream in STREAMS}
     return dict(sorted(found.items()))
+
+
+def fresh(top: Path) -> dict[str, Any]:
+    """The contents of a cache that reads all below `top` at once."""
+    with tempfile.TemporaryDirectory() as folder, Cache(Path(folder) / "cache") as other:
+        sync_local(other, [top])
+        return contents(other)

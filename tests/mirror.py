@@ -23,7 +23,7 @@ from wandbsync.sources.api.budget import Budget
 from wandbsync.sources.api.client import Api
 from wandbsync.sources.api.transport import Transport
 from wandbsync.sync import SyncReport
-from wandbsync.sync.server import Asked, sync_server
+from wandbsync.sync.server import Asked, Terms, sync_server
 
 DEMO = ("me", "demo")
 
@@ -64,13 +64,13 @@ class Mirror:
 
     # -- passes
 
-    def sync(self, *runs: str, project: str = "demo", **how: Any) -> SyncReport:
+    def sync(self, *runs: str, project: str = "demo", **terms: Any) -> SyncReport:
         self.server.reset_counts()
-        return sync_server(self.cache, self.api, [Asked("me", project, runs)], now=lambda: self.now, **how)
+        return sync_server(self.cache, self.api, [Asked("me", project, runs)], Terms(now=lambda: self.now, **terms))
 
-    def quietly(self, *runs: str, **how: Any) -> SyncReport:
+    def quietly(self, *runs: str, **terms: Any) -> SyncReport:
         """A pass in which nothing goes wrong."""
-        report = self.sync(*runs, **how)
+        report = self.sync(*runs, **terms)
         assert not report.problems, report.problems
         return report
 

@@ -7,6 +7,7 @@ python publishing.py die CACHE URL FOLDER     makes FOLDER/n, copies of CACHE an
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import sys
@@ -14,6 +15,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from deaths import death, die_at_each
 
 
 def publish(cache: Path, url: str, machine: str, times: int = 1, seconds: float = 0.0) -> None:
@@ -34,52 +37,38 @@ def die_at(dies_at: int) -> None:
 
     from wandbsync.lake import here
 
-    calls = 0
+    step = death(dies_at)
 
-    def count() -> None:
-        nonlocal calls
-        calls += 1
-        if calls == dies_at:
-            os.kill(os.getpid(), 9)
-
-    def counted(plain: Callable[..., Any]) -> Callable[..., Any]:
+    def around(plain: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **more: Any) -> Any:
-            count()
+            step()
             result = plain(*args, **more)
-            count()
+            step()
             return result
 
         return call
 
     def blocks(*args: Any) -> Any:
         for one in plain_blocks(*args):
-            count()
+            step()
             yield one
-        count()
+        step()
 
     plain_blocks = here.blocks
     here.blocks = blocks  # type: ignore[assignment]
-    deltalake.write_deltalake = counted(deltalake.write_deltalake)
-    deltalake.DeltaTable.delete = counted(deltalake.DeltaTable.delete)  # type: ignore[method-assign]
+    deltalake.write_deltalake = around(deltalake.write_deltalake)
+    deltalake.DeltaTable.delete = around(deltalake.DeltaTable.delete)  # type: ignore[method-assign]
 
 
 def die(cache: Path, url: Path, folder: Path) -> None:
-    n = 0
-    while True:
-        n += 1
-        shutil.copytree(cache, folder / str(n) / "cache")
-        shutil.copytree(url, folder / str(n) / "lake")
-        child = os.fork()
-        if not child:
-            try:
-                os.environ["DIES_AT"] = str(n)
-                os.execv(sys.executable, [sys.executable, __file__, "publish", str(folder / str(n) / "cache"),
-                                          str(folder / str(n) / "lake"), "m"])  # fmt: skip
-            finally:
-                os._exit(1)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if code != -9:
-            sys.exit(code)
+    def live(n: int) -> None:
+        here, lake = folder / str(n) / "cache", folder / str(n) / "lake"
+        shutil.copytree(cache, here)
+        shutil.copytree(url, lake)
+        os.environ["DIES_AT"] = str(n)
+        os.execv(sys.executable, [sys.executable, __file__, "publish", str(here), str(lake), "m"])
+
+    die_at_each(itertools.count(1), live)
 
 
 if __name__ == "__main__":

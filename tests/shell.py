@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 
+def without_wandb() -> dict[str, str]:
+    """The environment of this process, but for what it says of W&B."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+
+
 class Shell:
     """Runs `wandbsync` as a process of its own, in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.cache = folder / "cache"
-        self.env = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", "XDG"))}
+        self.env = {name: value for name, value in without_wandb().items() if not name.startswith("XDG")}
         self.env |= {"HOME": str(folder), "WANDBSYNC_CACHE_DIR": str(self.cache), "COLUMNS": "200"}
 
     def __call__(self, *words: str, code: int = 0, stdin: str | None = None) -> subprocess.CompletedProcess[str]:

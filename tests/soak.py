@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import signal
 import subprocess
@@ -27,6 +26,7 @@ import local_runs
 import logwriter
 from cells import bits
 from mirror import Mirror, connected, rows
+from shell import without_wandb
 from wandb_server import Run, Server
 
 from wandbsync import query
@@ -238,8 +238,8 @@ def soak(top: Path, seconds: float, kills: int, seed: int) -> int:
             '[daemon]\npoll = "1s"\nsettled = "2s"\nsweep = "10s"\nscan = "5s"\n'
         )
         (top / "jobs").mkdir()
-        env = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
-        env |= {**server.env_in(top), "WANDBSYNC_CACHE_DIR": str(top / "cache"), "WANDBSYNC_CONFIG": str(config)}
+        env = without_wandb() | server.env_in(top)
+        env |= {"WANDBSYNC_CACHE_DIR": str(top / "cache"), "WANDBSYNC_CONFIG": str(config)}
         writers = [Writer(top / "jobs", i, seed + i, stopping) for i in range(LOCAL)]
         served = Served(server, seed, stopping)
         daemon = Killed(["-q", "daemon", "run"], env, seed, undisturbed, 2 * seconds / max(kills, 1) * 1.3)

@@ -6,7 +6,6 @@ import base64
 import io
 import json
 import math
-import os
 import random
 import subprocess
 import sys
@@ -29,6 +28,7 @@ import pytest
 from cells import Cell, cells, expected, from_wire, leaves
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from shell import without_wandb
 from wandb_server import Server
 from wandb_server.history import wire, wire_json
 from wandb_server.logged import ROWS
@@ -745,10 +745,9 @@ run.finish()
 
 
 def sdk(server: Server, folder: Path, words: Sequence[str], stdin: str = "") -> str:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
     done = subprocess.run(
         [sys.executable, *words],
-        env=clean | server.env_in(folder),
+        env=without_wandb() | server.env_in(folder),
         cwd=folder,
         input=stdin,
         capture_output=True,

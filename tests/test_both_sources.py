@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from typing import Any
 import logwriter as lw
 import pytest
 from local_runs import contents, end, header, history, put, ref
+from shell import without_wandb
 from wandb_server import Run, Server
 
 from wandbsync import query
@@ -184,9 +184,8 @@ def test_files_say_what_they_are_and_where(both: Both) -> None:
 @pytest.mark.parametrize("first", ["local", "remote"])
 def test_an_offline_run_of_the_real_sdk_uploaded_later(both: Both, first: str, tmp_path: Path) -> None:
     """`wandb sync`, of a log that does not say whose it is."""
-    env = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
-    command = [sys.executable, str(SDK), "offline"]
-    subprocess.run(command, env=env | both.server.env_in(tmp_path), cwd=both.folder, check=True, timeout=120)
+    command, env = [sys.executable, str(SDK), "offline"], without_wandb() | both.server.env_in(tmp_path)
+    subprocess.run(command, env=env, cwd=both.folder, check=True, timeout=120)
     both.folder = Path(both.folder)
     order: list[Callable[[], SyncReport]] = [both.local, both.remote]
     for source in order if first == "local" else order[::-1]:

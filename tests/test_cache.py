@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -33,12 +33,6 @@ from wandbsync.errors import CacheBusy, CacheError, NewerCache, NothingCached
 from wandbsync.model import CONSOLE, HISTORY, SYSTEM, FileRecord, Kind, RunRef
 
 A, B, C = (RunRef("me", "demo", run_id) for run_id in "abc")
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Iterator[Cache]:
-    with Cache(tmp_path / "cache") as one:
-        yield one
 
 
 def add(cache: Cache, ref: RunRef, rows: list[Row], stream: str = HISTORY, **more: Any) -> int | None:
@@ -649,7 +643,7 @@ def test_verify_beside_a_compaction_and_gc(cache: Cache, small: None) -> None:
 @pytest.mark.parametrize(("first", "last"), [(1, 40), (40, 75), (75, 500)])
 def test_a_writer_may_die_at_any_moment(tmp_path: Path, first: int, last: int) -> None:
     command = [sys.executable, crashing.__file__, str(tmp_path), str(first), str(last)]
-    subprocess.run(command, check=True, timeout=100, env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)})
+    subprocess.run(command, check=True, timeout=100)
     states = [{ref: exact(rows) for ref, rows in state.items()} for state in crashing.states()]
     moments = sorted(tmp_path.iterdir())
     assert len(moments) > 20

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from local_runs import contents, end, header, history, put, ref, rows, said, small
+from local_runs import contents, end, fresh, header, history, put, ref, rows, said, small
 
 from wandbsync import query
 from wandbsync.cache import Cache
@@ -22,28 +21,8 @@ from wandbsync.sync import SyncReport, sync_local
 from wandbsync.sync.local import follow
 
 
-@pytest.fixture
-def top(tmp_path: Path) -> Path:
-    folder = tmp_path / "runs"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Iterator[Cache]:
-    with Cache(tmp_path / "cache") as one:
-        yield one
-
-
 def grow(path: Path, records: list[bytes]) -> None:
     path.write_bytes(lw.append(path.read_bytes(), records))
-
-
-def fresh(top: Path) -> dict[str, Any]:
-    """What a cache has that reads it all at once."""
-    with tempfile.TemporaryDirectory() as folder, Cache(Path(folder) / "cache") as other:
-        sync_local(other, [top])
-        return contents(other)
 
 
 def look_at(cache: Cache, *paths: Path, **how: Any) -> SyncReport:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -23,36 +23,10 @@ from wandbsync.model import CONSOLE, HISTORY, STREAMS, SYSTEM, FileRecord, Kind,
 pytest.importorskip("deltalake")
 pl = pytest.importorskip("polars")
 
-from s3_server import s3  # noqa: E402
-
 from wandbsync.lake.publish import Published, publish  # noqa: E402
 from wandbsync.lake.read import Reader  # noqa: E402
 
 A, B = RunRef("me", "demo", "a"), RunRef("me", "demo", "b")
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[Any]:
-    pytest.importorskip("moto")
-    with s3("lab") as server:
-        yield server
-
-
-@pytest.fixture(params=["folder", "s3"])
-def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A place for a lake: a folder, and a bucket of an S3-compatible server."""
-    if request.param == "folder":
-        return str(tmp_path / "lake")
-    server = request.getfixturevalue("bucket")
-    for name, value in server.env.items():
-        monkeypatch.setenv(name, value)
-    return f"s3://lab/{tmp_path.name}"
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Iterator[Cache]:
-    with Cache(tmp_path / "cache") as opened:
-        yield opened
 
 
 def put(cache: Cache, ref: RunRef, rows: Iterable[Row], stream: str = HISTORY, **more: Any) -> None:

@@ -21,8 +21,7 @@ from wandbsync.model import FileRecord, RunRef
 pytest.importorskip("deltalake")
 pl = pytest.importorskip("polars")
 
-from test_lake import A, B, assert_same, bring, in_cache, in_lake, line, planned, put, scan, url  # noqa: E402, F401
-from test_lake import bucket as bucket  # noqa: E402
+from test_lake import A, B, assert_same, bring, in_cache, in_lake, line, planned, put, scan  # noqa: E402
 
 from wandbsync.lake import address, there  # noqa: E402
 from wandbsync.lake import publish as publishing  # noqa: E402
@@ -43,12 +42,6 @@ def ended(one: subprocess.Popen[bytes], *codes: int) -> int:
     said = one.communicate(timeout=200)[1]
     assert one.returncode in (codes or (0,)), said.decode()
     return one.returncode
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Iterator[Cache]:
-    with Cache(tmp_path / "cache") as opened:
-        yield opened
 
 
 @pytest.mark.slow
@@ -93,7 +86,7 @@ def test_a_publisher_killed_at_any_step_leaves_nothing_to_be_doubled(cache: Cach
         shutil.rmtree(one)
 
 
-def test_killed_at_random_while_the_cache_grows(cache: Cache, url: str) -> None:  # noqa: F811
+def test_killed_at_random_while_the_cache_grows(cache: Cache, url: str) -> None:
     refs = [RunRef("me", f"p{i % 2}", f"r{i}") for i in range(6)]
     killed = 0
     for k in range(5):
@@ -109,7 +102,7 @@ def test_killed_at_random_while_the_cache_grows(cache: Cache, url: str) -> None:
         assert in_lake(url, ref) == in_cache(cache, ref)
 
 
-def test_four_publishers_at_once(tmp_path: Path, url: str) -> None:  # noqa: F811
+def test_four_publishers_at_once(tmp_path: Path, url: str) -> None:
     """Each with projects of its own and one that all of them mirror, each publishing again and again as it grows."""
     machines = "abcd"
     shared = "https://wandb.example me/shared"

@@ -28,9 +28,7 @@ from wandbsync.model import FileRecord, Kind, RunRef
 pytest.importorskip("deltalake")
 pl = pytest.importorskip("polars")
 
-from test_lake import A, B, assert_same, bring, in_cache, in_lake, line, put, scan, url  # noqa: E402, F401
-from test_lake import bucket as bucket  # noqa: E402
-from test_lake import cache as cache  # noqa: E402
+from test_lake import A, B, assert_same, bring, in_cache, in_lake, line, put  # noqa: E402
 
 from wandbsync.lake.delta import Lake  # noqa: E402
 from wandbsync.lake.read import Reader  # noqa: E402
@@ -58,7 +56,7 @@ def fill(cache: Cache) -> list[RunRef]:
     return refs
 
 
-def test_a_reader_knows_what_the_cache_knows(cache: Cache, url: str) -> None:  # noqa: F811
+def test_a_reader_knows_what_the_cache_knows(cache: Cache, url: str) -> None:
     refs = fill(cache)
     bring(cache, url)
     with Reader(address.parse(url)) as reader:
@@ -87,7 +85,7 @@ def test_the_commands_answer_from_a_lake(
     cache: Cache, tmp_path: Path, bucket: Any, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With what the environment has, and nothing else."""
-    url = f"s3://lab/{tmp_path.name}"  # noqa: F811
+    url = f"s3://lab/{tmp_path.name}"
     shell.env |= bucket.env
     with monkeypatch.context() as publisher:
         for name, value in bucket.env.items():
@@ -169,7 +167,7 @@ def wide(cache: Cache, bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for name, value in bucket.env.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(plan, "BUCKET_RUNS", 4)
-    url = f"s3://lab/{tmp_path.name}"  # noqa: F811
+    url = f"s3://lab/{tmp_path.name}"
     for k in range(2):
         for p in range(4):
             for r in range(12):
@@ -219,14 +217,14 @@ def test_a_question_about_one_run_reads_few_files(wide: str, bucket: Any, cache:
 # -- looking after it
 
 
-def count(url: str, table: str) -> int:  # noqa: F811
+def count(url: str, table: str) -> int:
     opened = Lake(address.parse(url)).table(table)
     assert opened is not None
     return len(opened.file_uris())
 
 
 def test_compaction_changes_no_row_and_vacuum_keeps_what_is_read(cache: Cache, tmp_path: Path) -> None:
-    url = str(tmp_path / "lake")  # noqa: F811
+    url = str(tmp_path / "lake")
     for k in range(4):
         put(cache, A, [*line(k * 10, 10), text("t", k, '"x"')])
         put(cache, B, line(k * 10, 10))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -49,22 +51,40 @@ HEAVY = {"wandb", "duckdb", "pyarrow", "matplotlib", "numpy", "watchdog", "apsch
 HOMES = {"sources/values.py", "sources/wire.py", "sources/framing.py", "sources/runlog.py", "sources/vector.py"}
 
 
+def names(path: Path, nodes: Iterable[ast.AST]) -> set[str]:
+    """What these nodes of a file import of the package: cache.disk.sync, for the name `sync` of that file."""
+    above = path.relative_to(PACKAGE).parts[:-1]
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.startswith("wandbsync.")}
+        elif isinstance(node, ast.ImportFrom):
+            base = ["wandbsync", *above[: len(above) - node.level + 1]] if node.level else []
+            module = [*base, *(node.module.split(".") if node.module else [])]
+            found |= {".".join([*module, alias.name]) for alias in node.names if module[0] == "wandbsync"}
+    return {name.removeprefix("wandbsync.") for name in found} - {"__version__"}
+
+
 def imported(path: Path) -> set[str]:
     """The parts of the package that a file imports, anywhere in it."""
-    inside = path.relative_to(PACKAGE).with_suffix("").parts
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("wandbsync.")}
-        elif isinstance(node, ast.ImportFrom):
-            if node.level:
-                base = inside[: len(inside) - node.level]
-                names = [*base, *(node.module.split(".") if node.module else [])]
-                found |= {names[0]} if names else {alias.name for alias in node.names}
-            elif node.module and node.module.split(".")[0] == "wandbsync":
-                parts = node.module.split(".")
-                found |= {parts[1]} if len(parts) > 1 else {alias.name for alias in node.names}
-    return found - {"__version__"}
+    return {name.split(".")[0] for name in names(path, ast.walk(ast.parse(path.read_text())))}
+
+
+def needed(path: Path) -> set[Path]:
+    """The files of the package that a file imports, anywhere in it but for types alone."""
+
+    def walk(node: ast.AST) -> Iterator[ast.AST]:
+        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+            yield node
+            for one in ast.iter_child_nodes(node):
+                yield from walk(one)
+
+    found = set()
+    for name in names(path, walk(ast.parse(path.read_text()))):
+        whole = PACKAGE.joinpath(*name.split("."))
+        places = (whole / "__init__.py", whole.with_suffix(".py"), whole.parent.with_suffix(".py"))
+        found.add(next((one for one in places if one.exists()), whole.parent / "__init__.py"))
+    return found - {path}
 
 
 def files() -> list[Path]:
@@ -76,6 +96,11 @@ def test_imports_point_to_the_left(path: Path) -> None:
     part = path.relative_to(PACKAGE).with_suffix("").parts[0]
     if part in MAY_IMPORT:
         assert imported(path) - {"model", "errors"} - {part} <= MAY_IMPORT[part]
+
+
+def test_no_file_needs_one_that_needs_it() -> None:
+    """A circle is an error that names its files."""
+    TopologicalSorter({path: needed(path) for path in files()}).prepare()
 
 
 def test_nothing_that_answers_knows_who_asks() -> None:

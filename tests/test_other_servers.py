@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,20 +17,6 @@ from wandbsync.sources.api import queries
 from wandbsync.sources.api.record import unix
 
 Twist = Callable[[Any, int, Any], tuple[int, Any]]
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as one:
-        one.add_project(*DEMO)
-        yield one
-
-
-@pytest.fixture
-def mirror(tmp_path: Path, server: Server) -> Iterator[Mirror]:
-    one = Mirror(tmp_path / "cache", server)
-    yield one
-    one.close()
 
 
 def seeded(server: Server) -> list[Run]:

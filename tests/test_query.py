@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from subprocess import run as run_process
 
 import numpy as np
@@ -20,12 +18,6 @@ from wandbsync.model import CONSOLE, SYSTEM, FileRecord, Kind, RunRecord, RunRef
 
 DEMO = ("me", "demo")
 A, B = RunRef(*DEMO, "abc123"), RunRef(*DEMO, "def456")
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Iterator[Cache]:
-    with Cache(tmp_path / "cache") as one:
-        yield one
 
 
 def add(cache: Cache, ref: RunRef, rows: list[Row], stream: str = "history", **more: object) -> None:

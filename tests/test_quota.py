@@ -8,7 +8,6 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -39,20 +38,6 @@ from wandbsync.sync.server import Asked, sync_server
 
 NOTHING = Limits(0)
 OLD, MID, NEW = (RunRef(*DEMO, name) for name in ("old", "mid", "new"))
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as one:
-        one.add_project(*DEMO)
-        yield one
-
-
-@pytest.fixture
-def mirror(tmp_path: Path, server: Server) -> Iterator[Mirror]:
-    one = Mirror(tmp_path / "cache", server)
-    yield one
-    one.close()
 
 
 def finished(server: Server, name: str, day: int, count: int = 300, **fields: Any) -> Run:
@@ -573,10 +558,9 @@ def test_a_process_may_die_at_any_moment_of_an_eviction(server: Server, mirror: 
     cache.con.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     cache.close()
     folder = cache.folder.parent / "moments"
-    env = {**os.environ, "PYTHONPATH": f"{Path(__file__).parent}:{os.environ.get('PYTHONPATH', '')}"}
-    env["MAX_SIZE"] = str(sizes.held - sizes.rows // 3)
+    limit = sizes.held - sizes.rows // 3
     command = [sys.executable, dying.__file__, str(cache.folder), "make_room", str(folder)]
-    subprocess.run(command, check=True, timeout=200, env=env)
+    subprocess.run(command, check=True, timeout=200, env={**os.environ, "MAX_SIZE": str(limit)})
     moments = sorted(folder.iterdir(), key=lambda path: int(path.name))
     assert len(moments) > 9
     states = set()
@@ -592,7 +576,7 @@ def test_a_process_may_die_at_any_moment_of_an_eviction(server: Server, mirror: 
                 without_rows(mirror, run)
         nobody_asked(mirror.cache)
         more = usage.measure(mirror.cache).duckdb - sizes.duckdb
-        assert make_room(mirror.cache, Limits(int(env["MAX_SIZE"]) + more)).short is None
+        assert make_room(mirror.cache, Limits(limit + more)).short is None
         compaction.gc(mirror.cache, grace=-5)
         assert not list(verify(mirror.cache))
         if moment in moments[::4]:

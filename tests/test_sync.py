@@ -19,7 +19,8 @@ from typing import Any
 
 import logwriter as lw
 import pytest
-from local_runs import contents, end, header, history, put, ref, rows, said, small
+from local_runs import contents, end, fresh, header, history, put, ref, rows, said, small
+from shell import without_wandb
 
 from wandbsync import query
 from wandbsync.cache import Cache
@@ -30,19 +31,6 @@ from wandbsync.sync import SyncReport, commits, sync_local
 from wandbsync.sync import local as sync
 
 SdkRuns = Callable[[str], Path]
-
-
-@pytest.fixture
-def top(tmp_path: Path) -> Path:
-    folder = tmp_path / "runs"
-    folder.mkdir()
-    return folder
-
-
-@pytest.fixture
-def cache(tmp_path: Path) -> Iterator[Cache]:
-    with Cache(tmp_path / "cache") as one:
-        yield one
 
 
 def steps(cache: Cache, run_id: str, **names: str) -> list[int]:
@@ -533,9 +521,7 @@ def test_what_is_no_file_is_no_log(top: Path, cache: Cache) -> None:
 # -- in parts
 
 
-def test_a_log_read_as_it_grows_is_the_log_read_once(
-    sdk_runs: SdkRuns, top: Path, cache: Cache, tmp_path: Path
-) -> None:
+def test_a_log_read_as_it_grows_is_the_log_read_once(sdk_runs: SdkRuns, top: Path, cache: Cache) -> None:
     for scenario in ("values", "summary", "console"):
         (source,) = sdk_runs(scenario).glob("wandb/offline-run-*/*.wandb")
         data = source.read_bytes()
@@ -545,9 +531,7 @@ def test_a_log_read_as_it_grows_is_the_log_read_once(
             path.write_bytes(data[: len(data) * part // 20])
             report = sync_local(cache, [top])
             assert not report.partial, report.problems
-    with Cache(tmp_path / "once") as once:
-        sync_local(once, [top])
-        assert contents(cache) == contents(once)
+    assert contents(cache) == fresh(top)
 
 
 def test_wherever_a_log_is_torn_each_row_comes_once(top: Path, tmp_path: Path) -> None:
@@ -561,9 +545,7 @@ def test_wherever_a_log_is_torn_each_row_comes_once(top: Path, tmp_path: Path) -
     ]
     path = put(top, "r1", records)
     data = path.read_bytes()
-    with Cache(tmp_path / "once") as once:
-        sync_local(once, [top])
-        expected = contents(once)
+    expected = fresh(top)
     for cut in range(0, len(data), 7):
         path.write_bytes(data[:cut])
         with Cache(tmp_path / f"cache{cut}") as cache:
@@ -646,12 +628,12 @@ def many(top: Path, runs: int = 60) -> None:
 
 
 def command(top: Path, cache: Cache) -> subprocess.Popen[str]:
-    env = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")} | {"HOME": str(top)}
+    env = without_wandb() | {"HOME": str(top)}
     words = [sys.executable, "-m", "wandbsync", "--cache-dir", str(cache.folder), "sync", "--local", str(top)]
     return subprocess.Popen(words, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def test_syncs_at_the_same_time_double_nothing(top: Path, cache: Cache, tmp_path: Path) -> None:
+def test_syncs_at_the_same_time_double_nothing(top: Path, cache: Cache) -> None:
     many(top)
     jobs = [command(top, cache) for _ in range(3)]
     for job in jobs:
@@ -659,13 +641,11 @@ def test_syncs_at_the_same_time_double_nothing(top: Path, cache: Cache, tmp_path
         assert job.returncode == 0, said
         assert "error" not in said and "Traceback" not in said
     sync_local(cache, [top])
-    with Cache(tmp_path / "once") as once:
-        sync_local(once, [top])
-        assert contents(cache) == contents(once)
+    assert contents(cache) == fresh(top)
 
 
 def test_a_sync_overtaken_at_any_point_leaves_the_rest_to_the_other(
-    top: Path, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    top: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process syncs the same tree right after this one has planned: this one's plan is stale throughout."""
     put(top, "back", [*header("back", at=1e9), *rows(range(50)), end()], stamp="1")
@@ -688,9 +668,7 @@ def test_a_sync_overtaken_at_any_point_leaves_the_rest_to_the_other(
     assert report.rows == 0 and report.runs == 0 and report.problems == []
     assert len(report.notes) == 1 and "another process is syncing" in report.notes[0]
     assert sync_local(cache, [top]).planned == []
-    with Cache(tmp_path / "once") as once:
-        sync_local(once, [top])
-        assert contents(cache) == contents(once)
+    assert contents(cache) == fresh(top)
 
 
 @pytest.mark.slow
@@ -716,9 +694,7 @@ def test_killed_syncs_lose_and_double_nothing(top: Path, cache: Cache, tmp_path:
                     file.write(continued(path, rows(range(1000 + 3 * round, 1003 + 3 * round))))
     assert killed >= 3
     sync_local(cache, [top])
-    with Cache(tmp_path / "once") as once:
-        sync_local(once, [top])
-        assert contents(cache) == contents(once)
+    assert contents(cache) == fresh(top)
 
 
 def test_an_interrupted_pass_keeps_what_it_committed(top: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from mirror import DEMO, Mirror, cells_of, connected, rows, rows_as_cells
+from shell import without_wandb
 from wandb_server import HTML, Server
 from wandb_server.logged import ROWS
 
@@ -33,21 +33,6 @@ from wandbsync.sources.keys import Keys
 from wandbsync.sync import Progress, commits, sync_local
 from wandbsync.sync.listing import listed
 from wandbsync.sync.server import Asked, sync_server
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as one:
-        one.add_project(*DEMO)
-        yield one
-
-
-@pytest.fixture
-def mirror(tmp_path: Path, server: Server) -> Iterator[Mirror]:
-    one = Mirror(tmp_path / "cache", server)
-    yield one
-    one.close()
-
 
 # -- the plain course of things
 
@@ -635,20 +620,15 @@ def script(folder: Path, server: Server, *lines: str) -> subprocess.Popen[str]:
             "from wandbsync.cache import Cache",
             "from wandbsync.sources.api import Login, connect",
             "from wandbsync.sync import commits",
-            "from wandbsync.sync.server import Asked, sync_server",
+            "from wandbsync.sync.server import Asked, Terms, sync_server",
             f"api = connect(Login({server.url!r}, {server.key!r}, 'me'))",
             "def told(at): print(at.runs_done, flush=True)",
             *lines,
-            f"sync_server(Cache(Path({str(folder)!r})), api, [Asked('me', 'demo')], progress=told)",
+            f"sync_server(Cache(Path({str(folder)!r})), api, [Asked('me', 'demo')], Terms(progress=told))",
         ]
     )
-    return subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=clean_env(server)
-    )
-
-
-def clean_env(server: Server) -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("WANDB")} | server.env
+    env, pipe = without_wandb() | server.env, subprocess.PIPE
+    return subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True, env=env)
 
 
 def test_killed_at_any_moment_it_goes_on_where_it_was(server: Server, mirror: Mirror) -> None:
@@ -1007,7 +987,7 @@ def test_runs_of_the_sdk(server: Server, mirror: Mirror, tmp_path: Path) -> None
 
 def sdk(server: Server, folder: Path, scenario: str) -> subprocess.Popen[str]:
     folder.mkdir()
-    env = clean_env(server) | server.env_in(folder)
+    env = without_wandb() | server.env_in(folder)
     pipe = subprocess.PIPE
     command = [sys.executable, str(SDK), scenario]
     return subprocess.Popen(command, env=env, cwd=folder, text=True, stdin=pipe, stdout=pipe, stderr=pipe)

@@ -9,7 +9,6 @@ import http.client as http_client
 import io
 import json
 import math
-import os
 import subprocess
 import sys
 import threading
@@ -25,6 +24,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from shell import without_wandb
 from wandb_server import HTML, Server
 from wandb_server.history import wire
 from wandb_server.logged import ROWS
@@ -39,10 +39,9 @@ MONDAY = datetime(2024, 1, 1, tzinfo=timezone.utc)
 
 
 def sdk(server: Server, folder: Path, scenario: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
     return subprocess.run(
         [sys.executable, str(SDK), scenario],
-        env=clean | server.env_in(folder) | env,
+        env=without_wandb() | server.env_in(folder) | env,
         cwd=folder,
         input=stdin,
         capture_output=True,

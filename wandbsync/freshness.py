@@ -242,18 +242,13 @@ class _Server:
                 return
         elif not self._is_old("api" if self.question.rows else "listed", where):
             return
-        from .sync.server import Asked, sync_server
+        from .sync.server import Asked, Terms, sync_server
 
+        question = self.question
+        terms = Terms(rows=question.rows, files=question.files, local_entity=self.config.local_entity)
         api = self._connect()
         try:
-            report = sync_server(
-                self.cache,
-                api,
-                [Asked(*project, tuple(runs))],
-                rows=self.question.rows,
-                files=self.question.files,
-                local_entity=self.config.local_entity,
-            )
+            report = sync_server(self.cache, api, [Asked(*project, tuple(runs))], terms)
         except NotFound:
             if self.cache.exists() and not runs:
                 self._note("listed", where)  # a project of local runs only: not to be asked for at every command

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from ..model import Kind
 
@@ -172,8 +173,13 @@ TABLE_VIEWS = {
 
 def describe() -> str:
     """The tables and views, for `wandbsync sql --schema`."""
+    return described({**TABLES, **VIEWS})
+
+
+def described(tables: Mapping[str, tuple[str, list[tuple[str, str, str]]]]) -> str:
+    """Tables with their titles and columns, to be read by people."""
     lines = []
-    for name, (title, columns) in {**TABLES, **VIEWS}.items():
+    for name, (title, columns) in tables.items():
         lines.append(f"{name}: {title}")
         lines += [f"    {column:<16}{kind:<12}{meaning}".rstrip() for column, kind, meaning in columns]
         lines.append("")

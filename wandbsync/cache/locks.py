@@ -55,13 +55,13 @@ def _syncing(path: Path, what: str) -> Iterator[None]:
 
 
 @contextmanager
-def alone(path: Path, note: str, *, patience: float = 1.0) -> Iterator[int]:
+def alone(path: Path, note: str) -> Iterator[int]:
     """Hold a lock for as long as this process works, with a note of who that is; the file's handle.
 
-    Raises CacheBusy with the note of whoever holds it, if that does not let go within `patience` seconds: it may be
+    Raises CacheBusy with the note of whoever holds it, if that does not let go within a second: it may be
     somebody who just looks (`holder`).
     """
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + 1.0
     while True:
         try:
             with _locked(path, note) as handle:

@@ -225,12 +225,17 @@ def connect(cache: Cache) -> duckdb.DuckDBPyConnection:
                     raise CacheError(f"the cache {cache.folder} cannot be read: {error}") from error
     history = (cache.folder / "history").resolve()
     con.execute(f"SET allowed_directories = [{_quoted(history)[:-1]}/']")
+    confine(con, spill)
+    return con
+
+
+def confine(con: duckdb.DuckDBPyConnection, spill: Path) -> None:
+    """Let nobody who asks reach anything else by this connection; what does not fit in memory goes to `spill`."""
     con.execute(f"SET temp_directory = {_quoted(spill)}")
     for setting in ("enable_external_access", "autoinstall_known_extensions", "autoload_known_extensions"):
         con.execute(f"SET {setting} = false")
     con.execute("SET python_enable_replacements = false")
     con.execute("SET lock_configuration = true")
-    return con
 
 
 def _attach(con: duckdb.DuckDBPyConnection, cache: Cache) -> bool:

@@ -49,9 +49,7 @@ def reading(
 
     for attempt in range(5):
         with catalog.translated(cache.folder), catalog.snapshot(cache.con):
-            if why := absence(cache, ref):
-                raise NothingCached(f"{ref} cannot be read: {why}", hint="")
-            number = streams_of(cache, ref).get(stream)
+            number = stream_of(cache, ref, stream)
             paths = cache.segments_of(number)
         try:
             streams = None if number is None else [number]
@@ -82,6 +80,13 @@ def steps(cache: Cache, ref: RunRef) -> NDArray[np.int64]:
         ).fetchone()
     parts = tables(cache, ref, HISTORY, [found[0]] if found else None, ["step"])
     return np.unique(np.concatenate([part.column("step").to_numpy() for part in parts] or [np.empty(0, np.int64)]))
+
+
+def stream_of(cache: Cache, ref: RunRef, stream: str) -> int | None:
+    """The number of a run's stream, None if it has none. Raises NothingCached if its rows were removed."""
+    if why := absence(cache, ref):
+        raise NothingCached(f"{ref} cannot be read: {why}", hint="")
+    return streams_of(cache, ref).get(stream)
 
 
 def streams_of(cache: Cache, ref: RunRef) -> dict[str, int]:

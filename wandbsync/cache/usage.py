@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..model import CONSOLE, HISTORY, SYSTEM, Fingerprint, RunRef
+from ..model import CONSOLE, GOING_ON, HISTORY, SYSTEM, Fingerprint, RunRef
 from . import catalog, migration
 from .cursors import mirror_cursor
 from .disk import os_errors
@@ -120,7 +120,7 @@ def _runs(cache: Cache) -> Iterator[Held]:
             max(row["asked_at"] or 0.0, row["heartbeat_at"] or row["created_at"] or 0.0),
             row["asked_at"],
             row["came_at"] or 0.0,
-            ended=row["now"] not in ("running", "pending", "preempting") and not row["open"],
+            ended=row["now"] not in GOING_ON and not row["open"],
             listed=seen is not None and row["deleted_at"] is None,
             whole=whole and seen is not None and _has_all(seen, streams, strict=bool(row["local"])),
             samples=streams.get(SYSTEM, 0),

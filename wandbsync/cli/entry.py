@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -79,13 +79,11 @@ class Settings:
         reader = Reader(parse(url), default_entity=self.config.default_entity)
         return click.get_current_context().with_resource(reader)
 
-    @contextmanager
-    def server(self) -> Iterator[Callable[[], Api]]:
+    def server(self) -> AbstractContextManager[Callable[[], Api]]:
         """Gives a callable that gives the server, connected when first asked for. It raises NotSignedIn."""
         from ..library import who
 
-        with who.on_demand(self.config) as server:
-            yield server
+        return who.on_demand(self.config)
 
     def ask(self, question: Question, *, offline: bool, refresh: bool, max_age: str | None) -> Cache:
         """The cache, fresh enough to answer a question from. Raises NothingCached if there is nothing in it."""

@@ -147,7 +147,7 @@ def _server(
     from .. import output
     from ..library import who
     from ..sync import Problem, SyncReport
-    from ..sync.server import sync_server
+    from ..sync.server import Terms, sync_server
 
     chosen, exclude = only
     remembered = [] if targets else _remembered_projects(config, cache)
@@ -159,16 +159,9 @@ def _server(
         for one in asked:
             try:
                 with output.sync_progress(quiet=on.quiet) as progress:
-                    report = sync_server(
-                        cache,
-                        server(),
-                        [one],
-                        dry_run=dry_run,
-                        full=full,
-                        only=chosen,
-                        local_entity=config.local_entity,
-                        progress=progress,
-                    )
+                    entity = config.local_entity
+                    terms = Terms(dry_run=dry_run, full=full, only=chosen, local_entity=entity, progress=progress)
+                    report = sync_server(cache, server(), [one], terms)
             except (NotFound, NotPermitted, ServerError, CacheBusy) as error:
                 if len(asked) == 1:
                     raise

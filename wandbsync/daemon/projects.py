@@ -185,22 +185,20 @@ class Projects:
 
     def _synced(self, api: Api, project: Project, past: Past, *, sweep: bool) -> Past:
         """Sync a project for a while. Raises what sync_server raises."""
-        from ..sync.server import Asked, sync_server
+        from ..sync.server import Asked, Terms, sync_server
 
         clock, service = self.service.clock, self.service
         started = clock()
+        terms = Terms(
+            only=self._only,
+            local_entity=self.config.local_entity,
+            quick=not sweep,
+            shared=True,
+            enough=lambda: service.stopping.is_set() or clock() - started > SLICE,
+            now=clock,
+        )
         with Cache(self.folder) as cache:
-            report = sync_server(
-                cache,
-                api,
-                [Asked(*project)],
-                quick=not sweep,
-                shared=True,
-                only=self._only,
-                local_entity=self.config.local_entity,
-                enough=lambda: service.stopping.is_set() or clock() - started > SLICE,
-                now=clock,
-            )
+            report = sync_server(cache, api, [Asked(*project)], terms)
             running = cache.going_on(*project)
         self._reached()
         if report.runs or report.deleted:

@@ -59,13 +59,13 @@ class Service:
             if self._jobs.pop(name, None) is not None:
                 self.timer.cancel(name)
 
-    def wake(self, name: str, at: float | None = None) -> None:
-        """Do a job at this time (None: now), unless it is to be done sooner anyway."""
+    def wake(self, name: str) -> None:
+        """Do a job now; one that is being done, once more after that."""
         with self._lock:
             job = self._jobs.get(name)
             if job is None:
                 return
-            at = self.clock() if at is None else at
+            at = self.clock()
             if job.running:
                 job.again = at if job.again is None else min(at, job.again)
             elif job.next_at is None or at < job.next_at:

@@ -60,7 +60,7 @@ class Run:
         summary = dict(record["summary_metrics"])
         if own:
             summary["_wandb"] = own
-        self._record, self._seen = record, seen
+        self._record = record
         self._attrs = {
             "name": record["id"],
             "displayName": record["name"],

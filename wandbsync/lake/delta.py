@@ -33,10 +33,10 @@ class Overtaken(Exception):
 class Lake:
     """The tables of a lake. Errors come as WandbsyncError."""
 
-    def __init__(self, address: Address, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(self, address: Address) -> None:
         require()
         os.environ.setdefault("RUST_LOG", "error")  # what delta-rs warns of comes back as an error of ours
-        self.address, self.sleep = address, sleep
+        self.address = address
         self.commits = self.conflicts = 0
         self._open: dict[str, DeltaTable] = {}
 
@@ -158,7 +158,7 @@ class Lake:
 
     def pause(self, attempt: int) -> None:
         """Wait a random while, longer from try to try."""
-        self.sleep(random.uniform(0.2, 1.0) * min(WAIT[1], WAIT[0] * 2**attempt))
+        time.sleep(random.uniform(0.2, 1.0) * min(WAIT[1], WAIT[0] * 2**attempt))
 
     def append(self, name: str, data: Callable[[], Any]) -> Write:
         """A write that adds rows."""

@@ -228,6 +228,8 @@ class Reader:
         """DuckDB with the tables of the lake as views; what a query's filters exclude is not read."""
         import duckdb
 
+        from ..cache.publish import confine
+
         con = duckdb.connect()
         con.execute("SET TimeZone = 'UTC'")
         for name, columns in tables.COLUMNS.items():
@@ -236,11 +238,7 @@ class Reader:
             there = self.lake.dataset(name).schema.names if known else [column for column, _, _ in columns]
             shown = ", ".join(_shown(column, kind, there) for column, kind, _ in columns)
             con.execute(f"CREATE VIEW {name} AS SELECT {shown} FROM lake_{name}")
-        con.execute(f"SET temp_directory = '{self._folder.name}'")
-        for setting in ("enable_external_access", "autoinstall_known_extensions", "autoload_known_extensions"):
-            con.execute(f"SET {setting} = false")
-        con.execute("SET python_enable_replacements = false")
-        con.execute("SET lock_configuration = true")
+        confine(con, Path(self._folder.name))
         return con
 
     @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..cache.layout import ROWS, TABLES
+from ..cache.layout import ROWS, TABLES, described
 from ..model import STREAMS
 
 if TYPE_CHECKING:
@@ -131,9 +131,4 @@ def writing(name: str) -> WriterProperties:
 
 def describe() -> str:
     """The tables of a lake, for `wandbsync sql --lake URL --schema`."""
-    lines = []
-    for name, columns in COLUMNS.items():
-        lines.append(f"{name}: {TITLES[name]}")
-        lines += [f"    {column:<16}{kind:<12}{meaning}".rstrip() for column, kind, meaning in columns]
-        lines.append("")
-    return "\n".join(lines).rstrip()
+    return described({name: (TITLES[name], columns) for name, columns in COLUMNS.items()})

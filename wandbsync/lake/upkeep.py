@@ -8,7 +8,6 @@ publication that is about to commit: it takes a word of its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import NothingCached, UsageError, WandbsyncError
@@ -46,7 +45,6 @@ def look_after(
     hours: float = SAFE,
     force: bool = False,
     dry_run: bool = False,
-    check: Callable[[], None] = lambda: None,
 ) -> list[Looked]:
     """Compact the tables of a lake, then vacuum them. Raises UsageError for a vacuum that is not safe."""
     if vacuum and hours < SAFE and not force:
@@ -59,7 +57,6 @@ def look_after(
         raise NothingCached(f"there is no lake at {address}", hint="`wandbsync publish` makes one")
     looked = []
     for name in tables.COLUMNS:
-        check()
         if lake.table(name) is not None:
             merged, into = _compact(lake, name) if compact and not dry_run else (0, 0)
             removed = _vacuum(lake, name, hours, dry_run=dry_run) if vacuum else 0

@@ -345,7 +345,7 @@ class Mirror:
         from ..cache.retention import Limits
         from ..cache.upkeep import upkeep
         from ..sync import sync_local
-        from ..sync.server import sync_server
+        from ..sync.server import Terms, sync_server
 
         if self.wanted.offline and targets:
             raise UsageError("this mirror is offline", hint="open it without offline=True to sync")
@@ -356,11 +356,9 @@ class Mirror:
             if folders:
                 reports.append(sync_local(cache, [Path(one) for one in folders], entity=config.local_entity, full=full))
             if targets:
+                terms = Terms(full=full, local_entity=config.local_entity)
                 with who.server(config) as api:
-                    reports += [
-                        sync_server(cache, api, [one], full=full, local_entity=config.local_entity)
-                        for one in who.asked(api, config, targets)
-                    ]
+                    reports += [sync_server(cache, api, [one], terms) for one in who.asked(api, config, targets)]
             self.forget()
         if any(report.runs or report.deleted for report in reports):
             upkeep(cache, Limits(config.max_size, config.keep))

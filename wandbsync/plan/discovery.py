@@ -48,7 +48,6 @@ class RunFilter:
     states: tuple[str, ...] = ()  # one of them
     tags: tuple[str, ...] = ()  # at least one of them
     newer_than: float | None = None  # seconds before now that a run was made at the earliest
-    created_after: float | None = None  # unix seconds: made then or later
 
     def __post_init__(self) -> None:
         unknown = [state for state in self.states if state not in STATES]
@@ -58,12 +57,10 @@ class RunFilter:
             raise UsageError("a tag to filter runs by is empty")
         if self.newer_than is not None and not 0 <= self.newer_than < math.inf:
             raise UsageError(f"runs newer than {self.newer_than} seconds: not a duration")
-        if self.created_after is not None and not math.isfinite(self.created_after):
-            raise UsageError(f"runs created after {self.created_after}: not a time")
 
     def __bool__(self) -> bool:
         """Whether it may leave runs out, so that a listing with it is not complete."""
-        return bool(self.states or self.tags) or self.newer_than is not None or self.created_after is not None
+        return bool(self.states or self.tags) or self.newer_than is not None
 
     def query(self, *, at: float, also: Collection[str] = ()) -> dict[str, Any]:
         """The filter as the server reads it, in MongoDB's words. `at` is now; runs with an id in `also` fit, too."""
@@ -72,9 +69,8 @@ class RunFilter:
             query["state"] = {"$in": list(self.states)}
         if self.tags:
             query["tags"] = {"$in": list(self.tags)}
-        since = [time for time in (self.created_after, _ago(at, self.newer_than)) if time is not None]
-        if since:
-            query["createdAt"] = {"$gte": _timestamp(max(since))}
+        if self.newer_than is not None:
+            query["createdAt"] = {"$gte": _timestamp(at - self.newer_than)}
         return {"$or": [query, {"name": {"$in": sorted(also)}}]} if query and also else query
 
     def text(self, *, at: float, also: Collection[str] = ()) -> str:
@@ -91,10 +87,6 @@ class RunFilter:
             may_change.append({"name": {"$in": sorted(also)}})
         query: dict[str, Any] = {"$or": may_change}
         return json.dumps({"$and": [self.query(at=at, also=also), query]} if self else query)
-
-
-def _ago(at: float, seconds: float | None) -> float | None:
-    return None if seconds is None else at - seconds
 
 
 def _timestamp(time: float) -> str:

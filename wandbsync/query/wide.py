@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..cache import Cache, catalog, uses
-from ..cache.eviction import absence
-from ..cache.rows import streams_of
-from ..errors import NotFound, NothingCached, nearest
+from ..cache.rows import stream_of, streams_of
+from ..errors import NotFound, nearest
 from ..model import HISTORY, Kind, RunRef
 from .cells import BOOL, FLOAT, INT, JSON, NOTHING, NUMBERS, STRING, TEXTS, Cells, Column, Place
 from .pieces import again, pieces, steps, tables
@@ -147,9 +146,7 @@ class _Stream:
 def _known(cache: Cache, refs: Sequence[RunRef], found: Sequence[Column], stream: str) -> Iterator[_Stream]:
     for ref in refs:
         with catalog.translated(cache.folder), catalog.snapshot(cache.con):
-            if why := absence(cache, ref):
-                raise NothingCached(f"{ref} cannot be read: {why}", hint="")
-            number = streams_of(cache, ref).get(stream)
+            number = stream_of(cache, ref, stream)
             known = dict(cache.con.execute("SELECT key, count FROM metrics WHERE stream = ?", (number,)).fetchall())
         here = tuple(one for one in found if one.key in known)
         if number is not None and here:

@@ -100,7 +100,7 @@ class Head:
     """Whose log it is, from its first records; "" or None for what they do not say.
 
     run_id: from the run record, or else from the file name. branch_point: the run and step it was forked or rewound at.
-    sdk: version of the writer. offline: True if it says so.
+    offline: True if it says so.
     key: the same for copies of a log and as it grows; another for another log, even of the same run (a resumed run).
     """
 
@@ -110,7 +110,6 @@ class Head:
     display_name: str
     start_time: float | None
     branch_point: tuple[str, int] | None
-    sdk: str
     offline: bool | None
     key: str
 
@@ -139,15 +138,13 @@ def head(path: str | PathLike[str]) -> Head:
     else:
         raise EmptyLog(f"{path} has no whole run record yet")
     # Every known writer starts with a header and the run. The others get what their first window says.
-    run, header, telemetry = (wire.EVENTS[name]() for name in ("run", "header", "telemetry"))
+    run, telemetry = wire.EVENTS["run"](), wire.EVENTS["telemetry"]()
     for record in reversed(records):
         with contextlib.suppress(wire.DecodeError):
             envelope = wire.Record.FromString(record)
             match envelope.WhichOneof("record_type"):
                 case "run":
                     run = wire.EVENTS["run"].FromString(envelope.run)
-                case "header":
-                    header = wire.EVENTS["header"].FromString(envelope.header)
                 case "telemetry":
                     telemetry = wire.EVENTS["telemetry"].FromString(envelope.telemetry)
     if run.HasField("telemetry"):
@@ -160,7 +157,6 @@ def head(path: str | PathLike[str]) -> Head:
         display_name=run.display_name,
         start_time=wire.seconds(run.start_time) if run.HasField("start_time") else None,
         branch_point=(branch.run, int(branch.value)) if run.HasField("branch_point") else None,
-        sdk=header.version_info.producer or telemetry.cli_version,
         offline=telemetry.feature.offline or None,
         key=hashlib.blake2b(b"".join(records[:2]), digest_size=8).hexdigest(),
     )

@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
@@ -52,60 +52,40 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class _How:
-    """What is wanted of all that is asked for; see sync_server."""
+class Terms:
+    """What is wanted of all that is asked for."""
 
-    full: bool
-    rows: bool
-    files: bool
-    only: RunFilter
-    local_entity: str
-    quick: bool
-    shared: bool
-    enough: Callable[[], bool]
-    progress: Callable[[Progress], None]
-    now: Callable[[], float]
+    dry_run: bool = False  # plan, and do nothing
+    full: bool = False  # read everything again
+    rows: bool = True  # else only what a listing tells of the runs
+    files: bool = True  # list those of runs asked for by name anew, changed or not
+    only: RunFilter = field(default_factory=RunFilter)
+    local_entity: str = "local"  # whose the logs are that did not say whose they are
+    quick: bool = False  # list only what can have new rows: no deletions, edits, old runs that are uploaded late
+    shared: bool = False  # others ask by the same `api`: what is under way when this fails comes to its end
+    enough: Callable[[], bool] = lambda: False  # once it says so no other run is begun, and there is `more`
+    progress: Callable[[Progress], None] = lambda _: None
+    now: Callable[[], float] = time.time
 
 
-def sync_server(
-    cache: Cache,
-    api: Api,
-    asked: Sequence[Asked],
-    *,
-    dry_run: bool = False,
-    full: bool = False,
-    rows: bool = True,
-    files: bool = True,
-    only: RunFilter | None = None,
-    local_entity: str = "local",
-    quick: bool = False,
-    shared: bool = False,
-    enough: Callable[[], bool] = lambda: False,
-    progress: Callable[[Progress], None] = lambda _: None,
-    now: Callable[[], float] = time.time,
-) -> SyncReport:
-    """Bring projects of a server into the cache; without `rows` only what a listing tells of their runs.
-
-    Of runs asked for by name their `files` are listed anew, changed or not. `quick`: list only runs that can have new
-    rows, which tells nothing of deletions, edits, and old runs that are uploaded late. Once `enough` says so no other
-    run is begun, and the report says that there is `more`. `shared`: others ask by the same `api`, so what is under
-    way when this fails comes to its end.
+def sync_server(cache: Cache, api: Api, asked: Sequence[Asked], terms: Terms | None = None) -> SyncReport:
+    """Bring projects of a server into the cache.
 
     Of a project where nothing has changed only the listing is asked. A run that fails does not hold up the others: it
     is in the report. Raises NotFound, NotSignedIn, Unreachable, CacheBusy or CacheError; what was committed stays.
     """
     began = time.perf_counter()
-    report = SyncReport(dry_run=dry_run)
-    how = _How(full, rows, files, only or RunFilter(), local_entity, quick, shared, enough, progress, now)
+    terms = terms or Terms()
+    report = SyncReport(dry_run=terms.dry_run)
     transport = api.transport
     sent, received, waited = transport.requests, transport.bytes, transport.budget.waited
     try:
         for one in asked:
-            if dry_run:
-                _Pass(cache, api, one, how, report).plan()
+            if terms.dry_run:
+                _Pass(cache, api, one, terms, report).plan()
             else:
                 with workplace(cache.folder, one.work) as folder:
-                    _Pass(cache, api, one, how, report).run(folder)
+                    _Pass(cache, api, one, terms, report).run(folder)
     finally:
         report.requests = transport.requests - sent
         report.bytes_read = transport.bytes - received
@@ -117,9 +97,9 @@ def sync_server(
 class _Pass:
     """One project."""
 
-    def __init__(self, cache: Cache, api: Api, asked: Asked, how: _How, report: SyncReport) -> None:
-        self.cache, self.api, self.asked, self.how, self.report = cache, api, asked, how, report
-        self.started = how.now()
+    def __init__(self, cache: Cache, api: Api, asked: Asked, terms: Terms, report: SyncReport) -> None:
+        self.cache, self.api, self.asked, self.terms, self.report = cache, api, asked, terms, report
+        self.started = terms.now()
         self.at = Progress()
         self.known: dict[RunRef, Mirrored] = {}  # in the cache
         self.cached: dict[RunRef, Cached] = {}  # the same, for the planner
@@ -143,9 +123,9 @@ class _Pass:
             [Remote(ref, now) for ref, now in fingerprints.items()],
             {ref: one for ref, one in self.cached.items() if ref in self.nodes} if self.asked.runs else self.cached,
             at=self.started,
-            full=self.how.full,
-            rows=self.how.rows,
-            insist=bool(self.asked.runs) and self.how.rows,
+            full=self.terms.full,
+            rows=self.terms.rows,
+            insist=bool(self.asked.runs) and self.terms.rows,
             complete_listing=self._is_complete,
         )
         if self._files:
@@ -172,11 +152,11 @@ class _Pass:
     @property
     def _is_complete(self) -> bool:
         """Whether a run that is not listed is not there."""
-        return not (self.asked.runs or self.how.only or self.quick)
+        return not (self.asked.runs or self.terms.only or self.quick)
 
     @property
     def _files(self) -> bool:
-        return self.how.files and bool(self.asked.runs)
+        return self.terms.files and bool(self.asked.runs)
 
     def _recall(self) -> None:
         if self.cache.exists():
@@ -186,10 +166,10 @@ class _Pass:
     def _listed(self) -> listing.Nodes:
         def tell(count: int) -> None:
             self.at.listed = count
-            self.how.progress(self.at)
+            self.terms.progress(self.at)
 
         unfinished_ids = [ref.run_id for ref in unfinished(self.cached.values())]
-        only, newest = self.how.only, self._newest() if self.how.quick and len(unfinished_ids) <= MANY else None
+        only, newest = self.terms.only, self._newest() if self.terms.quick and len(unfinished_ids) <= MANY else None
         self.quick = newest is not None
         if newest is not None:
             filters = only.changing(at=self.started, since=newest, also=unfinished_ids)
@@ -200,7 +180,7 @@ class _Pass:
             self.asked.entity,
             self.asked.project,
             filters=filters,
-            records=not self.how.rows and not any(one.described for one in self.cached.values()),
+            records=not self.terms.rows and not any(one.described for one in self.cached.values()),
             tell=tell,
         )
 
@@ -229,7 +209,7 @@ class _Pass:
         if self.report.dry_run or not self.cache.exists():
             return 0
         adopted = 0
-        for ref in self.cache.mirrored(self.how.local_entity, self.asked.project):
+        for ref in self.cache.mirrored(self.terms.local_entity, self.asked.project):
             to = replace(ref, entity=self.asked.entity)
             if to in self.nodes and to not in self.known:
                 if "summaryMetrics" not in self.nodes[to]:
@@ -249,14 +229,14 @@ class _Pass:
         planned = {action.ref for action in actions}
         arrivals = self._arrivals(folder) if todo else None
         self.at.runs_total = len(todo)
-        self.how.progress(self.at)
+        self.terms.progress(self.at)
         try:
             if arrivals is not None:
                 self._do(todo, arrivals)
         finally:
             if arrivals is not None:
                 arrivals.flush()  # what came stays, whatever happened to the rest
-            if self.asked.runs and self.how.rows:
+            if self.asked.runs and self.terms.rows:
                 uses.note(self.cache, self.nodes, self.started)
             self._note([*(ref for ref in self.nodes if ref not in planned), *(arrivals.done if arrivals else ())])
         self._gone([action.ref for action in actions if isinstance(action, Gone)])
@@ -264,13 +244,13 @@ class _Pass:
         if self._is_complete and not self.report.more:
             where = f"{self.api.login.base_url} {self.asked}"
             self.cache.synced("listed", where, self.started)
-            if self.how.rows:
+            if self.terms.rows:
                 self.cache.synced("api", where, self.started)
 
     def _arrivals(self, folder: Path) -> Arrivals:
         from .arrivals import Arrivals  # needs numpy and Arrow, which a pass does without if nothing has changed
 
-        return Arrivals(self.cache, self.api, self.report, self.how.now, folder, files=self._files)
+        return Arrivals(self.cache, self.api, self.report, self.terms.now, folder, files=self._files)
 
     def _do(self, todo: Sequence[Fetch | Describe], arrivals: Arrivals) -> None:
         bare = [one.ref for one in todo if isinstance(one, Describe) and "config" not in self.nodes[one.ref]]
@@ -302,7 +282,7 @@ class _Pass:
             except BaseException as error:
                 pool.shutdown(wait=False, cancel_futures=True)
                 if not (
-                    self.how.shared or isinstance(error, CacheBusy)
+                    self.terms.shared or isinstance(error, CacheBusy)
                 ):  # after that, another project may still be asked for
                     self.api.transport.budget.stop()
                 raise
@@ -310,7 +290,7 @@ class _Pass:
     def _jobs(self, todo: Sequence[Fetch | Describe], arrivals: Arrivals) -> Iterator[Job]:
         """What to begin next, as long as it is not enough."""
         for action in todo:
-            if self.how.enough():
+            if self.terms.enough():
                 self.report.more = True
                 return
             yield arrivals.job(action, self.nodes[action.ref], self.known.get(action.ref))
@@ -333,7 +313,7 @@ class _Pass:
         self.at.rows = self.report.rows
         self.at.waited = self.api.transport.budget.waited
         self.at.bytes_done = self.api.transport.bytes
-        self.how.progress(self.at)
+        self.terms.progress(self.at)
         return again
 
     def _gone(self, refs: Sequence[RunRef]) -> None:
@@ -360,7 +340,7 @@ class _Pass:
 
     def _note(self, current: Iterable[RunRef]) -> None:
         """Note which runs are up to date; without rows, that is not said of those whose rows have come before."""
-        self.cache.checked([ref for ref in current if self.how.rows or not self._lags(ref)], self.started)
+        self.cache.checked([ref for ref in current if self.terms.rows or not self._lags(ref)], self.started)
 
     def _lags(self, ref: RunRef) -> bool:
         one = self.known.get(ref)
