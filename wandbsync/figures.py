@@ -51,5 +51,5 @@ def shown(cache: Cache, refs: Sequence[RunRef], options: PlotOptions, *, read: R
             memory=None if read else cache.folder / DERIVED / "plots",
         ),
         None if options.label is None else [query.filled(options.label, run) for run in known],
-        [query.group_name(run, options.group_by) for run in known] if options.group_by else None,
+        query.group_names(known, options.group_by) if options.group_by else None,
     )

@@ -83,16 +83,21 @@ def fit(
     u = look.scale
     left, right = box.left + room[0], box.right - room[1]
     bottom = box.bottom + 86.0 * u
-    top = box.top - _heading(figure, box, left, look, words)
-    if words.key == "above" and ends:
-        top -= key.above(figure, ends, look, left=left, right=box.right - 28.0 * u, top=top) + 8.0 * u
     texts = _at_ends(ends, box, look, words)
+    heading = box.right - 20.0 * u  # how far to the right it may go
     if words.key == "auto" and not texts:
         most = 0.45 * (box.right - box.left)
         listed = key.beside(figure, ends, look, height=box.top - box.bottom - 60.0 * u, room=most)
-        right = box.right - 28.0 * u - key.key_width(figure, listed)
+        wide, high = key.key_size(figure, listed)
+        right = box.right - 28.0 * u - wide
         whole = page(figure)
         listed.set_bbox_to_anchor(((right + 14.0 * u) / whole.right, (box.top + box.bottom) / 2.0 / whole.top))
+        if box.top - box.bottom - high < 200.0 * u:  # it begins beside the heading
+            heading = right
+    top = box.top - _heading(figure, box, left, heading, look, words)
+    if words.key == "above" and ends:
+        low = bottom + 0.45 * (top - bottom)
+        top -= key.above(figure, ends, look, left=left, right=box.right - 28.0 * u, top=top, low=low) + 8.0 * u
     right, top = max(right, left + 60.0 * u), max(top, bottom + 40.0 * u)
     width, height = right - left, top - bottom
     whole = page(figure)
@@ -117,11 +122,11 @@ def _at_ends(ends: Sequence[End], box: Box, look: Look, words: Words) -> list[st
     return key.at_ends(ends, look, min(key.NAME_ROOM * look.scale, 0.25 * (box.right - box.left)))
 
 
-def _heading(figure: Figure, box: Box, left: float, look: Look, words: Words) -> float:
-    """Title and subtitle; how far below the upper edge they end."""
+def _heading(figure: Figure, box: Box, left: float, right: float, look: Look, words: Words) -> float:
+    """Title and subtitle, from left to right; how far below the upper edge they end."""
     u = look.scale
     whole = page(figure)
-    room = box.right - left - 20.0 * u
+    room = right - left
     down = 32.0 * u if not words.small else 18.0 * u
     if words.title:
         figure.text(
@@ -164,10 +169,11 @@ def _labels(axes: Axes, look: Look, words: Words, *, width: float, height: float
 
 def _y_ticks(axes: Axes, axis: Scale, look: Look, height: float) -> list[str]:
     low, high = axes.get_ylim()
-    most = 6 if height > 320.0 else 4
+    most = 6 if height > 320.0 else 4 if height > 100.0 else 2
     axes.yaxis.set_minor_formatter(NullFormatter())
     if axis.percent:
-        ticks = [tick for tick in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0) if low <= tick <= high]
+        whole = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0) if most > 2 else (0.0, 0.5, 1.0)
+        ticks = [tick for tick in whole if low <= tick <= high]
         if len(ticks) < 3:
             ticks = linear_ticks(low, high, most)
         texts = [text + "%" for text in tick_texts([tick * 100.0 for tick in ticks])]
@@ -192,13 +198,13 @@ def _x_ticks(axes: Axes, room: float, look: Look, words: Words) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
     if axes.get_xscale() == "log":
         ticks, minor = log_ticks(low, high)
-        texts = [tick_texts([tick])[0] for tick in ticks]
+        every = [tick_texts([tick])[0] for tick in ticks]
         axes.set_xticks(minor, minor=True)
     for most in range(7, 0, -1):
         if words.time_x:
             ticks, texts = time_ticks(low, high, most)
         elif axes.get_xscale() == "log":
-            texts = [text if i % (8 - most) == 0 else "" for i, text in enumerate(texts)]
+            texts = [text if i % (8 - most) == 0 else "" for i, text in enumerate(every)]
         else:
             ticks = linear_ticks(low, high, most, integer=words.whole_x)
             texts = tick_texts(ticks)

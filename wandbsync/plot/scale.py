@@ -131,7 +131,7 @@ def x_limits(extent: Extent, view: View) -> tuple[float, float]:
     if view.log_x:
         low, high = padded_log(extent.positive, extent.high, padding=0.01)
     elif extent.high > extent.low:
-        low, high = padded(extent.low, extent.high, padding=0.01)
+        low, high = padded(extent.low, extent.high, padding=0.01, constant=1e-14)  # steps beyond 2**53 are steps too
     else:
         room = max(0.5, abs(extent.low) * 1e-3)
         low, high = extent.low - room, extent.high + room
@@ -152,12 +152,12 @@ def in_units(values: Any, power: int) -> Any:
     return values * 10.0**half * 10.0 ** (-power - half) if power else values
 
 
-def padded(low: float, high: float, padding: float = PADDING) -> tuple[float, float]:
-    """Limits around low and high; around a constant, a twentieth of its size."""
+def padded(low: float, high: float, padding: float = PADDING, constant: float = 1e-12) -> tuple[float, float]:
+    """Limits around low and high; around a constant, which no more than that share sets apart, a twentieth of it."""
     size = max(abs(low), abs(high))
     if size == 0.0:
         return -1.0, 1.0
-    room = (high - low) * padding if high - low > 1e-12 * size else size * 0.05
+    room = (high - low) * padding if high - low > constant * size else size * 0.05
     return low - room, high + room
 
 
