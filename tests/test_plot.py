@@ -1362,6 +1362,31 @@ def test_what_a_logarithmic_x_cannot_show_is_counted():
     assert words(draw([one([5, 6], x=[1, 10])], title="m", view=View(log_x=True)), "subtitle") == [""]
 
 
+@pytest.mark.parametrize("small", [False, True])
+@pytest.mark.parametrize("x", [[0.0, 1e6 + 0.001], [1e6, 1e6 + 0.002], [1.7e9, 1.7e9 + 1.0], [1.7e9, 2.1e9]])
+def test_no_tick_of_x_is_cut_off(x, small):
+    for time_x in (False, True):
+        panel = figure.Panel(series=[one([1, 2], x=x)] * 2, title="m", time_x=time_x, key="above")
+        if small:
+            fig, _ = figure.draw_grid([panel] * 5, title="g", size=(7.0, 5.0))
+        else:
+            fig = figure.draw_panel(panel, look=style.look_of(PlotOptions(size=(4.0, 3.0))), wider=False)
+        png(fig)
+        renderer, wide = fig.canvas.get_renderer(), fig.canvas.get_width_height()[0]
+        for axes in fig.axes:
+            boxes = [label.get_window_extent(renderer) for label in axes.get_xticklabels() if label.get_text()]
+            assert boxes and all(box.x0 >= 0 and box.x1 <= wide for box in boxes)
+            assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
+
+
+def test_limits_as_far_apart_as_can_be():
+    fig = draw([one([1, 2])], title="m", view=View(y=(-1e308, 1e308)))
+    png(fig)
+    assert ticks(fig.axes[0].yaxis) == ["−1e308", "−5e307", "0", "5e307", "1e308"]
+    with pytest.raises(UsageError, match=r"the x axis would go from -1e\+308 to 1e\+308"):
+        draw([one([1, 2])], title="m", view=View(x=(-1e308, 1e308)))
+
+
 def test_one_line_is_not_lines():
     few, many = np.ones(10), np.ones(200)
     fig = draw([*[one(few, smooth=few)] * 4, one(many, smooth=many)], title="m")
@@ -1390,6 +1415,13 @@ def test_long_times_have_ticks_where_months_and_years_begin(days, texts):
     for tick in ticks:
         moment = datetime.fromtimestamp(tick, timezone.utc)
         assert (moment.hour, moment.minute) == (0, 0) and (days < 100 or moment.day == 1)
+
+
+def test_times_of_all_years_there_are_have_ticks():
+    for high in (1e10, 1e11, 1e18):
+        for most in (7, 3, 1):
+            ticks, said = time_ticks(-1e18, high, most)
+            assert len(ticks) == len(said) <= 8
 
 
 def test_decades_are_counted_in_round_numbers():

@@ -177,6 +177,11 @@ def test_numbers_that_look_alike_are_groups_of_their_own() -> None:
     assert query.group_names(runs, ["config.betas"]) == ["0.9,0.9990001", "0.9,0.9990002"]
 
 
+def test_a_list_of_no_run_is_said(shell: Shell) -> None:
+    error = shell.error("generate-plots", PROJECT, " ,", "--metrics", "loss", "--offline", code=2)
+    assert error.startswith("error: no run to plot (name some")
+
+
 def test_of_each_missing_metric_near_ones_are_named(shell: Shell) -> None:
     error = shell.error("generate-plots", PROJECT, "c0", "--metrics", "lss,vl/loss", "--offline", code=2)
     assert "lss: did you mean loss" in error and "vl/loss: did you mean val/loss" in error

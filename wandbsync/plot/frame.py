@@ -6,7 +6,7 @@ Room is measured, never guessed: see `measure` for its units.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
@@ -102,7 +102,7 @@ def fit(
     width, height = right - left, top - bottom
     whole = page(figure)
     axes.set_position((left / whole.right, bottom / whole.top, width / whole.right, height / whole.top))
-    _x_ticks(axes, width, look, words)
+    _x_ticks(axes, width, look, words, beside=(left - box.left, box.right - right))
     if texts:
         places = axes.get_yaxis_transform().transform([(1.0, end.last) for end in ends])[:, 1] * UNITS / figure.dpi
         wanted = [min(max(float(place), bottom), top) if math.isfinite(place) else bottom for place in places]
@@ -191,8 +191,8 @@ def _y_ticks(axes: Axes, axis: Scale, look: Look, height: float) -> list[str]:
     return texts
 
 
-def _x_ticks(axes: Axes, room: float, look: Look, words: Words) -> None:
-    """As many ticks as fit side by side."""
+def _x_ticks(axes: Axes, room: float, look: Look, words: Words, *, beside: tuple[float, float]) -> None:
+    """As many ticks as fit side by side; `beside` is the room left and right of the axes."""
     low, high = axes.get_xlim()
     size = TICK * look.scale
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -208,9 +208,23 @@ def _x_ticks(axes: Axes, room: float, look: Look, words: Words) -> None:
         else:
             ticks = linear_ticks(low, high, most, integer=words.whole_x)
             texts = tick_texts(ticks)
-        if sum(measure.width(text, size) + 16.0 * look.scale for text in texts if text) <= room:
+        shown = _within(texts, ticks, axes, room, size, beside)
+        if any(shown) and sum(measure.width(text, size) + 16.0 * look.scale for text in texts if text) <= room:
             break
-    axes.set_xticks(ticks, texts, fontsize=size)
+    axes.set_xticks(ticks, shown, fontsize=size)
+
+
+def _within(
+    texts: Sequence[str], ticks: Sequence[float], axes: Axes, room: float, size: float, beside: tuple[float, float]
+) -> list[str]:
+    """The texts of x ticks, without those that would be cut off at the edges of the page."""
+    scaled: Callable[[float], float] = math.log10 if axes.get_xscale() == "log" else float
+    low, high = (scaled(end) for end in axes.get_xlim())
+    kept = []
+    for text, tick in zip(texts, ticks, strict=True):
+        place, half = (scaled(tick) - low) / (high - low) * room, measure.width(text, size) / 2.0
+        kept.append(text if half <= place + beside[0] and place + half <= room + beside[1] else "")
+    return kept
 
 
 def last_text(last: float, axis: Scale) -> str:

@@ -133,7 +133,7 @@ def _minus(number: str) -> str:
 
 _SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
 _DAYS = (1, 2, 5, 7, 14)
-_MONTHS = (1, 2, 3, 4, 6, 12, 24, 60, 120, 240, 600, 1200)
+_MONTHS = (1, 2, 3, 4, 6, 12, 24, 60, 120, 240, 600, 1200, 2400, 6000)
 _MONTH = 365.2425 / 12.0 * 86400.0  # seconds
 
 
@@ -171,9 +171,8 @@ def time_ticks(low: float, high: float, most: int) -> tuple[list[float], list[st
 def _month_ticks(low: float, high: float, months: int) -> tuple[list[float], list[str]]:
     """The beginnings of every so many-th month, or of years."""
     first, last = (datetime.fromtimestamp(end, timezone.utc) for end in (low, high))
-    counted = range(
-        math.ceil((first.year * 12 + first.month - 1) / months), (last.year * 12 + last.month) // months + 1
-    )
+    since, until = (moment.year * 12 + moment.month - 1 for moment in (first, last))
+    counted = range(math.ceil(since / months), until // months + 1)
     moments = [datetime(k * months // 12, k * months % 12 + 1, 1, tzinfo=timezone.utc) for k in counted]
     moments = [one for one in moments if low <= one.timestamp() <= high]
     return [one.timestamp() for one in moments], [
