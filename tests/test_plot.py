@@ -1344,6 +1344,11 @@ def test_the_names_of_a_grid_leave_room_for_its_panels(count, size):
     assert size is not None or len(said) >= 30
 
 
+def test_the_panels_of_a_grid_have_their_units():
+    fig, _ = figure.draw_grid([figure.Panel(series=[one([1, 2])], title="loss", y_unit="nats")], title="grid")
+    assert words(fig, "title") == ["grid", "loss (nats)"]
+
+
 def test_what_is_outside_of_the_x_that_is_asked_for():
     left, right = one([1, 2, 3], label="left"), one([4, 5, 6], x=[100, 101, 102], label="right")
     with pytest.raises(UsageError, match="m has no value from 5000 to 6000"):

@@ -254,7 +254,9 @@ def test_the_command_in_the_metadata_draws_the_same_again(shell: Shell) -> None:
     ]
     (one,) = plot(shell, *words, output="redo")
     command = json.loads((shell.folder / "redo/metadata.json").read_text())["plots"]["loss.png"]["command"]
-    shutil.rmtree(shell.cache / "derived" / "plots", ignore_errors=False)
+    for kept in (shell.cache / "derived" / "plots").iterdir():
+        if kept.name != "colours.json":
+            kept.unlink()
     assert command[0] == "wandbsync"
     shell(*command[1:], "--output", "redone", "--offline")
     assert (shell.folder / "redone/loss.png").read_bytes() == (shell.folder / one["path"]).read_bytes()
