@@ -208,23 +208,27 @@ def _x_ticks(axes: Axes, room: float, look: Look, words: Words, *, beside: tuple
         else:
             ticks = linear_ticks(low, high, most, integer=words.whole_x)
             texts = tick_texts(ticks)
-        shown = _within(texts, ticks, axes, room, size, beside)
-        if any(shown) and sum(measure.width(text, size) + 16.0 * look.scale for text in texts if text) <= room:
+        shown, gap = _within(texts, ticks, axes, room, size, beside)
+        # The first text of times says the day, or from when the others count.
+        if gap >= 16.0 * look.scale and (any(shown[:1]) if words.time_x else any(shown)):
             break
     axes.set_xticks(ticks, shown, fontsize=size)
 
 
 def _within(
     texts: Sequence[str], ticks: Sequence[float], axes: Axes, room: float, size: float, beside: tuple[float, float]
-) -> list[str]:
-    """The texts of x ticks, without those that would be cut off at the edges of the page."""
+) -> tuple[list[str], float]:
+    """The texts of x ticks, without those that would be cut off at the edges of the page; and the smallest gap."""
     scaled: Callable[[float], float] = math.log10 if axes.get_xscale() == "log" else float
     low, high = (scaled(end) for end in axes.get_xlim())
-    kept = []
+    kept: list[str] = []
+    end, gap = -math.inf, math.inf
     for text, tick in zip(texts, ticks, strict=True):
         place, half = (scaled(tick) - low) / (high - low) * room, measure.width(text, size) / 2.0
         kept.append(text if half <= place + beside[0] and place + half <= room + beside[1] else "")
-    return kept
+        if kept[-1]:
+            gap, end = min(gap, place - half - end), place + half
+    return kept, gap
 
 
 def last_text(last: float, axis: Scale) -> str:
