@@ -38,7 +38,7 @@ from wandbsync.plot.plan import Picture, Plan, labels, plan
 from wandbsync.plot.scale import View
 from wandbsync.plot.smoothing import rolling_mean, time_weighted_ema
 from wandbsync.plot.text import differing, drawable, shorten, told_apart
-from wandbsync.plot.ticks import linear_ticks, log_ticks, tick_texts, value_text
+from wandbsync.plot.ticks import linear_ticks, log_ticks, tick_texts, time_ticks, value_text
 from wandbsync.query import metrics
 from wandbsync.query.metrics import split_names
 
@@ -1278,6 +1278,194 @@ def test_a_figure_for_a_notebook():
         compose([RUN], ["bad"], PlotOptions(), source)
     with pytest.raises(UsageError, match="no run to plot"):
         compose([], ["loss"], PlotOptions(), source)
+
+
+def crowd(count):
+    """Lines with long names, as a sweep gives them."""
+    return [
+        Series(
+            f"lr={0.1 / (i + 1):.3g}-batch={2**i % 1000}-of-a-sweep", np.arange(9), np.arange(9.0) + i, run_id=f"r{i}"
+        )
+        for i in range(count)
+    ]
+
+
+def apart_on_the_page(fig):
+    """All that is written is on the page; names and headings are beside the axes and beside each other."""
+    renderer = fig.canvas.get_renderer()
+    listed = [child for child in fig.get_children() if isinstance(child, mpl.legend.Legend)]
+    wide, high = fig.canvas.get_width_height()
+    boxes = {
+        str(artist): artist.get_window_extent(renderer) for artist in [*fig.texts, *listed] if artist.get_visible()
+    }
+    for name, box in boxes.items():
+        assert box.x0 >= -1 and box.y0 >= -1 and box.x1 <= wide + 1 and box.y1 <= high + 1, name
+        assert not any(box.overlaps(axes.get_window_extent(renderer)) for axes in fig.axes), name
+    for heading in [text for text in fig.texts if text.get_gid() in ("title", "subtitle")]:
+        beside = [*listed, *(text for text in fig.texts if text.get_gid() == "name")]
+        for other in beside:
+            assert not boxes[str(heading)].overlaps(boxes[str(other)]), (heading, other)
+    for axes in fig.axes:
+        window = axes.get_window_extent(renderer)
+        assert window.width > 0.25 * wide / len(fig.axes) and window.height > 0.25 * high / len(fig.axes)
+    return listed
+
+
+@pytest.mark.parametrize("count", [1, 8, 12, 40])
+@pytest.mark.parametrize("size", [(1.5, 1.5), (3.0, 2.0), (3.0, 10.0), (20.0, 2.0), (8.0, 4.8)])
+def test_names_are_never_over_the_data(size, count):
+    for kind in ("screen", "paper"):
+        look = style.look_of(PlotOptions(size=size, style=kind, dpi=150))
+        panel = figure.Panel(series=crowd(count), title="a title " * 30, subtitle="and what is said of it " * 20)
+        fig = figure.draw_panel(panel, look=look, wider=False)
+        png(fig)
+        apart_on_the_page(fig)
+
+
+@pytest.mark.parametrize("size", [(1.5, 1.5), (4.0, 3.0), (8.0, 4.8)])
+def test_as_many_names_stand_above_the_axes_as_there_is_room_for(size):
+    look = style.look_of(PlotOptions(size=size))
+    fig = figure.draw_panel(figure.Panel(series=crowd(12), title="groups", key="above"), look=look, wider=False)
+    png(fig)
+    apart_on_the_page(fig)
+    said = words(fig, "name")
+    assert len(said) == 12 or said[-1] == f"… and {12 - len(said) + 1} more"
+
+
+@pytest.mark.parametrize(("count", "size"), [(50, None), (50, (6.0, 4.0)), (5, (2.0, 2.0)), (200, None)])
+def test_the_names_of_a_grid_leave_room_for_its_panels(count, size):
+    look = style.look_of(PlotOptions(size=size, grid=True))
+    panels = [figure.Panel(series=crowd(count), title=name, metric=name) for name in ("one", "two")]
+    fig, _ = figure.draw_grid(panels, title="grid", look=look, size=size)
+    png(fig)
+    apart_on_the_page(fig)
+    said = words(fig, "name")
+    assert len(said) == count or said[-1] == f"… and {count - len(said) + 1} more"
+    assert size is not None or len(said) >= 30
+
+
+def test_the_panels_of_a_grid_have_their_units():
+    fig, _ = figure.draw_grid([figure.Panel(series=[one([1, 2])], title="loss", y_unit="nats")], title="grid")
+    assert words(fig, "title") == ["grid", "loss (nats)"]
+
+
+def test_what_is_outside_of_the_x_that_is_asked_for():
+    left, right = one([1, 2, 3], label="left"), one([4, 5, 6], x=[100, 101, 102], label="right")
+    with pytest.raises(UsageError, match="m has no value from 5000 to 6000"):
+        draw([left, right], title="m", view=View(x=(5000.0, 6000.0)))
+    with pytest.raises(UsageError, match="no value from -9 to -8"):
+        draw([left], title="m", view=View(x=(-9.0, -8.0)))
+    fig = draw([left, right], title="m", view=View(x=(50.0, 200.0)))
+    assert words(fig, "subtitle") == ["1 line not within this x"] and words(fig, "name") == ["6"]
+    between = draw([left], title="m", view=View(x=(0.2, 0.4)))
+    assert lines(between)["line-0"].get_xdata().tolist() == [0, 1], "a line goes through, though no point is within"
+
+
+def test_what_a_logarithmic_x_cannot_show_is_counted():
+    fig = draw([one([5, 6, 7], x=[0, 1, 10])], title="m", view=View(log_x=True))
+    assert words(fig, "subtitle") == ["1 value at x ≤ 0 not drawn"]
+    assert words(draw([one([5, 6], x=[1, 10])], title="m", view=View(log_x=True)), "subtitle") == [""]
+
+
+@pytest.mark.parametrize("small", [False, True])
+@pytest.mark.parametrize(
+    "x", [[0.0, 1e6 + 0.001], [1e6, 1e6 + 0.002], [1.7e9, 1.7e9 + 1.0], [1.7e9, 1.7e9 + 300.0], [1.7e9, 2.1e9]]
+)
+def test_no_tick_of_x_is_cut_off(x, small):
+    for time_x in (False, True):
+        panel = figure.Panel(series=[one([1, 2], x=x)] * 2, title="m", time_x=time_x, key="above")
+        if small:
+            fig, _ = figure.draw_grid([panel] * 5, title="g", size=(7.0, 5.0))
+        else:
+            fig = figure.draw_panel(panel, look=style.look_of(PlotOptions(size=(4.0, 3.0))), wider=False)
+        png(fig)
+        renderer, wide = fig.canvas.get_renderer(), fig.canvas.get_width_height()[0]
+        for axes in fig.axes:
+            boxes = [label.get_window_extent(renderer) for label in axes.get_xticklabels() if label.get_text()]
+            assert boxes and all(box.x0 >= 0 and box.x1 <= wide for box in boxes)
+            assert all(a.x1 + 8 < b.x0 for a, b in pairwise(boxes))
+            assert not time_x or ticks(axes.xaxis)[0]
+
+
+def test_limits_as_far_apart_as_can_be():
+    fig = draw([one([1, 2])], title="m", view=View(y=(-1e308, 1e308)))
+    png(fig)
+    assert ticks(fig.axes[0].yaxis) == ["−1e308", "−5e307", "0", "5e307", "1e308"]
+    with pytest.raises(UsageError, match=r"the x axis would go from -1e\+308 to 1e\+308"):
+        draw([one([1, 2])], title="m", view=View(x=(-1e308, 1e308)))
+
+
+def test_one_line_is_not_lines():
+    few, many = np.ones(10), np.ones(200)
+    fig = draw([*[one(few, smooth=few)] * 4, one(many, smooth=many)], title="m")
+    assert words(fig, "subtitle") == ["raw values of 1 line not shown"]
+
+
+def test_steps_of_any_size_fill_the_axis():
+    fig = draw([one(np.arange(1000.0), x=2**60 + np.arange(1000) * 1000)], title="m")
+    low, high = fig.axes[0].get_xlim()
+    assert high - low < 1.1e6
+
+
+@pytest.mark.parametrize(
+    ("days", "texts"),
+    [
+        (10, ["Nov 15", "Nov 17", "Nov 19", "Nov 21", "Nov 23"]),
+        (120, ["Dec 2023", "Jan 2024", "Feb 2024", "Mar 2024"]),
+        (1200, ["Jan 2024", "Jul 2024", "Jan 2025", "Jul 2025", "Jan 2026", "Jul 2026", "Jan 2027"]),
+        (12000, ["2025", "2030", "2035", "2040", "2045", "2050", "2055"]),
+    ],
+)
+def test_long_times_have_ticks_where_months_and_years_begin(days, texts):
+    start = datetime(2023, 11, 14, 22, 13, 20, tzinfo=timezone.utc).timestamp()
+    ticks, said = time_ticks(start, start + days * 86400.0, 7)
+    assert said == texts
+    for tick in ticks:
+        moment = datetime.fromtimestamp(tick, timezone.utc)
+        assert (moment.hour, moment.minute) == (0, 0) and (days < 100 or moment.day == 1)
+
+
+def test_times_of_all_years_there_are_have_ticks():
+    for high in (1e10, 1e11, 1e18):
+        for most in (7, 3, 1):
+            ticks, said = time_ticks(-1e18, high, most)
+            assert len(ticks) == len(said) <= 8
+
+
+def test_decades_are_counted_in_round_numbers():
+    ticks, _ = log_ticks(1e-303, 1.0)
+    assert [tick_texts([tick])[0] for tick in ticks] == ["1e-300", "1e-250", "1e-200", "1e-150", "1e-100", "1e-50", "1"]
+
+
+def test_a_band_goes_down_to_the_bottom_of_a_logarithmic_axis():
+    middle, away = np.array([100.0, 10.0, 1.0, 0.1, NAN]), np.array([1.0, 10.0 - 1e-9, 1.5, 0.2, NAN])
+    for view in (View(), View(log_y=True)):
+        band = (middle - away, middle + away)
+        fig = draw([Series("a", np.arange(5), middle, bands=(band,))], title="loss", view=view)
+        low, _ = fig.axes[0].get_ylim()
+        assert fig.axes[0].get_yscale() == "log" and 0.01 < low < 0.1
+        (area,) = fig.axes[0].collections
+        corners = area.get_paths()[0].vertices
+        assert corners[:, 0].max() == 3 and corners[:, 1].min() == pytest.approx(low)
+        png(fig)
+
+
+def test_a_band_that_has_one_edge_only_is_none_there():
+    edges = np.array([1.0, -INF, 0.5]), np.array([2.0, 3.0, INF])
+    fig = draw([Series("a", np.arange(3), np.ones(3), bands=(edges,))], title="m")
+    (area,) = fig.axes[0].collections
+    assert np.isfinite(area.get_paths()[0].vertices).all()
+
+
+def test_every_band_is_named_once():
+    runs, source = [RUN, OTHER], Source(CACHE)
+    for bands, said in (
+        (("ci", "std", "std", "none", "sem"), "95 % CI (dark), ± std (light), ± std. error (light)"),
+        (("none", "std"), "by group, ± std"),
+        (("none",), "mean by group"),
+    ):
+        fig = compose(runs, ["loss"], PlotOptions(bands=bands), source, groups=["a", "a"])
+        assert words(fig, "subtitle")[0].endswith(said)
 
 
 def test_the_panels_of_a_grid_stand_in_line() -> None:

@@ -155,6 +155,13 @@ class Stopped(WandbsyncError):
         super().__init__(message, hint=hint)
 
 
+def nearest_each(wanted: Sequence[str], names: Sequence[str]) -> str:
+    """A hint for several names that are missing: of each what it is most like."""
+    if len(wanted) == 1 or not names:
+        return nearest(wanted[0], names)
+    return "; ".join(f"{one}: {nearest(one, names)}" for one in wanted[:5])
+
+
 def nearest(wanted: str, names: Iterable[str]) -> str:
     """A hint: the names most like the one wanted, or some that there are."""
     import difflib

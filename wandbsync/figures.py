@@ -54,5 +54,5 @@ def shown(
             anew=(lambda: shown(Cache(cache.folder), refs, options).source) if alone and not read else None,
         ),
         None if options.label is None else [query.filled(options.label, run) for run in known],
-        [query.group_name(run, options.group_by) for run in known] if options.group_by else None,
+        query.group_names(known, options.group_by) if options.group_by else None,
     )

@@ -135,7 +135,7 @@ def _runs_of_lake(reader: Reader, project: str, runs: str, where: str | None) ->
 
 
 def _some(runs: str, where: str | None) -> None:
-    if not runs and where is None:
+    if not runs.strip(" ,") and where is None:
         raise UsageError("no run to plot", hint="name some, or choose them with --runs-where")
 
 

@@ -25,7 +25,7 @@ def write(path: Path, prepared: Sequence[Drawn], subject: Subject, options: Plot
     import pyarrow.csv
     import pyarrow.parquet
 
-    bands = [band for band in options.bands if band != "none"]
+    bands = options.drawn_bands()
     whole = all(series.x.dtype.kind == "i" for one in prepared for series in one.panel.series if len(series.x))
     schema = _schema(pa, None if subject.groups is None else bands, pa.int64() if whole else pa.float64())
     path.parent.mkdir(parents=True, exist_ok=True)

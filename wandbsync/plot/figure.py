@@ -160,6 +160,7 @@ def draw_grid(
 
     Gives for each panel the reason why it is empty, or None. Raises UsageError if all are.
     """
+    look = look if size is None else grid.look_within(size, len(panels), look)
     ready: list[_Ready] = []
     reasons: list[str | None] = []
     for panel in panels:
@@ -171,10 +172,11 @@ def draw_grid(
     if not ready:
         raise UsageError(next(reason for reason in reasons if reason))
     with style.own_settings(look):
-        figure = _page(look, *(size or grid.page_size(len(ready), look)))
         ends = {line.label: line for one in ready for line in one.lines}
         shown = [End(drawable(line.label), line.run_id, 0.0, "", line.stroke) for line in ends.values()]
-        boxes = grid.place(figure, len(ready), shown if len(shown) > 1 else [], look, title=title, subtitle=subtitle)
+        shown = shown if len(shown) > 1 else []
+        figure = _page(look, *(size or grid.page_size(len(ready), shown, look)))
+        boxes = grid.place(figure, len(ready), shown, look, title=title, subtitle=subtitle)
         placed = [_placed(figure, one, small=True) for one in ready]
         rooms = grid.in_line([one.sides(box, look) for one, box in zip(placed, boxes, strict=True)])
         for drawn, box, room in zip(placed, boxes, rooms, strict=True):
@@ -191,26 +193,29 @@ def _page(look: Look, width: float, height: float) -> Figure:
 def _ready(panel: Panel, look: Look) -> _Ready:
     metric = panel.title if panel.metric is None else panel.metric
     slots = [i if one.slot is None else one.slot for i, one in enumerate(panel.series)]
-    lines, bad = [], 0
+    lines, bad, left = [], 0, 0
     for one, stroke in zip(panel.series, style.strokes(slots, look), strict=True):
         raw = Trace.of(one.x, one.y, sorted_x=one.sorted_x)
         bad += len(one.y) - len(raw)
-        raw = raw.only(raw.x > 0) if panel.view.log_x else raw
+        if panel.view.log_x:
+            raw, whole = raw.only(raw.x > 0), len(raw)
+            left += whole - len(raw)
         line = Line(one.label, one.run_id, stroke, None, None, raw)
         if one.smooth is not None:
             main = Trace.of(one.x if one.smooth_x is None else one.smooth_x, one.smooth, sorted_x=one.sorted_x)
             main = main.only(main.x > 0) if panel.view.log_x else main
             line = replace(line, raw=raw, dots=raw if len(raw) <= SPARSE else None, main=main)
         elif one.bands:
-            line = replace(line, bands=tuple((Trace.of(one.x, a), Trace.of(one.x, b)) for a, b in one.bands))
+            line = replace(line, bands=tuple(_band(one.x, low, high, panel.view.log_x) for low, high in one.bands))
         lines.append(line)
     lines = [line for line in lines if len(line.main)]
     if not lines:
         raise UsageError(f"{metric} has no value that can be drawn")
-    x = scale.x_limits(scale.Extent.of(line.main.x for line in lines), panel.view)
+    x, beyond = scale.x_limits(scale.Extent.of(line.main.x for line in lines), panel.view), 0
     if panel.view.x != (None, None):
-        lines = [line.each(lambda trace: trace.between(*x)) for line in lines]
-        lines = [line for line in lines if len(line.main)]
+        seen = [line for line in lines if line.main.x[0] <= x[1] and line.main.x[-1] >= x[0]]
+        beyond = len(lines) - len(seen)
+        lines = [line.each(lambda trace: trace.between(*x)) for line in seen]
         if not lines:
             raise UsageError(f"{metric} has no value from {x[0]:g} to {x[1]:g}", hint="choose another --xlim")
     deep = bool(panel.view.log_y)
@@ -219,8 +224,11 @@ def _ready(panel: Panel, look: Look) -> _Ready:
     lines, hidden = _without_mud(lines, panel.raw_up_to)
     drawn = [trace.y for line in lines for trace in line.drawn()]
     within = scale.inliers(drawn) if panel.view.clip_outliers else scale.Extent.of(drawn, positive_too=deep)
+    if deep and not panel.view.clip_outliers and any(line.bands for line in lines):
+        within = replace(within, positive=_least_above_zero(lines))
     axis = scale.choose(metric, logged, within, panel.view)
     if axis.log:
+        lines = [replace(line, bands=tuple(_above_zero(*band, axis.low) for band in line.bands)) for line in lines]
         lines = [line.each(lambda trace: trace.only(trace.y > 0.0)) for line in lines]
         lines = [line for line in lines if len(line.main)]
     elif axis.power:
@@ -228,15 +236,39 @@ def _ready(panel: Panel, look: Look) -> _Ready:
     outside = _outside(lines, axis) if panel.view.clip_outliers or panel.view.y != (None, None) else 0
     alike = Counter(line.stroke for line in lines)
     doubles = sum(count for count in alike.values() if count > 1)
-    raw_hidden = f"raw values{f' of {hidden} lines' if hidden < len(lines) else ''} not shown" if hidden else ""
+    of = f" of {hidden} line{'s'[: hidden > 1]}" if hidden < len(lines) else ""
     notes = [
-        raw_hidden,
+        f"raw values{of} not shown" if hidden else "",
         f"{doubles} lines look like another one" if doubles else "",
         f"{bad} non-finite value{'s'[: bad > 1]} not drawn" if bad else "",
+        f"{left} value{'s'[: left > 1]} at x ≤ 0 not drawn" if left else "",
+        f"{beyond} line{'s'[: beyond > 1]} not within this x" if beyond else "",
         f"{below} value{'s'[: below > 1]} ≤ 0 not drawn" if below and axis.log else "",
         f"{outside} value{'s'[: outside > 1]} beyond the axis" if outside else "",
     ]
     return _Ready(panel, lines, axis, x, [note for note in notes if note])
+
+
+def _band(x: npt.NDArray[Any], low: FloatArray, high: FloatArray, log_x: bool) -> tuple[Trace, Trace]:
+    """The edges of a band where it has both."""
+    both = np.isfinite(low) & np.isfinite(high) & ((x > 0) if log_x else True)
+    return Trace.of(x, np.where(both, low, np.nan)), Trace.of(x, np.where(both, high, np.nan))
+
+
+def _above_zero(low: Trace, high: Trace, bottom: float) -> tuple[Trace, Trace]:
+    """A band on a logarithmic axis: where it goes on below 0, down to the bottom."""
+    there = high.y > 0.0
+    return low.only(there).changed(y=lambda y: np.maximum(y, bottom)), high.only(there)
+
+
+def _least_above_zero(lines: Sequence[Line]) -> float:
+    """The smallest positive value, where a band that goes on below 0 asks for nothing: all the way down is far."""
+    within = [
+        replace(line, bands=tuple((low, high) for low, high in line.bands if len(low) and low.y.min() > 0.0))
+        for line in lines
+    ]
+    drawn = [trace.y for line in within for trace in line.drawn()]
+    return scale.Extent.of(drawn, positive_too=True).positive
 
 
 def _values(line: Line) -> Trace:
@@ -286,7 +318,7 @@ def _placed(figure: Figure, ready: _Ready, *, small: bool = False) -> _Placed:
     unit = f" ({panel.y_unit})" if panel.y_unit else ""
     metric = panel.title if panel.metric is None else panel.metric
     words = Words(
-        title=drawable(panel.title),
+        title=drawable(panel.title + unit if small and panel.title else panel.title),  # which has no other name
         subtitle=drawable(" · ".join(note for note in (panel.subtitle, *ready.notes) if note)),
         x_label=drawable(panel.series[0].x_label),
         y_label=drawable(metric + unit),

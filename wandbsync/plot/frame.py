@@ -6,7 +6,7 @@ Room is measured, never guessed: see `measure` for its units.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
@@ -83,21 +83,26 @@ def fit(
     u = look.scale
     left, right = box.left + room[0], box.right - room[1]
     bottom = box.bottom + 86.0 * u
-    top = box.top - _heading(figure, box, left, look, words)
-    if words.key == "above" and ends:
-        top -= key.above(figure, ends, look, left=left, right=box.right - 28.0 * u, top=top) + 8.0 * u
     texts = _at_ends(ends, box, look, words)
+    heading = box.right - 20.0 * u  # how far to the right it may go
     if words.key == "auto" and not texts:
         most = 0.45 * (box.right - box.left)
         listed = key.beside(figure, ends, look, height=box.top - box.bottom - 60.0 * u, room=most)
-        right = box.right - 28.0 * u - key.key_width(figure, listed)
+        wide, high = key.key_size(figure, listed)
+        right = box.right - 28.0 * u - wide
         whole = page(figure)
         listed.set_bbox_to_anchor(((right + 14.0 * u) / whole.right, (box.top + box.bottom) / 2.0 / whole.top))
+        if box.top - box.bottom - high < 200.0 * u:  # it begins beside the heading
+            heading = right
+    top = box.top - _heading(figure, box, left, heading, look, words)
+    if words.key == "above" and ends:
+        low = bottom + 0.45 * (top - bottom)
+        top -= key.above(figure, ends, look, left=left, right=box.right - 28.0 * u, top=top, low=low) + 8.0 * u
     right, top = max(right, left + 60.0 * u), max(top, bottom + 40.0 * u)
     width, height = right - left, top - bottom
     whole = page(figure)
     axes.set_position((left / whole.right, bottom / whole.top, width / whole.right, height / whole.top))
-    _x_ticks(axes, width, look, words)
+    _x_ticks(axes, width, look, words, beside=(left - box.left, box.right - right))
     if texts:
         places = axes.get_yaxis_transform().transform([(1.0, end.last) for end in ends])[:, 1] * UNITS / figure.dpi
         wanted = [min(max(float(place), bottom), top) if math.isfinite(place) else bottom for place in places]
@@ -117,11 +122,11 @@ def _at_ends(ends: Sequence[End], box: Box, look: Look, words: Words) -> list[st
     return key.at_ends(ends, look, min(key.NAME_ROOM * look.scale, 0.25 * (box.right - box.left)))
 
 
-def _heading(figure: Figure, box: Box, left: float, look: Look, words: Words) -> float:
-    """Title and subtitle; how far below the upper edge they end."""
+def _heading(figure: Figure, box: Box, left: float, right: float, look: Look, words: Words) -> float:
+    """Title and subtitle, from left to right; how far below the upper edge they end."""
     u = look.scale
     whole = page(figure)
-    room = box.right - left - 20.0 * u
+    room = right - left
     down = 32.0 * u if not words.small else 18.0 * u
     if words.title:
         figure.text(
@@ -164,10 +169,11 @@ def _labels(axes: Axes, look: Look, words: Words, *, width: float, height: float
 
 def _y_ticks(axes: Axes, axis: Scale, look: Look, height: float) -> list[str]:
     low, high = axes.get_ylim()
-    most = 6 if height > 320.0 else 4
+    most = 6 if height > 320.0 else 4 if height > 100.0 else 2
     axes.yaxis.set_minor_formatter(NullFormatter())
     if axis.percent:
-        ticks = [tick for tick in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0) if low <= tick <= high]
+        whole = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0) if most > 2 else (0.0, 0.5, 1.0)
+        ticks = [tick for tick in whole if low <= tick <= high]
         if len(ticks) < 3:
             ticks = linear_ticks(low, high, most)
         texts = [text + "%" for text in tick_texts([tick * 100.0 for tick in ticks])]
@@ -185,26 +191,44 @@ def _y_ticks(axes: Axes, axis: Scale, look: Look, height: float) -> list[str]:
     return texts
 
 
-def _x_ticks(axes: Axes, room: float, look: Look, words: Words) -> None:
-    """As many ticks as fit side by side."""
+def _x_ticks(axes: Axes, room: float, look: Look, words: Words, *, beside: tuple[float, float]) -> None:
+    """As many ticks as fit side by side; `beside` is the room left and right of the axes."""
     low, high = axes.get_xlim()
     size = TICK * look.scale
     axes.xaxis.set_minor_formatter(NullFormatter())
     if axes.get_xscale() == "log":
         ticks, minor = log_ticks(low, high)
-        texts = [tick_texts([tick])[0] for tick in ticks]
+        every = [tick_texts([tick])[0] for tick in ticks]
         axes.set_xticks(minor, minor=True)
     for most in range(7, 0, -1):
         if words.time_x:
             ticks, texts = time_ticks(low, high, most)
         elif axes.get_xscale() == "log":
-            texts = [text if i % (8 - most) == 0 else "" for i, text in enumerate(texts)]
+            texts = [text if i % (8 - most) == 0 else "" for i, text in enumerate(every)]
         else:
             ticks = linear_ticks(low, high, most, integer=words.whole_x)
             texts = tick_texts(ticks)
-        if sum(measure.width(text, size) + 16.0 * look.scale for text in texts if text) <= room:
+        shown, gap = _within(texts, ticks, axes, room, size, beside)
+        # The first text of times says the day, or from when the others count.
+        if gap >= 16.0 * look.scale and (any(shown[:1]) if words.time_x else any(shown)):
             break
-    axes.set_xticks(ticks, texts, fontsize=size)
+    axes.set_xticks(ticks, shown, fontsize=size)
+
+
+def _within(
+    texts: Sequence[str], ticks: Sequence[float], axes: Axes, room: float, size: float, beside: tuple[float, float]
+) -> tuple[list[str], float]:
+    """The texts of x ticks, without those that would be cut off at the edges of the page; and the smallest gap."""
+    scaled: Callable[[float], float] = math.log10 if axes.get_xscale() == "log" else float
+    low, high = (scaled(end) for end in axes.get_xlim())
+    kept: list[str] = []
+    end, gap = -math.inf, math.inf
+    for text, tick in zip(texts, ticks, strict=True):
+        place, half = (scaled(tick) - low) / (high - low) * room, measure.width(text, size) / 2.0
+        kept.append(text if half <= place + beside[0] and place + half <= room + beside[1] else "")
+        if kept[-1]:
+            gap, end = min(gap, place - half - end), place + half
+    return kept, gap
 
 
 def last_text(last: float, axis: Scale) -> str:

@@ -11,11 +11,13 @@ from . import key
 from .frame import SUBTITLE, TITLE, Box, page
 from .key import End
 from .measure import UNITS, fitted
-from .style import Look
+from .style import Look, shrunk
 
 ON_A_PAGE = 24  # panels; more go to another page
 PANEL = (4.0, 2.7)  # inches of a panel in the screen look
+LEAST = (2.6, 2.2)  # inches of a panel in which words have their size
 HEADING = 0.75
+MARGIN = 34.0  # beside the heading
 
 
 def shape(count: int) -> tuple[int, int]:
@@ -24,16 +26,24 @@ def shape(count: int) -> tuple[int, int]:
     return math.ceil(count / columns), columns
 
 
-def page_size(count: int, look: Look) -> tuple[float, float]:
-    """Inches."""
+def page_size(count: int, ends: Sequence[End], look: Look) -> tuple[float, float]:
+    """Inches; higher if the names of the lines need many rows."""
     rows, columns = shape(count)
-    return columns * PANEL[0] * look.scale, (rows * PANEL[1] + HEADING) * look.scale
+    width = columns * PANEL[0] * look.scale
+    names = key.more_above(ends, look, width * UNITS - 2.0 * MARGIN * look.scale)
+    return width, (rows * PANEL[1] + HEADING) * look.scale + names
+
+
+def look_within(size: tuple[float, float], count: int, look: Look) -> Look:
+    """The look with words that are small enough for so many panels on a page of that size."""
+    rows, columns = shape(count)
+    return shrunk(look, (size[0] / columns, size[1] / rows), LEAST)
 
 
 def place(figure: Figure, count: int, ends: Sequence[End], look: Look, *, title: str, subtitle: str) -> list[Box]:
     """Write the heading and the names of the lines; the boxes of the panels, row by row."""
     u, whole = look.scale, page(figure)
-    left = 34.0 * u
+    left = MARGIN * u
     down = 24.0 * u
     for text, size, colour, weight in (
         (title, TITLE * 1.1 * u, look.bold, "bold"),
@@ -52,9 +62,10 @@ def place(figure: Figure, count: int, ends: Sequence[End], look: Look, *, title:
             )
             down += 1.35 * size * UNITS / 72.0
     top = whole.top - down - 8.0 * u
-    if ends:
-        top -= key.above(figure, ends, look, left=left, right=whole.right - left, top=top)
     rows, columns = shape(count)
+    if ends:
+        low = min(0.7 * whole.top, rows * PANEL[1] * UNITS * u)
+        top -= key.above(figure, ends, look, left=left, right=whole.right - left, top=top, low=low)
     wide, high = whole.right / columns, top / rows
     return [
         Box(column * wide, top - (row + 1) * high, (column + 1) * wide, top - row * high)

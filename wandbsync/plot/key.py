@@ -10,15 +10,18 @@ from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
-from .measure import PX, UNITS, distinct, fitted, width
+from .measure import PX, UNITS, distinct, fitted, widest, width
 from .style import Look, Stroke
 
 AT_LINES = 8  # so many lines are named at their ends; more are listed beside the axes
 ROWS = 30  # names per column of that list, and at most two columns
 ROOM = (300.0, 270.0)  # for a name there, in one column and in two
+ABOVE_LINES = 12  # of more, names above the axes are smaller, and as many side by side as fit
+ABOVE_ROWS = 12  # of names above the axes
 NAME_ROOM = 240.0  # for a name at a line
 GAP = 11.0 * PX  # between two names at lines
 NAME, LISTED = 9.5, 8.0  # font sizes
+_LINE, _SPACE, _NEXT = 34.0, 12.0, 30.0  # above the axes: a piece of a line, from there to its name, and to the next
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,8 @@ def beside(figure: Figure, ends: Sequence[End], look: Look, *, height: float, ro
     more = len(ends) - columns * rows + 1 if len(ends) > columns * rows else 0
     listed = listed[: len(ends) - more]
     handles = [_handle(end.stroke) for end in listed]
-    most = min(ROOM[columns - 1] * look.scale, room / columns - 6.0 * size)
+    values = widest(["  " + end.text for end in listed], size)
+    most = max(min(ROOM[columns - 1] * look.scale, room / columns - 6.0 * size - values), 3.0 * size)
     names = distinct([end.name for end in listed], [end.run_id for end in listed], size, most)
     texts = [f"{name}  {end.text}" for name, end in zip(names, listed, strict=True)]
     if more:
@@ -124,47 +128,86 @@ def beside(figure: Figure, ends: Sequence[End], look: Look, *, height: float, ro
     return key
 
 
-def key_width(figure: Figure, key: Legend) -> float:
-    """How wide a list is, in units."""
+def key_size(figure: Figure, key: Legend) -> tuple[float, float]:
+    """How wide and how high a list is, in units."""
     canvas: Any = figure.canvas
-    return float(key.get_window_extent(canvas.get_renderer()).width) * UNITS / figure.dpi
+    box = key.get_window_extent(canvas.get_renderer())
+    return float(box.width) * UNITS / figure.dpi, float(box.height) * UNITS / figure.dpi
 
 
-def above(figure: Figure, ends: Sequence[End], look: Look, *, left: float, right: float, top: float) -> float:
-    """The names of the lines side by side, in rows from `top` downwards; how much room they take."""
-    size = NAME * look.scale
-    line, gap, next_one = 34.0 * look.scale, 12.0 * look.scale, 30.0 * look.scale
-    row = 1.9 * size * PX
-    names = distinct(
-        [end.name for end in ends], [end.run_id for end in ends], size, (right - left) / min(len(ends), 3) - line - gap
-    )
+def above(
+    figure: Figure, ends: Sequence[End], look: Look, *, left: float, right: float, top: float, low: float
+) -> float:
+    """The names of the lines side by side, in rows from `top` downwards to `low`; how much room they take."""
+    size, row = _above_size(len(ends), look)
+    rows = rows_above(ends, look, right - left, max(int((top - low) / row), 1))
     across, up = (float(inches) * UNITS for inches in figure.get_size_inches())
-    x, y = left, top - row / 2.0
-    for name, end in zip(names, ends, strict=True):
-        wide = line + gap + width(name, size)
-        if x > left and x + wide > right:
-            x, y = left, y - row
-        handle = Line2D(
-            [x / across, (x + line) / across],
-            [y / up, y / up],
-            transform=figure.transFigure,
-            color=end.stroke.colour,
-            linestyle=end.stroke.dashes,
-            linewidth=end.stroke.width,
-        )
-        handle.set_gid("key")
-        figure.add_artist(handle)
-        figure.text(
-            (x + line + gap) / across,
-            y / up,
-            fitted(name, size, right - left - line - gap),
-            fontsize=size,
-            color=look.ink,
-            verticalalignment="center_baseline",
-            gid="name",
-        )
+    for i, names in enumerate(rows):
+        x, y = left, top - (i + 0.5) * row
+        for end, name in names:
+            if end is not None:
+                handle = Line2D(
+                    [x / across, (x + _LINE * look.scale) / across],
+                    [y / up, y / up],
+                    transform=figure.transFigure,
+                    color=end.stroke.colour,
+                    linestyle=end.stroke.dashes,
+                    linewidth=end.stroke.width,
+                )
+                handle.set_gid("key")
+                figure.add_artist(handle)
+                x += (_LINE + _SPACE) * look.scale
+            figure.text(
+                x / across,
+                y / up,
+                name,
+                fontsize=size,
+                color=look.ink,
+                verticalalignment="center_baseline",
+                gid="name",
+            )
+            x += width(name, size) + _NEXT * look.scale
+    return len(rows) * row
+
+
+def rows_above(ends: Sequence[End], look: Look, room: float, most: int) -> list[list[tuple[End | None, str]]]:
+    """Which names stand in which row above the axes; for those that `most` rows do not hold, how many they are."""
+    u, (size, _) = look.scale, _above_size(len(ends), look)
+    handle, next_one = (_LINE + _SPACE) * u, _NEXT * u
+    aside = min(len(ends), 3) if len(ends) <= ABOVE_LINES else max(int(room / (ROOM[1] * u + handle)), 1)
+    names = distinct([end.name for end in ends], [end.run_id for end in ends], size, room / aside - handle)
+    rows: list[list[tuple[End | None, str]]] = [[]]
+    x = 0.0
+    for end, name in zip(ends, names, strict=True):
+        name = fitted(name, size, room - handle)
+        wide = handle + width(name, size)
+        if rows[-1] and x + wide > room:
+            rows.append([])
+            x = 0.0
+        rows[-1].append((end, name))
         x += wide + next_one
-    return top - y + row / 2.0
+    if len(rows) <= most:
+        return rows
+    rows = rows[:most]
+    while True:
+        more = fitted(f"… and {len(ends) - sum(map(len, rows))} more", size, room)
+        taken = sum(handle + width(name, size) + next_one for _, name in rows[-1])
+        if not rows[-1] or taken + width(more, size) <= room:
+            rows[-1].append((None, more))
+            return rows
+        rows[-1].pop()
+
+
+def _above_size(count: int, look: Look) -> tuple[float, float]:
+    """The size of the names of so many lines above the axes, and how high a row of them is."""
+    size = (NAME if count <= ABOVE_LINES else LISTED) * look.scale
+    return size, 1.9 * size * PX
+
+
+def more_above(ends: Sequence[End], look: Look, room: float) -> float:
+    """How many inches higher a page is for names above its axes that need more than two rows."""
+    rows = len(rows_above(ends, look, room, ABOVE_ROWS)) if ends else 0
+    return max(rows - 2, 0) * _above_size(len(ends), look)[1] / UNITS
 
 
 def _handle(stroke: Stroke) -> Line2D:
@@ -178,4 +221,4 @@ def beside_width(lines: int, look: Look) -> float:
     return (1.5 if lines <= ROWS else 4.0) * look.scale
 
 
-__all__ = ["AT_LINES", "End", "above", "apart", "at_ends", "beside", "beside_width", "key_width", "put_at_ends"]
+__all__ = ["AT_LINES", "End", "above", "apart", "at_ends", "beside", "beside_width", "key_size", "put_at_ends"]

@@ -161,6 +161,10 @@ class PlotOptions:
             return Smoothing(TIME_WEIGHTED_EMA, self.ema_weight, self.viewport_scale)
         return Smoothing(None)
 
+    def drawn_bands(self) -> list[str]:
+        """The bands around a group, each once, the innermost first."""
+        return [band for band in dict.fromkeys(self.bands) if band != "none"]
+
     def drawing(self) -> dict[str, Any]:
         """All that decides what a picture looks like; not where it goes."""
         elsewhere = ("output", "group_by_prefix", "all_metrics", "include_system", "grid", "data")

@@ -112,7 +112,7 @@ def figure_of(
 
 def _groups(subject: Subject, curves: Curves, options: PlotOptions) -> list[Series]:
     assert subject.groups is not None
-    bands = [band for band in options.bands if band != "none"]
+    bands = options.drawn_bands()
     series = []
     for name in sorted(set(subject.groups), key=natural):
         of = [i for i, group in enumerate(subject.groups) if group == name]
@@ -137,6 +137,6 @@ def _grouped(subject: Subject, options: PlotOptions) -> str:
     """What line and bands are, where runs are grouped."""
     if subject.groups is None:
         return ""
-    shades = (" (dark)", " (light)") if len(options.bands) > 1 else ("",)
-    bands = [BAND_NAMES[b] + shade for b, shade in zip(options.bands, shades, strict=False) if b != "none"]
+    names = [BAND_NAMES[band] for band in options.drawn_bands()]
+    bands = names if len(names) < 2 else [f"{names[0]} (dark)", *(f"{name} (light)" for name in names[1:])]
     return ", ".join([f"{options.line} by {', '.join(options.group_by) or 'group'}", *bands])

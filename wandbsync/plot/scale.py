@@ -103,7 +103,7 @@ def choose(metric: str, logged: Extent, drawn: Extent, view: View | None = None)
         return _limited(Scale(low, high, log=True), view.y, metric)
     if view.log_y is None and "loss" not in name and "acc" in name and logged.low >= 0.0 and logged.high <= 1.0:
         return _limited(Scale(-0.05, 1.05, percent=True), view.y, metric)
-    power = power_of_ten(max(abs(drawn.low), abs(drawn.high)))
+    power = power_of_ten(max(abs(one) for one in (drawn.low, drawn.high, *view.y) if one is not None))
     low, high = padded(in_units(drawn.low, power), in_units(drawn.high, power))
     return _limited(Scale(low, high, power=power), view.y, metric)
 
@@ -131,12 +131,12 @@ def x_limits(extent: Extent, view: View) -> tuple[float, float]:
     if view.log_x:
         low, high = padded_log(extent.positive, extent.high, padding=0.01)
     elif extent.high > extent.low:
-        low, high = padded(extent.low, extent.high, padding=0.01)
+        low, high = padded(extent.low, extent.high, padding=0.01, constant=1e-14)  # steps beyond 2**53 are steps too
     else:
         room = max(0.5, abs(extent.low) * 1e-3)
         low, high = extent.low - room, extent.high + room
     low, high = low if view.x[0] is None else view.x[0], high if view.x[1] is None else view.x[1]
-    if not low < high or (view.log_x and low <= 0.0):
+    if not low < high or not math.isfinite(high - low) or (view.log_x and low <= 0.0):
         raise UsageError(f"the x axis would go from {low:g} to {high:g}", hint="choose another --xlim")
     return low, high
 
@@ -152,12 +152,12 @@ def in_units(values: Any, power: int) -> Any:
     return values * 10.0**half * 10.0 ** (-power - half) if power else values
 
 
-def padded(low: float, high: float, padding: float = PADDING) -> tuple[float, float]:
-    """Limits around low and high; around a constant, a twentieth of its size."""
+def padded(low: float, high: float, padding: float = PADDING, constant: float = 1e-12) -> tuple[float, float]:
+    """Limits around low and high; around a constant, which no more than that share sets apart, a twentieth of it."""
     size = max(abs(low), abs(high))
     if size == 0.0:
         return -1.0, 1.0
-    room = (high - low) * padding if high - low > 1e-12 * size else size * 0.05
+    room = (high - low) * padding if high - low > constant * size else size * 0.05
     return low - room, high + room
 
 

@@ -30,6 +30,7 @@ ON_DARK = (
 )
 DASHES: tuple[LineStyleType, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)))
 WIDTHS = (1.8, 0.9)  # points
+SMALLEST = (4.0, 2.7)  # inches of a page on which words have their size; on a smaller one all shrinks with it
 VECTOR = 300  # columns of an inch in which long lines are seen, where there are no pixels
 
 
@@ -74,9 +75,15 @@ def look_of(options: PlotOptions) -> Look:
     """How a picture is to look. What has no pixels is seen in columns that are fine enough for paper."""
     look = LOOKS[options.style]
     if options.size is not None:
-        look = replace(look, width=options.size[0], height=options.size[1])
+        look = shrunk(replace(look, width=options.size[0], height=options.size[1]), options.size, SMALLEST)
     look = look if options.dpi is None else replace(look, dpi=options.dpi)
     return look if options.format == "png" else replace(look, columns=max(1, VECTOR // look.dpi))
+
+
+def shrunk(look: Look, room: tuple[float, float], least: tuple[float, float]) -> Look:
+    """The look with words and lines small enough for a room of some inches, if that is less than they need."""
+    share = min(inches / (need * look.scale) for inches, need in zip(room, least, strict=True))
+    return look if share >= 1.0 else replace(look, scale=look.scale * share)
 
 
 @dataclass(frozen=True, slots=True)

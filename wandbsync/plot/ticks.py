@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from .scale import in_units, power_of_ten
 
 _UNITS = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"), (1.0, ""))
+_STRIDES = (2, 3, 4, 5, 6, 10, 15, 20, 25, 30, 50, 100)  # decades between two ticks; floats have 632 of them
 _PLAIN = (1e-4, 1e15)  # sizes outside are written with an exponent
 
 
@@ -42,7 +43,7 @@ def log_ticks(low: float, high: float, apart: float = 0.0) -> tuple[list[float],
         if 3 <= len(ticks) <= 8 and _apart(ticks, low, high) >= apart:
             return ticks, minor
     if len(within((1,))) > 8:
-        stride = math.ceil(len(decades) / 7)
+        stride = next(one for one in _STRIDES if one * 7 >= len(decades))
         return within((1,), stride), [] if stride > 8 else within((1,))
     for digits in digits_by_density[1:]:
         ticks = within(digits)
@@ -131,7 +132,9 @@ def _minus(number: str) -> str:
 
 
 _SECONDS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400)
-_DAYS = (1, 2, 5, 7, 14, 30, 61, 91, 183, 365)
+_DAYS = (1, 2, 5, 7, 14)
+_MONTHS = (1, 2, 3, 4, 6, 12, 24, 60, 120, 240, 600, 1200, 2400, 6000)
+_MONTH = 365.2425 / 12.0 * 86400.0  # seconds
 
 
 def time_ticks(low: float, high: float, most: int) -> tuple[list[float], list[str]]:
@@ -157,7 +160,21 @@ def time_ticks(low: float, high: float, most: int) -> tuple[list[float], list[st
                 else f"{moment:{form}}"
             )
         return ticks, texts
-    days = next((one for one in _DAYS if span / 86400 / one <= most), 0) or math.ceil(span / 86400 / most)
+    days = next((one for one in _DAYS if span / 86400 / one <= most), 0)
+    if not days:
+        return _month_ticks(low, high, next((one for one in _MONTHS if span / _MONTH / one <= most), 12000))
     ticks = [86400.0 * days * k for k in range(math.ceil(low / 86400 / days), math.floor(high / 86400 / days) + 1)]
     moments = [datetime.fromtimestamp(tick, timezone.utc) for tick in ticks]
-    return ticks, [f"{one:%b} {one.day}, {one:%Y}" if days >= 30 else f"{one:%b} {one.day}" for one in moments]
+    return ticks, [f"{one:%b} {one.day}" for one in moments]
+
+
+def _month_ticks(low: float, high: float, months: int) -> tuple[list[float], list[str]]:
+    """The beginnings of every so many-th month, or of years."""
+    first, last = (datetime.fromtimestamp(end, timezone.utc) for end in (low, high))
+    since, until = (moment.year * 12 + moment.month - 1 for moment in (first, last))
+    counted = range(math.ceil(since / months), until // months + 1)
+    moments = [datetime(k * months // 12, k * months % 12 + 1, 1, tzinfo=timezone.utc) for k in counted]
+    moments = [one for one in moments if low <= one.timestamp() <= high]
+    return [one.timestamp() for one in moments], [
+        f"{one:%Y}" if months % 12 == 0 else f"{one:%b %Y}" for one in moments
+    ]

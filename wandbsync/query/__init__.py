@@ -10,7 +10,7 @@
 Lists are answered from the catalog, without importing Arrow or DuckDB. Nothing here can reach the network.
 """
 
-from .attributes import attribute, check_names, filled, group_name, matching, placeholders, shown
+from .attributes import attribute, check_names, filled, group_names, matching, placeholders, shown
 from .filters import choose
 from .lists import (
     all_runs,
@@ -47,7 +47,7 @@ __all__ = [
     "find_run",
     "gaps",
     "get_run",
-    "group_name",
+    "group_names",
     "history",
     "is_system",
     "known_metrics",

@@ -13,12 +13,14 @@ from __future__ import annotations
 import ast
 import operator
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import NotFound, UsageError, nearest
 
 _PLACE = re.compile(r"\{([^{}]*)\}")
+_NESTED = ("config", "summary_metrics", "metadata")  # they have names of their own inside
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
@@ -38,7 +40,7 @@ def attribute(run: Mapping[str, Any], name: str) -> Any:
         return _inside(run.get("config") or {}, rest)
     if first == "summary" and rest:
         return _inside(run.get("summary_metrics") or {}, rest)
-    if name in run and name not in ("config", "summary_metrics", "metadata"):
+    if name in run and name not in _NESTED:
         return run[name]
     return _inside(run.get("summary_metrics") or {}, name)
 
@@ -59,7 +61,7 @@ def _inside(nested: Any, path: str) -> Any:
 
 def names_in(run: Mapping[str, Any]) -> list[str]:
     """All there are, for a hint."""
-    plain = [key for key in run if key not in ("config", "summary_metrics", "metadata")]
+    plain = [key for key in run if key not in _NESTED]
     return [*plain, *_names(run.get("config") or {}, "config."), *_names(run.get("summary_metrics") or {}, "summary.")]
 
 
@@ -73,7 +75,7 @@ def _names(nested: Mapping[str, Any], prefix: str) -> list[str]:
 def check_names(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
     """Raises NotFound, with near matches, for a name of something that none of the runs has."""
     for name in names:
-        if all(attribute(run, name) is None and name not in run for run in runs):
+        if all(attribute(run, name) is None and (name not in run or name in _NESTED) for run in runs):
             known = list(dict.fromkeys(one for run in runs[:100] for one in names_in(run)))
             raise NotFound(f"no run has {name}", hint=nearest(name, known))
 
@@ -93,18 +95,28 @@ def filled(template: str, run: Mapping[str, Any]) -> str:
     return _PLACE.sub(fill, template)
 
 
-def group_name(run: Mapping[str, Any], names: Sequence[str]) -> str:
-    """What a group of runs is called that have these in common: `lr=0.1, adam`."""
+def group_names(runs: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list[str]:
+    """For each run what the group is called of those that have these in common: `lr=0.1, adam`.
+
+    Numbers that look alike and are not are written in full: they are two groups.
+    """
+    short, full = ([_group_name(run, names, exact) for run in runs] for exact in (False, True))
+    meanings = Counter(one for one, _ in set(zip(short, full, strict=True)))
+    return [a if meanings[a] == 1 else b for a, b in zip(short, full, strict=True)]
+
+
+def _group_name(run: Mapping[str, Any], names: Sequence[str], exact: bool) -> str:
     parts = []
     for name in names:
         value = attribute(run, name)
         own = isinstance(value, (str, list)) and value
-        parts.append(shown(value) if own else f"{name.rpartition('.')[2]}={shown(value)}")
+        text = shown(value, exact=exact)
+        parts.append(text if own else f"{name.rpartition('.')[2]}={text}")
     return ", ".join(parts)
 
 
-def shown(value: Any, form: str = "") -> str:
-    """A value as people write it."""
+def shown(value: Any, form: str = "", *, exact: bool = False) -> str:
+    """A value as people write it; a float with six digits, or if it is to be exact as many as it takes."""
     if value is None:
         return "–"
     if form:
@@ -113,9 +125,10 @@ def shown(value: Any, form: str = "") -> str:
         except (ValueError, TypeError) as error:
             raise UsageError(f"{value!r} cannot be written as {form!r} in a label: {error}") from error
     if isinstance(value, float):
-        return f"{value:.6g}"
+        short = f"{value:.6g}"
+        return repr(value) if exact and float(short) != value else short
     if isinstance(value, (list, tuple)):
-        return ",".join(shown(one) for one in value)
+        return ",".join(shown(one, exact=exact) for one in value)
     return str(value)
 
 

@@ -11,7 +11,7 @@ from ..cache.layout import metric_type
 from ..cache.metrics import stream_stats
 from ..cache.rows import steps, streams_of
 from ..cache.stats import Stat, measure
-from ..errors import NotFound, UsageError, nearest
+from ..errors import NotFound, UsageError, nearest_each
 from ..model import HISTORY, SYSTEM, Kind, RunRef, logged
 from .lists import get_run
 
@@ -87,7 +87,7 @@ def plot_metrics(
     missing = [name for name in names if name not in known]
     if missing:
         shown = [key for key in known if not is_system(key)]
-        raise NotFound(f"no metric {', '.join(missing)} in {where}", hint=nearest(missing[0], shown))
+        raise NotFound(f"no metric {', '.join(missing)} in {where}", hint=nearest_each(missing, shown))
     drawn = [key for key, kind in known.items() if kind in ("numeric", "boolean")]
     every = [key for key in drawn if include_system or not is_system(key)] if all_metrics else []
     if not names and not every:
