@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import resource
 import sys
 import tempfile
@@ -91,7 +92,8 @@ def right_or_wrong(found: Iterable[hazards.Found]) -> str:
     rows = ["| hazard | logged | the SDK | wandbsync |", "|---|---|---|---|"]
     for one in found:
         print(hazards.line(one), file=sys.stderr, flush=True)
-        rows.append(f"| {one.name} | {one.logged} | {hazards.mark(one.sdk)} | {hazards.mark(one.ours)} |")
+        theirs = re.sub(r"(/[\w.-]+){2,}", "…", hazards.mark(one.sdk))  # where it was on this machine
+        rows.append(f"| {one.name} | {one.logged} | {theirs} | {hazards.mark(one.ours)} |")
     return "\n".join(["## What each has in the end where things go wrong\n", *rows, ""])
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .figure import Series
 from .options import PlotOptions
+from .panel import Series
 from .picture import Drawn, Subject
 
 if TYPE_CHECKING:

@@ -72,7 +72,6 @@ def fit(
     *,
     words: Words,
     ends: Sequence[End],
-    axis: Scale,
     room: tuple[float, float],
 ) -> tuple[float, float]:
     """Set ticks and words and place the axes, which have their limits already; gives the size of the axes in units.

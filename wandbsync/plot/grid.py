@@ -13,7 +13,6 @@ from .key import End
 from .measure import UNITS, fitted
 from .style import Look, shrunk
 
-ON_A_PAGE = 24  # panels; more go to another page
 PANEL = (4.0, 2.7)  # inches of a panel in the screen look
 LEAST = (2.6, 2.2)  # inches of a panel in which words have their size
 HEADING = 0.75

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 
 from . import groups, style
 from .curves import Curves
-from .figure import Panel, Series, draw_grid, draw_panel
+from .figure import draw_grid, draw_panel
 from .names import PlotRun
 from .options import PlotOptions
+from .panel import Panel, Series
 from .plan import labels as told_apart
 from .plan import natural
 from .scale import View

@@ -11,16 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
-
-FloatArray = npt.NDArray[np.float64]
+from .options import Limits
+from .trace import FloatArray
 
 SIZES = (1e-200, 1e200)  # matplotlib takes smaller limits for 0, and its arithmetic overflows on larger ones
 SMALLEST, LARGEST = 5e-324, 1.7976931348623157e308
 PADDING = 0.04  # of the height, above and below the data
 PIECE = 1 << 16  # values looked at in one go: they stay in the processor's cache
 INLIERS = (5.0, 95.0)  # percent of the values that are shown where outliers are clipped, as W&B has it
-
-Limits = tuple["float | None", "float | None"]
 
 
 @dataclass(frozen=True, slots=True)

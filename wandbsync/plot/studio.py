@@ -142,7 +142,7 @@ class Studio:
         before = self.recall.find(index, result)
         if before is not None:
             return _placed(picture, *before)
-        prepared, reasons = self._prepared(index, picture, axes)
+        prepared, reasons = self._prepared(index, axes)
         if not prepared:
             return replace(result, data=None, skipped=tuple(r for _, s in reasons for r in s), error=reasons[0][0])
         from .figure import developed
@@ -176,15 +176,13 @@ class Studio:
     def figure(self, index: int) -> Figure:
         from .picture import figure_of
 
-        picture = self.planned.pictures[index]
-        prepared, reasons = self._prepared(index, picture, [self._axis(metric) for metric in picture.metrics])
+        axes = [self._axis(metric) for metric in self.planned.pictures[index].metrics]
+        prepared, reasons = self._prepared(index, axes)
         if not prepared:
             raise UsageError(reasons[0][0])
         return figure_of(prepared, self.subject(), self.options)[0]
 
-    def _prepared(
-        self, index: int, picture: Picture, axes: Sequence[str]
-    ) -> tuple[list[Drawn], list[tuple[str, Sequence[str]]]]:
+    def _prepared(self, index: int, axes: Sequence[str]) -> tuple[list[Drawn], list[tuple[str, Sequence[str]]]]:
         """The metrics of a picture that have something to draw; of the others why not, as a whole and run by run."""
         coming = self._read(index)
         self._get_ready()

@@ -1,0 +1,164 @@
+"""One pair of axes before it has a place on a page: what of its series can be drawn, and the scale that holds it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import UsageError
+from . import scale, style
+from .pen import Line
+from .scale import Scale, View
+from .style import Look
+from .trace import FloatArray, Trace
+
+RAW_UP_TO = 3  # series; above, their faint raw lines would turn into grey mud
+SPARSE = 100  # points; up to so many are shown as dots: a smoothing of so few may be far from all of them
+DOTS_UP_TO = 30  # series; of more, not even the dots can be told apart
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
+    """One line: what was logged and, if asked for, its smoothing (NaN where there is none)."""
+
+    label: str
+    x: npt.NDArray[Any]
+    y: FloatArray
+    smooth: FloatArray | None = None
+    x_label: str = "Step"
+    run_id: str = ""  # stands beside the label if that has to be shortened and then looks like another's
+    slot: int | None = None  # its place in the colours; None: the next one
+    bands: tuple[tuple[FloatArray, FloatArray], ...] = ()  # areas around it, the innermost first: low and high
+    sorted_x: bool = False  # x is known to ascend
+    smooth_x: npt.NDArray[Any] | None = None  # where the smoothing is; None: at x
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Panel:
+    """One pair of axes: a metric with all its series. `metric` (the title, if not given) decides the kind of y axis."""
+
+    series: Sequence[Series]
+    title: str
+    subtitle: str = ""
+    metric: str | None = None
+    view: View = field(default_factory=View)
+    time_x: bool = False  # x is unix seconds
+    y_unit: str = ""
+    key: str = "auto"  # see frame.Words
+    raw_up_to: int = RAW_UP_TO
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ready:
+    """A panel of which all is decided but where on the page it stands."""
+
+    panel: Panel
+    lines: list[Line]
+    axis: Scale
+    x: tuple[float, float]
+    notes: list[str]
+
+
+def made_ready(panel: Panel, look: Look) -> Ready:
+    """What of each series can be drawn, and on which axes. Raises UsageError if nothing can be."""
+    metric = panel.title if panel.metric is None else panel.metric
+    slots = [i if one.slot is None else one.slot for i, one in enumerate(panel.series)]
+    lines, bad, left = [], 0, 0
+    for one, stroke in zip(panel.series, style.strokes(slots, look), strict=True):
+        raw = Trace.of(one.x, one.y, sorted_x=one.sorted_x)
+        bad += len(one.y) - len(raw)
+        if panel.view.log_x:
+            raw, whole = raw.only(raw.x > 0), len(raw)
+            left += whole - len(raw)
+        line = Line(one.label, one.run_id, stroke, None, None, raw)
+        if one.smooth is not None:
+            main = Trace.of(one.x if one.smooth_x is None else one.smooth_x, one.smooth, sorted_x=one.sorted_x)
+            main = main.only(main.x > 0) if panel.view.log_x else main
+            line = replace(line, raw=raw, dots=raw if len(raw) <= SPARSE else None, main=main)
+        elif one.bands:
+            line = replace(line, bands=tuple(_band(one.x, low, high, panel.view.log_x) for low, high in one.bands))
+        lines.append(line)
+    lines = [line for line in lines if len(line.main)]
+    if not lines:
+        raise UsageError(f"{metric} has no value that can be drawn")
+    x, beyond = scale.x_limits(scale.Extent.of(line.main.x for line in lines), panel.view), 0
+    if panel.view.x != (None, None):
+        seen = [line for line in lines if line.main.x[0] <= x[1] and line.main.x[-1] >= x[0]]
+        beyond = len(lines) - len(seen)
+        lines = [line.each(lambda trace: trace.between(*x)) for line in seen]
+        if not lines:
+            raise UsageError(f"{metric} has no value from {x[0]:g} to {x[1]:g}", hint="choose another --xlim")
+    deep = bool(panel.view.log_y)
+    logged = scale.Extent.of(((line.main if line.raw is None else line.raw).y for line in lines), positive_too=deep)
+    below = sum(int((_values(line).y <= 0.0).sum()) for line in lines) if logged.low <= 0.0 else 0
+    lines, hidden = _without_mud(lines, panel.raw_up_to)
+    drawn = [trace.y for line in lines for trace in line.drawn()]
+    within = scale.inliers(drawn) if panel.view.clip_outliers else scale.Extent.of(drawn, positive_too=deep)
+    if deep and not panel.view.clip_outliers and any(line.bands for line in lines):
+        within = replace(within, positive=_least_above_zero(lines))
+    axis = scale.choose(metric, logged, within, panel.view)
+    if axis.log:
+        lines = [replace(line, bands=tuple(_above_zero(*band, axis.low) for band in line.bands)) for line in lines]
+        lines = [line.each(lambda trace: trace.only(trace.y > 0.0)) for line in lines]
+        lines = [line for line in lines if len(line.main)]
+    elif axis.power:
+        lines = [line.each(lambda trace: trace.changed(y=lambda y: scale.in_units(y, axis.power))) for line in lines]
+    outside = _outside(lines, axis) if panel.view.clip_outliers or panel.view.y != (None, None) else 0
+    alike = Counter(line.stroke for line in lines)
+    doubles = sum(count for count in alike.values() if count > 1)
+    of = f" of {hidden} line{'s'[: hidden > 1]}" if hidden < len(lines) else ""
+    notes = [
+        f"raw values{of} not shown" if hidden else "",
+        f"{doubles} lines look like another one" if doubles else "",
+        f"{bad} non-finite value{'s'[: bad > 1]} not drawn" if bad else "",
+        f"{left} value{'s'[: left > 1]} at x ≤ 0 not drawn" if left else "",
+        f"{beyond} line{'s'[: beyond > 1]} not within this x" if beyond else "",
+        f"{below} value{'s'[: below > 1]} ≤ 0 not drawn" if below and axis.log else "",
+        f"{outside} value{'s'[: outside > 1]} beyond the axis" if outside else "",
+    ]
+    return Ready(panel, lines, axis, x, [note for note in notes if note])
+
+
+def _band(x: npt.NDArray[Any], low: FloatArray, high: FloatArray, log_x: bool) -> tuple[Trace, Trace]:
+    """The edges of a band where it has both."""
+    both = np.isfinite(low) & np.isfinite(high) & ((x > 0) if log_x else True)
+    return Trace.of(x, np.where(both, low, np.nan)), Trace.of(x, np.where(both, high, np.nan))
+
+
+def _above_zero(low: Trace, high: Trace, bottom: float) -> tuple[Trace, Trace]:
+    """A band on a logarithmic axis: where it goes on below 0, down to the bottom."""
+    there = high.y > 0.0
+    return low.only(there).changed(y=lambda y: np.maximum(y, bottom)), high.only(there)
+
+
+def _least_above_zero(lines: Sequence[Line]) -> float:
+    """The smallest positive value, where a band that goes on below 0 asks for nothing: all the way down is far."""
+    within = [
+        replace(line, bands=tuple((low, high) for low, high in line.bands if len(low) and low.y.min() > 0.0))
+        for line in lines
+    ]
+    drawn = [trace.y for line in within for trace in line.drawn()]
+    return scale.Extent.of(drawn, positive_too=True).positive
+
+
+def _values(line: Line) -> Trace:
+    """The values of a line that are drawn, smoothed only if no others are."""
+    return next(trace for trace in (line.raw, line.dots, line.main) if trace is not None)
+
+
+def _outside(lines: Sequence[Line], axis: Scale) -> int:
+    return sum(int(((y < axis.low) | (y > axis.high)).sum()) for y in (_values(line).y for line in lines))
+
+
+def _without_mud(lines: Sequence[Line], raw_up_to: int) -> tuple[list[Line], int]:
+    """The lines without the raw values that are too many to be shown, and from how many lines these were taken."""
+    if len(lines) > raw_up_to:
+        few = len(lines) <= DOTS_UP_TO
+        thinned = [replace(line, raw=None, dots=line.dots if few else None) for line in lines]
+        return thinned, sum(a.raw is not None and b.dots is None for a, b in zip(lines, thinned, strict=True))
+    return list(lines), 0
