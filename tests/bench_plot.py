@@ -42,7 +42,7 @@ def measure(room: Path, *, quick: bool = False) -> list[Measured]:
         if not (quick and run in ("huge", "wide")):
             bench.size(run, points, metrics, 2 if quick else repeats, goal, stretch)
     bench.again()
-    bench.smoothing(100_000 if quick else 1_000_000)
+    bench.smoothing(1_000_000)
     return bench.lines
 
 
@@ -129,7 +129,7 @@ class Beside:
         mine, theirs = turns(
             lambda: time_weighted_ema(x, y, weight=0.99),
             lambda: plain_ema(*lists, 0.99, 1000.0),
-            repeats=5,
+            repeats=7,
             warm=1,
         )
         note = f"{theirs / mine:.0f} times as fast; 40 wanted at a million"
