@@ -6,6 +6,7 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -69,7 +70,7 @@ def test_pictures_look_as_they_did(name):
     assert drawn.shape == known.shape
     apart = np.abs(drawn - known).max(axis=2)
     # Another version of matplotlib may set letters a little differently, and nothing else.
-    assert apart.mean() < 3.0 and (apart > 64).mean() < 0.015
+    assert apart.mean() < (2.0 if matplotlib.__version_info__ >= (3, 9) else 3.0) and (apart > 64).mean() < 0.015
 
 
 if __name__ == "__main__":

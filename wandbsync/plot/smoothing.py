@@ -112,6 +112,11 @@ def rolling_mean(y: npt.ArrayLike, window: int) -> FloatArray:
     """The mean of each value and the up to `window - 1` finite values before it; the first ones have fewer."""
     if window < 1:
         raise ValueError(f"window must be at least 1, not {window}")
+    return window_mean(y, window - 1, 0)
+
+
+def window_mean(y: npt.ArrayLike, before: int, after: int) -> FloatArray:
+    """The mean of each finite value, `before` ones before it and `after` ones after it; at the ends, of those there are."""
     ys = np.asarray(y, dtype=np.float64)
     out = np.full(ys.shape, np.nan)
     keep = np.isfinite(ys)
@@ -119,10 +124,12 @@ def rolling_mean(y: npt.ArrayLike, window: int) -> FloatArray:
     n = len(values)
     if n == 0:
         return out
-    size = min(window, n)
+    before, after = min(before, n - 1), min(after, n - 1)
     scale = headroom(values)
-    sums = window_sums(values * scale, size - 1, 0)
-    out[keep] = between(sums / np.minimum(np.arange(n) + 1, size), values, scale)
+    sums = window_sums(values * scale, before, after)
+    place = np.arange(n)
+    counts = np.minimum(place + after, n - 1) - np.maximum(place - before, 0) + 1
+    out[keep] = between(sums / counts, values, scale)
     return out
 
 
@@ -269,28 +276,24 @@ def _ema(
     while start < len(y):
         stop = min(start + EVEN, len(y))
         apart = place.apart(start, stop) if stop - start >= SHORT else None
-        if apart is not None:
-            piece = out[start:stop] if seen is None else out[: stop - start]
-            sums.fade(faded_by(place.from_last(start, start + 1)))
-            sums.even(faded_by(np.array([apart])), y[start:stop], piece)
-            np.clip(piece, low, high, out=piece)
-            if seen is not None:
-                seen.take(start, piece)
-            start = stop
-            continue
-        stop = min(start + CHUNK, len(y))
-        away = place.from_first(start, stop)
-        if away[-1] > reach:
-            stop = start + int(np.searchsorted(away, reach, side="right"))
-            away = away[: stop - start]
-        if large or stop - start < SHORT:
-            stop = min(start + STRETCH, len(y))
-            piece = out[start:stop] if seen is None else out[: stop - start]
+        slowly = False
+        if apart is None:
+            stop = min(start + CHUNK, len(y))
+            away = place.from_first(start, stop)
+            if away[-1] > reach:
+                stop = start + int(np.searchsorted(away, reach, side="right"))
+                away = away[: stop - start]
+            slowly = large or stop - start < SHORT
+            stop = min(start + STRETCH, len(y)) if slowly else stop
+        piece = out[start:stop] if seen is None else out[: stop - start]
+        if slowly:
             sums.plain(np.exp2(-decay(place.from_last(start, stop))), y[start:stop], piece)
         else:
-            piece = out[start:stop] if seen is None else out[: stop - start]
             sums.fade(faded_by(place.from_last(start, start + 1)))
-            sums.running(away, lambda away: np.exp2(decay(away)), y[start:stop], piece)
+            if apart is None:
+                sums.running(away, lambda away: np.exp2(decay(away)), y[start:stop], piece)
+            else:
+                sums.even(faded_by(np.array([apart])), y[start:stop], piece)
         # Without this, rounding would put ripples on a constant.
         np.clip(piece, low, high, out=piece)
         if seen is not None:

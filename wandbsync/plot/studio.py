@@ -106,7 +106,7 @@ class Studio:
             return self._some(every)
         self.slots()
         self._get_ready()
-        kept = [index for index in every if index not in set(todo)]
+        kept = sorted({*every} - {*todo})
         found = dict(zip(todo, crew.shared(todo, self._some, self._anew), strict=True))
         found |= zip(kept, self._some(kept), strict=True)
         return [found[index] for index in every]

@@ -12,7 +12,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from .smoothing import between, headroom, window_sums
+from .smoothing import between, headroom, window_mean
 from .trace import FloatArray
 
 TERMS = 20  # of a series; with cells of one sigma what is cut off is below 1e-16
@@ -25,20 +25,7 @@ def running_mean(y: npt.ArrayLike, points: int) -> FloatArray:
     """The mean of the `points` finite values around each, itself among them; at the ends, of those there are."""
     if points < 1:
         raise ValueError(f"points must be at least 1, not {points}")
-    ys = np.asarray(y, dtype=np.float64)
-    out = np.full(ys.shape, np.nan)
-    keep = np.isfinite(ys)
-    values = ys[keep]
-    n = len(values)
-    if not n:
-        return out
-    before, after = min(points // 2, n - 1), min((points - 1) // 2, n - 1)
-    scale = headroom(values)
-    sums = window_sums(values * scale, before, after)
-    place = np.arange(n)
-    counts = np.minimum(place + after, n - 1) - np.maximum(place - before, 0) + 1
-    out[keep] = between(sums / counts, values, scale)
-    return out
+    return window_mean(y, points // 2, (points - 1) // 2)
 
 
 def gaussian(x: npt.ArrayLike, y: npt.ArrayLike, *, sigma: float) -> FloatArray:

@@ -152,21 +152,20 @@ def _steps(column: pa.ChunkedArray) -> NDArray[np.int64]:
 def column_values(
     name: str,
     chunks: Sequence[tuple[int, pa.Array]],
+    rows: NDArray[np.int64],
     *,
     text: bool | None = None,
-    rows: NDArray[np.int64] | None = None,
 ) -> dict[KeyPath, list[Values]]:
     """The values of a column by key path, from all files that have it: number of a chunk's first row, and the chunk.
 
     Chunks may be of different types. The rows of each Values ascend, and no row has two values of one path.
-    `rows` are 0, 1, 2 ... to take the numbers of rows from, which are then shared by many columns.
+    `rows` are 0, 1, 2 ... as far as there are rows: all columns take the numbers of theirs from there.
     `text`: whether the server says that some of the values were logged as text; None if it does not say.
     """
     found: dict[KeyPath, list[Values]] = {}
     texts: list[tuple[NDArray[np.int64], pa.LargeStringArray]] = []
     for start, array in chunks:
-        stop = start + len(array)
-        at = np.arange(start, stop, dtype=np.int64) if rows is None else rows[start:stop]
+        at = rows[start : start + len(array)]
         if array.type == DOUBLE and not array.null_count:  # as most are
             value = array.to_numpy()
             found.setdefault((name,), []).append(Values(at, value, number_kinds(value)))

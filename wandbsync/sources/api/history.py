@@ -252,7 +252,7 @@ class _Pieces:
             chunks = _chunks((start, some[column]) for start, some in of_files if column in some)
             text = None if self.texts is None else column in self.texts
             with readable(f"the column {column}"):
-                of_column = column_values(column, chunks, text=text, rows=self.rows)
+                of_column = column_values(column, chunks, self.rows, text=text)
             for path, parts in of_column.items():
                 found.setdefault(self.owners.get(show_path(path), path), []).extend(parts)
         for path, (numbers, values) in self.live.get(name, {}).items():
