@@ -116,7 +116,7 @@ def rolling_mean(y: npt.ArrayLike, window: int) -> FloatArray:
 
 
 def window_mean(y: npt.ArrayLike, before: int, after: int) -> FloatArray:
-    """The mean of each finite value, `before` ones before it and `after` ones after it; at the ends, of those there are."""
+    """The mean of each finite value, `before` ones before it and `after` after it; at the ends, of those there are."""
     ys = np.asarray(y, dtype=np.float64)
     out = np.full(ys.shape, np.nan)
     keep = np.isfinite(ys)
