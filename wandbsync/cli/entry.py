@@ -16,6 +16,7 @@ import click
 
 from .. import __version__, errors
 from ..errors import NothingCached, UsageError, WandbsyncError
+from ..formats import ENDINGS, FORMATS
 from . import light
 
 if TYPE_CHECKING:
@@ -114,6 +115,31 @@ def reading(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def formatted(default: str) -> Callable[[Command], Command]:
+    """The options of every command that writes rows: in which format, and where to."""
+    options = [
+        click.option(
+            "--format", "form", type=click.Choice(list(FORMATS)), help=f"Default: as FILE ends, or {default}."
+        ),
+        click.option("--json", "form", flag_value="json", help="The same as --format json."),
+        click.option(
+            "-o",
+            "--output",
+            "file",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            help=f"Write to this file, which ends in {', '.join(ENDINGS)}, or as you like with --format.",
+        ),
+    ]
+
+    def add(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
 
 
 from_lake = click.option("--lake", metavar="URL", help="Answer from this lake, as `wandbsync publish` makes one.")

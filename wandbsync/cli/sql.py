@@ -10,24 +10,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
-from .entry import Settings, from_lake, main_group, reading, settings
+from ..formats import chosen, write
+from .entry import Settings, formatted, from_lake, main_group, reading, settings
 
 if TYPE_CHECKING:
     from ..query import Answer
 
-FORMATS = ["table", "json", "csv", "parquet"]
+ROWS = 100  # of a table on a terminal
 
 
 @main_group.command()
 @click.argument("query", required=False)
-@click.option("--format", "form", type=click.Choice(FORMATS), help="Default: as the name of the file ends, or a table.")
-@click.option("-o", "--output", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
+@formatted("table")
 @click.option(
-    "--limit",
-    type=click.IntRange(min=0),
-    default=100,
-    show_default=True,
-    help="Rows shown by --format table; 0 for all.",
+    "--limit", type=click.IntRange(min=0), help=f"Rows of a table; 0 for all. Default: {ROWS}, or all in a file."
 )
 @click.option("--schema", is_flag=True, help="Print the tables and their columns.")
 @from_lake
@@ -39,7 +35,7 @@ def sql(
     query: str | None,
     form: str | None,
     file: Path | None,
-    limit: int,
+    limit: int | None,
     schema: bool,
     lake: str | None,
     **fresh: Any,
@@ -49,8 +45,6 @@ def sql(
     \b
     Example: wandbsync sql "SELECT run_id, min(value) FROM history WHERE key = 'loss' GROUP BY run_id"
     """
-    from .. import tables
-
     if schema:
         if lake is None:
             from ..cache.layout import describe
@@ -62,11 +56,11 @@ def sql(
         query = sys.stdin.read()
     if not query or not query.strip():
         raise UsageError("there is no query", hint="`wandbsync sql --schema` lists the tables")
-    if form is None:
-        ending = file.suffix.lower().lstrip(".") if file else ""
-        form = ending if ending in FORMATS else "table"
+    form = chosen(form, file, "table")
+    if limit is None:
+        limit = 0 if file else ROWS
     answer = on.lake(lake, **fresh).sql(query) if lake is not None else _from_cache(on, query, fresh)
-    shown = tables.write(answer, form, file, limit=limit or None)
+    shown = write(answer, form, file, limit=limit or None)
     if shown.more:
         on.say(f"the first {shown.rows} rows shown; --limit 0 shows all, --format csv exports them")
     if file:

@@ -1,0 +1,34 @@
+"""Aligned columns, for people. All rows are in memory until it is known how wide the columns are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from .answer import BATCH, Answer, Shown, distinct
+from .sink import opened
+
+
+def write(answer: Answer, file: Path | None, limit: int | None = None) -> Shown:
+    """The first `limit` rows; None for all."""
+    from .. import output
+
+    rows: list[tuple[Any, ...]] = []
+    more = False
+    with opened(file) as out:
+        for row in _rows(answer):
+            more = limit is not None and len(rows) == limit
+            if more:
+                break
+            rows.append(row)
+        if answer.columns == ["explain_key", "explain_value"]:  # a drawing of many lines
+            out.writelines(f"{text.rstrip()}\n" for _, text in rows)
+        else:
+            output.show_table(distinct(answer.columns), rows, out)
+    return Shown(len(rows), more)
+
+
+def _rows(answer: Answer) -> Iterator[tuple[Any, ...]]:
+    for batch in answer.batches(BATCH)[1]:
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
