@@ -33,11 +33,11 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 class Settings:
     """What the global options say; the config is read when a command asks for it."""
 
-    def __init__(self, cache_dir: Path | None, config_file: Path | None, *, quiet: bool, verbose: bool) -> None:
-        self.cache_dir = cache_dir
-        self.config_file = config_file
-        self.quiet = quiet
-        self.verbose = verbose
+    def __init__(self) -> None:
+        self.cache_dir: Path | None = None
+        self.config_file: Path | None = None
+        self.quiet = False
+        self.verbose = False
 
     @property
     def config(self) -> Config:
@@ -144,25 +144,46 @@ def formatted(default: str) -> Callable[[Command], Command]:
 
 from_lake = click.option("--lake", metavar="URL", help="Answer from this lake, as `wandbsync publish` makes one.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-settings = click.make_pass_decorator(Settings)
+settings = click.make_pass_decorator(Settings, ensure=True)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def _set(context: click.Context, option: click.Parameter, value: Any) -> None:
+    if value:  # what was said before the command holds where nothing is said after it
+        setattr(context.ensure_object(Settings), str(option.name), value)
+
+
+def _global_options(*, hidden: bool) -> list[click.Parameter]:
+    """The options of the program, which may stand after the command as well as before it."""
+    path = click.Path(path_type=Path, file_okay=False)
+    said: dict[str, Any] = {"expose_value": False, "callback": _set, "hidden": hidden}
+    return [
+        click.Option(["--cache-dir"], type=path, help="Where the cache is.", **said),
+        click.Option(["--config", "config_file"], type=click.Path(path_type=Path), help="The settings file.", **said),
+        click.Option(["-v", "--verbose"], is_flag=True, help="Also say what is done.", **said),
+        click.Option(["-q", "--quiet"], is_flag=True, help="Say nothing but results and errors.", **said),
+    ]
+
+
+class _Group(click.Group):
+    """Commands that all take the global options, which only the help of the program shows."""
+
+    group_class = type
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        cmd.params += _global_options(hidden=True)
+        super().add_command(cmd, name)
+
+
+@click.group(cls=_Group, params=_global_options(hidden=False), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "--version", message="wandbsync %(version)s")
-@click.option("--cache-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the cache is.")
-@click.option("--config", "config_file", type=click.Path(path_type=Path), help="The settings file.")
-@click.option("-v", "--verbose", is_flag=True, help="Also say what is done.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and errors.")
-@click.pass_context
-def main_group(
-    context: click.Context, cache_dir: Path | None, config_file: Path | None, verbose: bool, quiet: bool
-) -> None:
+def main_group() -> None:
     """Mirror Weights & Biases runs into a local cache; list, query and plot complete histories offline.
+
+    The options below may stand after the command too.
 
     Exit codes: 0 done, 1 failed, 2 usage or config, 3 partial, 4 not signed in, 5 nothing cached and no source,
     6 cache busy, 130 interrupted.
     """
-    context.obj = Settings(cache_dir, config_file, quiet=quiet, verbose=verbose)
 
 
 def main() -> None:

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BATCH = 65_536  # rows
-
 
 class Answer(Protocol):
     """The answer to a query (`query.Answer`), or batches of an export (`query.batches.Batches`); read once."""

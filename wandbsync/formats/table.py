@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from .answer import BATCH, Answer, Shown, distinct
+from .answer import Answer, Shown, distinct
 from .sink import opened
+
+ROWS = 2048  # read at a time
 
 
 def write(answer: Answer, file: Path | None, limit: int | None = None) -> Shown:
@@ -30,5 +32,5 @@ def write(answer: Answer, file: Path | None, limit: int | None = None) -> Shown:
 
 
 def _rows(answer: Answer) -> Iterator[tuple[Any, ...]]:
-    for batch in answer.batches(BATCH)[1]:
+    for batch in answer.batches(ROWS)[1]:
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-ROWS = 8192  # of text at a time: few enough that long ones fit in memory, and in Arrow's 2 GB of a batch
+ROWS = 512  # at a time, where their texts may be long: Arrow has no room for more than 2 GB in a batch of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,9 @@ class Batches:
         ]
 
     def batches(self, rows: int) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-        """The columns, and the rows as they come, so many at a time."""
-        return self.schema, self._even(rows)
+        """The columns, and the rows as they come, so many at a time at the most."""
+        slices = (one.slice(start, rows) for one in self.found for start in range(0, one.num_rows, rows))
+        return self.schema, slices
 
     def project(self, expression: str) -> Iterator[pa.RecordBatch]:
         """What a DuckDB expression makes of each row, some rows at a time; in it #1 is the first column."""
@@ -48,21 +49,6 @@ class Batches:
         with duckdb.connect() as con:
             for batch in self.found:
                 yield from arrow_reader(con.from_arrow(pa.Table.from_batches([batch])).project(expression), ROWS)
-
-    def _even(self, rows: int) -> Iterator[pa.RecordBatch]:
-        """Small batches put together, large ones cut."""
-        import pyarrow as pa
-
-        waiting: list[pa.RecordBatch] = []
-        count = 0
-        for batch in self.found:
-            waiting.append(batch)
-            count += batch.num_rows
-            if count >= rows:
-                *full, last = pa.Table.from_batches(waiting, self.schema).combine_chunks().to_batches(rows)
-                yield from full
-                waiting, count = [last], last.num_rows
-        yield from pa.Table.from_batches(waiting, self.schema).combine_chunks().to_batches(rows)
 
 
 def arrow_reader(relation: duckdb.DuckDBPyRelation, rows: int) -> pa.RecordBatchReader:
