@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from .sync import Progress, SyncReport
 
 
-def show_json(value: Any) -> None:
+def show_json(value: Any, out: TextIO | None = None) -> None:
     """One JSON document; NaN and infinities as W&B writes them, as strings."""
     text = json.dumps(plain(value), ensure_ascii=False, indent=2)
     try:
         text.encode()
     except UnicodeEncodeError:  # half a surrogate pair
         text = json.dumps(plain(value), indent=2)
-    click.echo(text)
+    click.echo(text, file=out)
 
 
 def show_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], out: TextIO | None = None) -> None:

@@ -5,18 +5,19 @@ Only this file prints errors and chooses the exit code.
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from .. import __version__, errors
 from ..errors import NothingCached, UsageError, WandbsyncError
-from ..formats import ENDINGS, FORMATS
+from ..formats import ENDINGS, FORMATS, chosen
 from . import light
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class Settings:
 
     def say(self, text: str) -> None:
         if not self.quiet:
-            click.echo(text, err=True)
+            with suppress(BrokenPipeError):  # nobody listens; the work goes on
+                click.echo(text, err=True)
 
     def filled(self) -> Cache:
         """The cache as it is. Raises NothingCached if there is nothing in it."""
@@ -118,7 +120,10 @@ def reading(command: Command) -> Command:
 
 
 def formatted(default: str) -> Callable[[Command], Command]:
-    """The options of every command that writes rows: in which format, and where to."""
+    """The options of every command that writes rows: in which format, `form`, and to which `file`.
+
+    Of a file it is the one that its ending says, else `default`.
+    """
     options = [
         click.option(
             "--format", "form", type=click.Choice(list(FORMATS)), help=f"Default: as FILE ends, or {default}."
@@ -135,9 +140,14 @@ def formatted(default: str) -> Callable[[Command], Command]:
     ]
 
     def add(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
-        return command
+        @functools.wraps(command)
+        def run(*args: Any, form: str | None, file: Path | None, **given: Any) -> Any:
+            source = click.get_current_context().get_parameter_source("limit")
+            if file is not None and source == click.core.ParameterSource.DEFAULT:
+                given["limit"] = 0  # a file is whole, unless somebody says otherwise
+            return command(*args, form=chosen(form, file, default), file=file, **given)
+
+        return functools.reduce(lambda one, option: option(one), reversed(options), cast(Command, run))
 
     return add
 
@@ -164,10 +174,30 @@ def _global_options(*, hidden: bool) -> list[click.Parameter]:
     ]
 
 
+class _ReaderGone(Exception):
+    """Whoever read the output wants no more, as `| head -1`; of a BrokenPipeError click makes exit code 1."""
+
+
+@contextmanager
+def _read_to_the_end() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _ReaderGone from error
+
+
 class _Group(click.Group):
     """Commands that all take the global options, which only the help of the program shows."""
 
     group_class = type
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        with _read_to_the_end():  # of --help
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _read_to_the_end():
+            return super().invoke(ctx)
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
         cmd.params += _global_options(hidden=True)
@@ -201,7 +231,7 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted; what was committed stays", err=True)
         code = errors.INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, _ReaderGone):
         _give_up_output()
         code = 0
     except OSError as error:

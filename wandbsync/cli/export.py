@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..errors import UsageError
-from ..formats import chosen, write
+from ..formats import write
 from .entry import Settings, formatted, main_group, reading, settings
 
 
@@ -24,7 +24,7 @@ def export(
     /,
     target: str,
     metrics: str,
-    form: str | None,
+    form: str,
     wide: bool,
     system: bool,
     file: Path | None,
@@ -45,7 +45,6 @@ def export(
     from ..model import HISTORY, SYSTEM, RunRef
     from ..targets import parse
 
-    form = chosen(form, file, "csv")
     asked = parse(target)
     if asked.is_pattern:
         raise UsageError(f"{target} is more than one project", hint="export them one by one")

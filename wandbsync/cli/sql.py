@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
-from ..formats import chosen, write
+from ..formats import write
 from .entry import Settings, formatted, from_lake, main_group, reading, settings
 
 if TYPE_CHECKING:
     from ..query import Answer
-
-ROWS = 100  # of a table on a terminal
 
 
 @main_group.command()
 @click.argument("query", required=False)
 @formatted("table")
 @click.option(
-    "--limit", type=click.IntRange(min=0), help=f"Rows of a table; 0 for all. Default: {ROWS}, or all in a file."
+    "--limit",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default="100, in a file all",
+    help="Rows shown by --format table; 0 for all.",
 )
 @click.option("--schema", is_flag=True, help="Print the tables and their columns.")
 @from_lake
@@ -33,9 +35,9 @@ def sql(
     on: Settings,
     /,
     query: str | None,
-    form: str | None,
+    form: str,
     file: Path | None,
-    limit: int | None,
+    limit: int,
     schema: bool,
     lake: str | None,
     **fresh: Any,
@@ -56,9 +58,6 @@ def sql(
         query = sys.stdin.read()
     if not query or not query.strip():
         raise UsageError("there is no query", hint="`wandbsync sql --schema` lists the tables")
-    form = chosen(form, file, "table")
-    if limit is None:
-        limit = 0 if file else ROWS
     answer = on.lake(lake, **fresh).sql(query) if lake is not None else _from_cache(on, query, fresh)
     shown = write(answer, form, file, limit=limit or None)
     if shown.more:

@@ -58,8 +58,8 @@ def chosen(name: str | None, file: Path | None, default: str) -> str:
         return ENDINGS[ending]
     if ending in SPREADSHEETS:
         raise UsageError(
-            f"{ending} files are not written, which hold no more than a million rows",
-            hint=f"spreadsheets open {file.stem}.csv",
+            f"{ending} files, which hold a million rows at the most, are not written",
+            hint=f"spreadsheets open CSV: -o {file.with_suffix('.csv')}",
         )
     what = f"the ending {ending} of {file.name}" if ending else f"{file.name}, without an ending,"
     raise UsageError(f"{what} names no format", hint=f"known: {', '.join(ENDINGS)}; or say --format")

@@ -43,7 +43,7 @@ def _written(answer: Answer, file: Path | None, what: str, writer: Callable[[Pat
             for group in _groups(batches):
                 arrays = pa.Table.from_batches(group).combine_chunks().columns
                 out.write_table(pa.Table.from_arrays(arrays, schema=schema))
-                count += len(arrays[0])
+                count += sum(batch.num_rows for batch in group)
     return Shown(count)
 
 

@@ -32,21 +32,20 @@ def opened(file: Path | None) -> Iterator[TextIO]:
 @contextmanager
 def beside(file: Path) -> Iterator[Path]:
     """A path beside a file, put in place of it when it is whole; what is no file, as a pipe, is written itself."""
-    file = file.resolve()
     special = file.exists() and not file.is_file()
-    path = file if special else file.with_name(f".{file.name}.{os.getpid()}")
+    real = file.resolve()  # not the link to it
+    path = file if special else real.with_name(f".{real.name}.{os.getpid()}")
     try:
         yield path
         if not special:
-            path.replace(file)
+            path.replace(real)
     except BrokenPipeError:
         raise
     except OSError as error:
         raise WandbsyncError(f"cannot write {file}: {error.strerror or error}") from error
     finally:
         if not special:
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
 
 def _drop_stdout() -> None:

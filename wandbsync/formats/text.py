@@ -38,6 +38,8 @@ def _separated(answer: Answer, separator: str) -> Iterator[Piece]:
     import csv
     import io
 
+    if not answer.columns:
+        return
     line = io.StringIO()
     csv.writer(line, delimiter=separator, lineterminator="\n").writerow(distinct(answer.columns))
     header = line.getvalue().encode()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ class Batches:
         """As DuckDB has them."""
         import duckdb
 
+        if not self.columns:
+            return []
         kinds = duckdb.connect().from_arrow(self.schema.empty_table()).types
         return [
             duckdb.sqltype("JSON") if name in self.json else kind
@@ -49,6 +52,30 @@ class Batches:
         with duckdb.connect() as con:
             for batch in self.found:
                 yield from arrow_reader(con.from_arrow(pa.Table.from_batches([batch])).project(expression), ROWS)
+
+
+def listed(rows: Sequence[dict[str, Any]]) -> Batches:
+    """What a list command found: a column for each field, none if it found nothing.
+
+    What is nested, or of several types, is JSON.
+    """
+    import pyarrow as pa
+
+    from ..cache.catalog import plain
+
+    columns: dict[str, pa.Array] = {}
+    texts = set()
+    for name in rows[0] if rows else ():
+        values = [row[name] for row in rows]
+        try:
+            if any(isinstance(value, dict) for value in values):
+                raise TypeError
+            columns[name] = pa.array(values)
+        except (pa.ArrowException, TypeError, OverflowError):
+            texts.add(name)
+            columns[name] = pa.array([None if one is None else json.dumps(plain(one)) for one in values], pa.string())
+    table = pa.table(columns)
+    return Batches(table.schema, iter(table.to_batches()), frozenset(texts))
 
 
 def arrow_reader(relation: duckdb.DuckDBPyRelation, rows: int) -> pa.RecordBatchReader:
