@@ -6,7 +6,7 @@ import json
 import sys
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
@@ -172,6 +172,14 @@ def freed_fields(freed: Freed, limits: Limits, *, dry_run: bool) -> dict[str, An
         "over_bytes": freed.short.bytes if freed.short else 0,
         "why_over": str(freed.short) if freed.short else None,
         "dry_run": dry_run,
+    }
+
+
+def schema_fields(tables: Mapping[str, tuple[str, list[tuple[str, str, str]]]]) -> dict[str, Any]:
+    """Tables with their titles and columns, as JSON."""
+    return {
+        name: {"title": title, "columns": [dict(zip(("name", "type", "meaning"), one, strict=True)) for one in columns]}
+        for name, (title, columns) in tables.items()
     }
 
 

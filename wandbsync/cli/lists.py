@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..formats import sink, write
+from ..formats import write
 from .entry import Settings, formatted, from_lake, main_group, reading, settings
 
 
@@ -175,6 +175,7 @@ def _show(
 ) -> None:
     """What was found, as a table for people, which has its own `headers` and `rows`, or in a format for programs."""
     from .. import output
+    from ..formats import sink
 
     if form in ("table", "json"):
         with sink.opened(file) as out:

@@ -48,11 +48,7 @@ def sql(
     Example: wandbsync sql "SELECT run_id, min(value) FROM history WHERE key = 'loss' GROUP BY run_id"
     """
     if schema:
-        if lake is None:
-            from ..cache.layout import describe
-        else:
-            from ..lake.tables import describe
-        click.echo(describe())
+        _show_schema(form, lake)
         return
     if query == "-":
         query = sys.stdin.read()
@@ -64,6 +60,21 @@ def sql(
         on.say(f"the first {shown.rows} rows shown; --limit 0 shows all, --format csv exports them")
     if file:
         on.say(f"{shown.rows:,} rows in {file}")
+
+
+def _show_schema(form: str, lake: str | None) -> None:
+    from .. import output
+    from ..cache import layout
+
+    tables = layout.VISIBLE
+    if lake is not None:
+        from ..lake import tables as in_lake
+
+        tables = in_lake.VISIBLE
+    if form == "json":
+        output.show_json(output.schema_fields(tables))
+    else:
+        click.echo(layout.described(tables))
 
 
 def _from_cache(on: Settings, query: str, fresh: dict[str, Any]) -> Answer:

@@ -5,20 +5,22 @@
     sink       stdout, or a file put in place when whole
 
 All but the table are streamed, so that the size of a result does not matter. A new format is a function that writes
-an `Answer` and an entry of FORMATS. What is heavy is imported where it is used.
+an `Answer`, and an entry of FORMATS.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import UsageError
-from . import arrow, table, text
-from .answer import Answer, Shown
 
-__all__ = ["ENDINGS", "FORMATS", "Answer", "Shown", "chosen", "write"]
+if TYPE_CHECKING:
+    from .answer import Answer, Shown
+
+__all__ = ["ENDINGS", "FORMATS", "chosen", "write"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +29,19 @@ class Format:
 
     name: str
     endings: tuple[str, ...]  # of files that are meant to be of it
-    write: Callable[[Answer, Path | None, int | None], Shown]
+    writer: str  # module.function of (answer, file, limit); imported when it is used, as every command names formats
 
 
 FORMATS = {
     one.name: one
     for one in (
-        Format("table", (".txt",), table.write),
-        Format("json", (".json",), text.write_json),
-        Format("jsonl", (".jsonl", ".ndjson"), text.write_jsonl),
-        Format("csv", (".csv",), text.write_csv),
-        Format("tsv", (".tsv", ".tab"), text.write_tsv),
-        Format("parquet", (".parquet", ".pq"), arrow.write_parquet),
-        Format("arrow", (".arrow", ".feather", ".ipc"), arrow.write_arrow),
+        Format("table", (".txt",), "table.write"),
+        Format("json", (".json",), "text.write_json"),
+        Format("jsonl", (".jsonl", ".ndjson"), "text.write_jsonl"),
+        Format("csv", (".csv",), "text.write_csv"),
+        Format("tsv", (".tsv", ".tab"), "text.write_tsv"),
+        Format("parquet", (".parquet", ".pq"), "arrow.write_parquet"),
+        Format("arrow", (".arrow", ".feather", ".ipc"), "arrow.write_arrow"),
     )
 }
 ENDINGS = {ending: one.name for one in FORMATS.values() for ending in one.endings}
@@ -71,4 +73,6 @@ def write(answer: Answer, name: str, file: Path | None, *, limit: int | None = N
     Raises UsageError if the query fails, CacheError if that is the cache's fault, WandbsyncError if it cannot be
     written; then an old file stays as it was.
     """
-    return FORMATS[name].write(answer, file, limit)
+    module, function = FORMATS[name].writer.split(".")
+    shown: Shown = getattr(import_module(f".{module}", __name__), function)(answer, file, limit)
+    return shown
