@@ -107,7 +107,7 @@ def test_axes_in_a_figure(shell: Shell) -> None:
         (["--smoothing-param", "1"], "--smoothing-param belongs to --smoothing"),
         (
             ["--line", "mode", "--band", "std,range"],
-            "--line must be one of mean, median, min, max: mode; --band must be",
+            "--line must be one of mean, median, iqm, min, max: mode; --band must be",
         ),
         (["--logy", "--linear"], "--logy and --linear contradict each other"),
         (["--label", "{config.rl}"], "no run has config.rl (did you mean config.lr"),
@@ -127,6 +127,36 @@ def test_what_cannot_be_is_said_in_one_line(shell: Shell, words: list[str], said
     )  # fmt: skip
     assert said in error
     assert not (shell.folder / "no").exists()
+
+
+# -- which runs
+
+
+def test_runs_are_named_as_people_name_them(shell: Shell) -> None:
+    def chosen(*words: str, code: int = 0) -> list[str]:
+        done = shell.json("generate-plots", *words, "--metrics", "loss", "--output", "named", "--offline")
+        runs: list[str] = done[0]["runs"]
+        return runs
+
+    assert chosen(PROJECT, "c0", "c2") == chosen(PROJECT, "c0,c2") == ["c0", "c2"]
+    assert chosen(f"{PROJECT}/c1") == ["c1"]
+    assert chosen(f"{PROJECT}/c1", f"{PROJECT}/c0", "c1") == ["c1", "c0"]
+    assert chosen(PROJECT, "c[0-2]", "c1") == ["c0", "c1", "c2"]
+    assert chosen(PROJECT, "--all") == [f"c{i}" for i in range(6)]
+    assert chosen(PROJECT, "c*", "--runs-where", "config.lr < 0.05 and config.seed == 0") == ["c2", "c4"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["x*"], "none of 6 runs in local/demo fits x*"),
+        (["c0", "c00"], "no run c00 in local/demo (did you mean c0"),
+        (["c0", "--all"], "--all draws all runs, so name none of them"),
+        ([], "no run to plot (name some, choose them with --runs-where, or draw --all)"),
+    ],
+)
+def test_runs_that_are_not_there_are_said(shell: Shell, words: list[str], said: str) -> None:
+    assert said in shell.error("generate-plots", PROJECT, *words, "--metrics", "loss", "--offline", code=2)
 
 
 # -- comparing runs

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from .options import PlotOptions
 from .panel import Series
@@ -29,7 +30,7 @@ def write(path: Path, prepared: Sequence[Drawn], subject: Subject, options: Plot
     whole = all(series.x.dtype.kind == "i" for one in prepared for series in one.panel.series if len(series.x))
     schema = _schema(pa, None if subject.groups is None else bands, pa.int64() if whole else pa.float64())
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.tmp")
+    beside = path.with_name(f".{uuid4().hex}.tmp")  # of this writer alone: another may write the same file
     try:
         writer: Any
         if options.data == "csv":

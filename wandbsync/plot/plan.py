@@ -84,6 +84,7 @@ def plan(
         group_by_prefix=options.group_by_prefix and not options.grid,
         taken=taken,
         suffix=f".{options.format}",
+        beside=f".{options.data}" if options.data else None,
     )
     pictures = tuple(Picture(name, inside, folder / files[name]) for name, inside in pages.items())
     return Plan(folder, runs, {metric: folder / file for metric, file in files.items()}, pictures)

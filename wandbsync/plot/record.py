@@ -24,7 +24,10 @@ def owners(metadata: Mapping[str, Any] | None) -> dict[str, str]:
     downloaded = {*table(metadata, "files"), *listed(metadata, "files_downloaded")}
     foreign = downloaded - {*drawn, *listed(metadata, "plots_generated")}
     return {path: f"\0{path}" for path in foreign} | {
-        path: plot["metric"] for path, plot in drawn.items() if isinstance(plot.get("metric"), str)
+        one: plot["metric"]
+        for path, plot in drawn.items()
+        for one in (path, plot.get("data"))
+        if isinstance(plot.get("metric"), str) and isinstance(one, str)
     }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
-from .options import Limits
+from .flags import Limits
 from .trace import FloatArray
 
 SIZES = (1e-200, 1e200)  # matplotlib takes smaller limits for 0, and its arithmetic overflows on larger ones
