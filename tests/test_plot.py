@@ -36,8 +36,9 @@ from wandbsync.plot.figure import written as png
 from wandbsync.plot.key import apart
 from wandbsync.plot.plan import Picture, Plan, labels, plan
 from wandbsync.plot.scale import View
+from wandbsync.plot.short_names import shared, shorten, told_apart, without_shared
 from wandbsync.plot.smoothing import rolling_mean, time_weighted_ema
-from wandbsync.plot.text import differing, drawable, shorten, told_apart
+from wandbsync.plot.text import drawable
 from wandbsync.plot.ticks import linear_ticks, log_ticks, tick_texts, time_ticks, value_text
 from wandbsync.query import metrics
 from wandbsync.query.metrics import split_names
@@ -296,45 +297,54 @@ def listed(fig):
 def test_long_names_in_the_list_keep_what_differs():
     names = [f"imagenet-resnet50-lr=1e-{i}-cosine-seed={i % 3}-augmented-with-everything-there-is" for i in range(9)]
     fig = draw([one([1, i], label=name) for i, name in enumerate(names)], title="m")
-    assert listed(fig) == [f"…lr=1e-{i}…seed={i % 3}…  {i}" for i in reversed(range(9))]
+    assert listed(fig) == [f"lr=1e-{i}-cosine-seed={i % 3}  {i}" for i in reversed(range(9))]
     at_lines = draw([one([1, i], label=name) for i, name in enumerate(names[:3])], title="m")
-    assert words(at_lines, "name") == [f"…lr=1e-{i}…seed={i}…  {i}" for i in range(3)]
+    assert words(at_lines, "name") == [f"lr=1e-{i}-cosine-seed={i}  {i}" for i in range(3)]
 
 
 @pytest.mark.parametrize("count", [2, 12, 60])
 def test_names_that_cannot_be_kept_apart_get_their_ids(count):
-    series = [
-        Series(f"{'a' * 60}{i:02}{'b' * 60}", np.arange(2), np.array([1.0, i]), run_id=f"id{i}") for i in range(count)
-    ]
+    series = [Series("a" * 60, np.arange(2), np.array([1.0, i]), run_id=f"id{i}") for i in range(count)]
     fig = draw(series, title="m")
     said = words(fig, "name") if count == 2 else listed(fig)
-    assert all(any(f" (id{i})  {i}" in text and "a…b" in text for text in said) for i in range(count))
+    assert all(any(f" (id{i})  {i}" in text and "a…a" in text for text in said) for i in range(count))
     assert fig.axes[0].get_position().width > 0.4
 
 
 @pytest.mark.parametrize(
-    ("names", "shown"),
+    ("names", "shown", "common"),
     [
-        (["a-b-c", "a-x-c"], ["…b…", "…x…"]),
-        (["lr=0.1_seed=1", "lr=0.2_seed=1"], ["lr=0.1…", "lr=0.2…"]),
-        (["p/1e-5/x", "p/1e-6/x"], ["…1e-5…", "…1e-6…"]),
-        (["base", "base-2"], ["base", "base-2"]),
-        (["sweep one of two", "sweep two of two"], ["…one…", "…two…"]),
-        (["k-a-m-b", "k-c-m-d"], ["…a…b", "…c…d"]),
-        (["k-a-b", "k-c-m-d"], ["…a-b", "…c-m-d"]),
-        (["same", "same"], ["same", "same"]),
-        (["", "a"], ["", "a"]),
+        (["a-b-c", "a-x-c"], ["a-b-c", "a-x-c"], ""),  # short enough to be said whole
+        (["net-lr=0.1_seed=1", "net-lr=0.2_seed=1"], ["lr=0.1", "lr=0.2"], "net-…seed=1"),
+        (["some/place/1e-5/x", "some/place/1e-6/x"], ["place/1e-5", "place/1e-6"], "some/…x"),
+        (["sweep one of two", "sweep two of two"], ["one", "two"], "sweep …of two"),
+        (["baseline", "baseline-model-2"], ["baseline", "baseline-model-2"], ""),
+        (["ppo_cheetah-seed-1", "ppo_cheetah-seed-2"], ["seed-1", "seed-2"], "ppo_cheetah-…"),
+        (["net (lr=0.1, seed=1)", "net (lr=0.1, seed=2)"], ["seed=1", "seed=2"], "net (lr=0.1, …"),
+        (["net (lr=0.1, seed=1)", "net (lr=0.2, seed=1)"], ["lr=0.1", "lr=0.2"], "net …seed=1)"),
+        (["a long name (3ti4)", "a long name (x8k2)"], ["3ti4", "x8k2"], "a long name …"),
+        (["same same same", "same same same"], ["same same same", "same same same"], ""),
+        (["", "abcdefghijklmnop"], ["", "abcdefghijklmnop"], ""),
     ],
 )
-def test_what_differs(names, shown):
-    assert differing(names) == shown
+def test_what_tells_names_apart(names, shown, common):
+    assert without_shared(names) == shown and shared(names) == common
 
 
-def test_names_that_fit_are_left_whole():
-    assert told_apart(["a-b-c", "a-x-c"], ["1", "2"], 5, len) == ["a-b-c", "a-x-c"]
-    assert told_apart(["a-b-c", "a-x-c"], ["1", "2"], 4, len) == ["…b…", "…x…"]
+def test_names_in_little_room():
+    ids = ["1", "2"]
+    assert told_apart(["key-ab-mid-long-x", "key-cd-mid-long-y"], ids, 12, len) == ["ab…x", "cd…y"]
     assert told_apart(["abcdefghij"], ["1"], 5, len) == ["ab…ij"]
-    assert told_apart(["abcdefghij", "abcdxfghij"], ["1", "2"], 9, len) == ["ab…ij (1)", "ab…ij (2)"]
+    assert told_apart(["first-second-third-fourth"], ["1"], 15, len) == ["first…fourth"]
+    assert told_apart(["abcdefghij", "abcdxfghij"], ids, 9, len) == ["…e…", "…x…"]
+    assert told_apart(["abcdefghijklmnopqrst", "uvwxyefghijklmnopABC"], ids, 9, len) == ["abcd…qrst", "uvwx…pABC"]
+    assert told_apart(["same", "same"], ids, 9, len) == ["same (1)", "same (2)"]
+
+
+@given(st.lists(st.text("ab1-=( ),", max_size=30), min_size=1, max_size=6, unique=True), st.integers(8, 40))
+def test_names_fit_and_differ_with_their_ids(names, room):
+    shown = told_apart(names, [f"{i}" for i in range(len(names))], room, len)
+    assert all(len(one) <= room for one in shown) and len(set(shown)) == len(names)
 
 
 def test_everything_stays_on_the_page():
@@ -350,7 +360,7 @@ def test_everything_stays_on_the_page():
         box = text.get_window_extent(renderer)
         assert box.x0 >= 0 and box.x1 <= 1200 and box.y0 >= 0 and box.y1 <= 720, text
     assert "…" in words(fig, "title")[0]
-    assert words(fig, "name")[3] == "…3  1000000007"
+    assert words(fig, "name")[3] == "on 3  1000000007"
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def draw_grid(
         raise UsageError(next(reason for reason in reasons if reason))
     with style.own_settings(look):
         ends = {line.label: line for one in ready for line in one.lines}
-        shown = [End(drawable(line.label), line.run_id, 0.0, "", line.stroke) for line in ends.values()]
+        shown = [End(drawable(line.label), line.run_id, 0.0, "", line.stroke, line.note) for line in ends.values()]
         shown = shown if len(shown) > 1 else []
         figure = _page(look, *(size or grid.page_size(len(ready), shown, look)))
         boxes = grid.place(figure, len(ready), shown, look, title=title, subtitle=subtitle)
@@ -190,7 +190,14 @@ def _placed(figure: Figure, ready: Ready, *, small: bool = False) -> _Placed:
         small=small,
     )
     ends = [
-        End(drawable(line.label), line.run_id, line.main.last, frame.last_text(line.main.last, axis), line.stroke)
+        End(
+            drawable(line.label),
+            line.run_id,
+            line.main.last,
+            frame.last_text(line.main.last, axis),
+            line.stroke,
+            line.note,
+        )
         for line in ready.lines
     ]
     return _Placed(ready, axes, words, ends)

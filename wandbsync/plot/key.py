@@ -33,13 +33,21 @@ class End:
     last: float  # in the units of the axis
     text: str  # the same, as it is written
     stroke: Stroke
+    note: str = ""  # said behind the name, however that is shortened
+
+
+def named(ends: Sequence[End], size: float, room: float) -> list[str]:
+    """What the lines are called, each within a room and none like another."""
+    room -= widest([f" {end.note}" for end in ends if end.note], size)
+    names = distinct([end.name for end in ends], [end.run_id for end in ends], size, room)
+    return [f"{name} {end.note}" if end.note else name for name, end in zip(names, ends, strict=True)]
 
 
 def at_ends(ends: Sequence[End], look: Look, room: float) -> list[str]:
     """What stands at the ends of the lines; a line that is alone is named by the subtitle."""
     if len(ends) == 1:
         return [ends[0].text]
-    names = distinct([e.name for e in ends], [e.run_id for e in ends], NAME * look.scale, room)
+    names = named(ends, NAME * look.scale, room)
     return [f"{name}  {end.text}" for name, end in zip(names, ends, strict=True)]
 
 
@@ -100,7 +108,7 @@ def beside(figure: Figure, ends: Sequence[End], look: Look, *, height: float, ro
     handles = [_handle(end.stroke) for end in listed]
     values = widest(["  " + end.text for end in listed], size)
     most = max(min(ROOM[columns - 1] * look.scale, room / columns - 6.0 * size - values), 3.0 * size)
-    names = distinct([end.name for end in listed], [end.run_id for end in listed], size, most)
+    names = named(listed, size, most)
     texts = [f"{name}  {end.text}" for name, end in zip(names, listed, strict=True)]
     if more:
         handles.append(Line2D([], [], linestyle="none"))
@@ -175,7 +183,7 @@ def rows_above(ends: Sequence[End], look: Look, room: float, most: int) -> list[
     u, (size, _) = look.scale, _above_size(len(ends), look)
     handle, next_one = (_LINE + _SPACE) * u, _NEXT * u
     aside = min(len(ends), 3) if len(ends) <= ABOVE_LINES else max(int(room / (ROOM[1] * u + handle)), 1)
-    names = distinct([end.name for end in ends], [end.run_id for end in ends], size, room / aside - handle)
+    names = named(ends, size, room / aside - handle)
     rows: list[list[tuple[End | None, str]]] = [[]]
     x = 0.0
     for end, name in zip(ends, names, strict=True):

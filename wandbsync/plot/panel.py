@@ -36,6 +36,7 @@ class Series:
     bands: tuple[tuple[FloatArray, FloatArray], ...] = ()  # areas around it, the innermost first: low and high
     sorted_x: bool = False  # x is known to ascend
     smooth_x: npt.NDArray[Any] | None = None  # where the smoothing is; None: at x
+    note: str = ""  # said behind the label, however that is shortened
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -75,7 +76,7 @@ def made_ready(panel: Panel, look: Look) -> Ready:
         if panel.view.log_x:
             raw, whole = raw.only(raw.x > 0), len(raw)
             left += whole - len(raw)
-        line = Line(one.label, one.run_id, stroke, None, None, raw)
+        line = Line(one.label, one.run_id, stroke, None, None, raw, note=one.note)
         if one.smooth is not None:
             main = Trace.of(one.x if one.smooth_x is None else one.smooth_x, one.smooth, sorted_x=one.sorted_x)
             main = main.only(main.x > 0) if panel.view.log_x else main

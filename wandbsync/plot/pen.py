@@ -26,6 +26,7 @@ class Line:
     dots: Trace | None
     main: Trace
     bands: tuple[tuple[Trace, Trace], ...] = ()
+    note: str = ""
 
     def each(self, change: Any) -> Line:
         """The line with all its traces changed."""

@@ -17,6 +17,7 @@ from .panel import Panel, Series
 from .plan import labels as told_apart
 from .plan import natural
 from .scale import View
+from .short_names import shared
 from .text import drawable
 
 BAND_NAMES = {"minmax": "min–max", "std": "± std", "sem": "± std. error", "ci": "95 % CI", "iqr": "quartiles"}
@@ -121,9 +122,11 @@ def _groups(subject: Subject, curves: Curves, options: PlotOptions) -> list[Seri
         drawn = [(one.x, one.y if one.smooth is None else one.smooth) for one in members]
         counted = [(x, y) for x, y in drawn if np.isfinite(y).any()]
         group = groups.combine(counted, line=options.line, bands=bands)
-        label = f"{drawable(name)} (n={len(counted)})"
-        slot = subject.slots[name]
-        series.append(Series(label, group.x, group.line, None, curves.x_label, "", slot, group.bands, sorted_x=True))
+        line = (group.x, group.line, None, curves.x_label)
+        count = f"(n={len(counted)})"
+        series.append(
+            Series(drawable(name), *line, slot=subject.slots[name], bands=group.bands, sorted_x=True, note=count)
+        )
     return series
 
 
@@ -131,7 +134,9 @@ def _who(subject: Subject, drawn: int) -> str:
     count = len(subject.runs)
     if count == 1:
         return subject.labels[0]
-    return f"{count} runs" if drawn == count else f"{drawn} of {count} runs"
+    runs = f"{count} runs" if drawn == count else f"{drawn} of {count} runs"
+    common = shared(subject.labels) if subject.groups is None else ""
+    return f"{runs} of {common}" if common else runs
 
 
 def _grouped(subject: Subject, options: PlotOptions) -> str:
