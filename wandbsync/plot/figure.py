@@ -78,7 +78,8 @@ def draw_panel(
     """
     ready = made_ready(panel, look)
     with style.own_settings(look):
-        more = key.beside_width(len(ready.lines), look) if wider and panel.key == "auto" else 0.0
+        named = sum(line.named for line in ready.lines)
+        more = key.beside_width(named, look) if wider and panel.key == "auto" else 0.0
         if on is None:
             on = _page(look, look.width + more, look.height)
         else:
@@ -107,12 +108,16 @@ def draw_grid(
     look: Look = style.LOOKS["screen"],
     size: tuple[float, float] | None = None,
     full_res: bool = False,
+    alike: Panel | None = None,
 ) -> tuple[Figure, list[str | None]]:
-    """A figure of several metrics, one panel each, with one list of the lines above them.
+    """A figure of several panels, with one list of the lines above them; all on the axes of `alike`, if that is given.
 
     Gives for each panel the reason why it is empty, or None. Raises UsageError if all are.
     """
     look = look if size is None else grid.look_within(size, len(panels), look)
+    if alike is not None:
+        whole = made_ready(alike, look)
+        panels = [replace(one, scale=whole.axis, view=replace(one.view, x=whole.x)) for one in panels]
     ready: list[Ready] = []
     reasons: list[str | None] = []
     for panel in panels:
@@ -124,8 +129,13 @@ def draw_grid(
     if not ready:
         raise UsageError(next(reason for reason in reasons if reason))
     with style.own_settings(look):
-        ends = {line.label: line for one in ready for line in one.lines}
-        shown = [End(drawable(line.label), line.run_id, 0.0, "", line.stroke, line.note) for line in ends.values()]
+        ends = {line.label: line for one in ready for line in one.lines if line.named}
+        notes = {(line.label, line.note) for one in ready for line in one.lines if line.named}
+        shown = [
+            # How many runs a line is of is said if that is so in every panel.
+            End(drawable(name), line.run_id, 0.0, "", line.stroke, line.note if len(notes) == len(ends) else "")
+            for name, line in ends.items()
+        ]
         shown = shown if len(shown) > 1 else []
         figure = _page(look, *(size or grid.page_size(len(ready), shown, look)))
         boxes = grid.place(figure, len(ready), shown, look, title=title, subtitle=subtitle)
@@ -183,7 +193,7 @@ def _placed(figure: Figure, ready: Ready, *, small: bool = False) -> _Placed:
         title=drawable(panel.title + unit if small and panel.title else panel.title),  # which has no other name
         subtitle=drawable(" · ".join(note for note in (panel.subtitle, *ready.notes) if note)),
         x_label=drawable(panel.series[0].x_label),
-        y_label=drawable(metric + unit),
+        y_label=drawable((panel.y_label or metric) + unit),
         whole_x=all(one.x.dtype.kind in "iu" for one in panel.series if len(one.x)),
         time_x=panel.time_x,
         key=panel.key,
@@ -199,6 +209,7 @@ def _placed(figure: Figure, ready: Ready, *, small: bool = False) -> _Placed:
             line.note,
         )
         for line in ready.lines
+        if line.named
     ]
     return _Placed(ready, axes, words, ends)
 

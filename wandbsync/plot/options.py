@@ -23,6 +23,7 @@ from .flags import (
     WHOLE,
     Limits,
     flag,
+    flags_of,
     option,
     switches,
     written,
@@ -161,6 +162,9 @@ class PlotOptions:
     )
 
     def __post_init__(self) -> None:
+        for one, its_flag in flags_of(type(self)):  # in Python a single name need not be a tuple
+            if its_flag.value is NAMES and isinstance(text := getattr(self, one.name), str):
+                object.__setattr__(self, one.name, NAMES.parse(text))
         wrong = [*self._wrong_smoothing(), *self._wrong_axes(), *self._wrong_page()]
         for words, value, known in (
             ("--kind", self.kind, KINDS),

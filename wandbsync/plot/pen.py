@@ -27,6 +27,7 @@ class Line:
     main: Trace
     bands: tuple[tuple[Trace, Trace], ...] = ()
     note: str = ""
+    named: bool = True
 
     def each(self, change: Any) -> Line:
         """The line with all its traces changed."""
@@ -51,12 +52,13 @@ class Pen:
     def line(self, line: Line, index: int) -> None:
         faint = Stroke(line.stroke.colour, "-", 0.8 * self.look.scale)
         for depth, (low, high) in enumerate(line.bands):
-            self._area(low, high, f"band-{index}-{depth}", line.stroke, alpha=0.2 if depth == 0 else 0.08)
+            alpha = (0.2 if depth == 0 else 0.08) * line.stroke.alpha
+            self._area(low, high, f"band-{index}-{depth}", line.stroke, alpha=alpha)
         if line.raw is not None:
             self._stroke(line.raw, f"raw-{index}", faint, alpha=self.look.faint, zorder=2.0)
         if line.dots is not None:
             self._dots(line.dots.x, line.dots.y, f"dots-{index}", faint, size=3.5, alpha=0.4, zorder=2.0)
-        self._stroke(line.main, f"line-{index}", line.stroke, alpha=1.0, zorder=3.0)
+        self._stroke(line.main, f"line-{index}", line.stroke, alpha=line.stroke.alpha, zorder=3.0)
 
     def _stroke(self, trace: Trace, gid: str, stroke: Stroke, *, alpha: float, zorder: float) -> None:
         """A line, and a dot for each point that has no neighbour to be joined with, for it would leave no trace."""

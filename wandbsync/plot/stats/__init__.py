@@ -1,0 +1,4 @@
+"""Numbers out of numbers, with numpy alone.
+
+resampling   means of ordered values (mean, median, IQM ...), bootstrap intervals, performance profiles
+"""
