@@ -23,7 +23,7 @@ from .frame import Words
 from .key import End
 from .measure import UNITS
 from .panel import RAW_UP_TO, Panel, Ready, Series, made_ready
-from .pen import Pen
+from .pen import Line, Pen
 from .scale import View
 from .style import Look
 from .text import drawable
@@ -109,8 +109,11 @@ def draw_grid(
     size: tuple[float, float] | None = None,
     full_res: bool = False,
     alike: Panel | None = None,
+    alone: str | None = None,
 ) -> tuple[Figure, list[str | None]]:
     """A figure of several panels, with one list of the lines above them; all on the axes of `alike`, if that is given.
+
+    A line that is the only one of its panel, and is called `alone`, is not in the list.
 
     Gives for each panel the reason why it is empty, or None. Raises UsageError if all are.
     """
@@ -129,14 +132,7 @@ def draw_grid(
     if not ready:
         raise UsageError(next(reason for reason in reasons if reason))
     with style.own_settings(look):
-        ends = {line.label: line for one in ready for line in one.lines if line.named}
-        notes = {(line.label, line.note) for one in ready for line in one.lines if line.named}
-        shown = [
-            # How many runs a line is of is said if that is so in every panel.
-            End(drawable(name), line.run_id, 0.0, "", line.stroke, line.note if len(notes) == len(ends) else "")
-            for name, line in ends.items()
-        ]
-        shown = shown if len(shown) > 1 else []
+        shown = _listed([line for one in ready for line in one.lines if line.named and line.label != alone])
         figure = _page(look, *(size or grid.page_size(len(ready), shown, look)))
         boxes = grid.place(figure, len(ready), shown, look, title=title, subtitle=subtitle)
         placed = [_placed(figure, one, small=True) for one in ready]
@@ -144,6 +140,19 @@ def draw_grid(
         for drawn, box, room in zip(placed, boxes, rooms, strict=True):
             drawn.draw(figure, box, look, room, full_res=full_res)
     return figure, reasons
+
+
+def _listed(lines: Sequence[Line]) -> list[End]:
+    """The names of all lines of a grid, if there are several; how many runs one is of if that is so in each panel."""
+    devices = {(line.label, line.run_id, line.note): line for line in lines}
+    names = {line.label: line for line in lines}
+    ends = devices if all(line.run_id for line in lines) or len(devices) == len(names) else names
+    if len(ends) < 2:
+        return []
+    return [
+        End(drawable(line.label), line.run_id, 0.0, "", line.stroke, line.note if ends is devices else "")
+        for line in ends.values()
+    ]
 
 
 def _page(look: Look, width: float, height: float) -> Figure:

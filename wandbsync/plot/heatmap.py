@@ -134,8 +134,9 @@ def _page(figure: Figure, shown: HeatMap, table: Cells, axis: Scale, ends: bool,
     listed = [panel.series[i] for i in table.order]
     room = 0.3 * page.right
     names = distinct([drawable(one.label) for one in listed], [one.run_id for one in listed], size, room)
-    if shown.groups is not None:
-        names = [f"{shown.groups[i]} · {name}" for i, name in zip(table.order, names, strict=True)]
+    groups = None if shown.groups is None else [drawable(shown.groups[i]) for i in table.order]
+    if groups is not None and not all(group in name for group, name in zip(groups, names, strict=True)):
+        names = [f"{group}: {name}" for group, name in zip(groups, names, strict=True)]
     left = 40.0 * u + min(widest(names, size), 0.4 * page.right)
     right = page.right - 150.0 * u
     bottom = 86.0 * u
@@ -158,6 +159,9 @@ def _page(figure: Figure, shown: HeatMap, table: Cells, axis: Scale, ends: bool,
     norm = LogNorm(axis.low, axis.high) if axis.log else Normalize(axis.low, axis.high)
     values = np.ma.masked_invalid(np.where(table.values > 0.0, table.values, np.nan) if axis.log else table.values)
     axes.pcolormesh(table.edges, np.arange(rows + 1), values, norm=norm, cmap=COLOURS, rasterized=True, gid="cells")
+    for row in range(1, rows):
+        if groups is not None and groups[row] != groups[row - 1]:
+            axes.axhline(row, color=look.page, linewidth=2.5 * u, gid="between")
     every = max(1, math.ceil(size * PX * 1.2 * rows / (top - bottom)))
     places = range(0, rows, every)
     axes.set_yticks([place + 0.5 for place in places], [names[place] for place in places], fontsize=size)

@@ -139,13 +139,13 @@ def made_ready(panel: Panel, look: Look) -> Ready:
 
 def _strokes(series: Sequence[Series], look: Look) -> list[Stroke]:
     """A stroke for each line; only those that stand for themselves have to be told apart."""
-    own = [i for i, one in enumerate(series) if one.role == LINE]
+    own = [i for i, one in enumerate(series) if one.role == LINE and one.named]
     slots = [i if series[i].slot is None else series[i].slot for i in own]
     found = dict(zip(own, style.strokes([slot for slot in slots if slot is not None], look), strict=True))
     before = Stroke(look.grey)
     strokes = []
     for i, one in enumerate(series):
-        before = found.get(i, before)
+        before = found.get(i) or (style.unnamed(one.slot or 0, look) if one.role == LINE else before)
         strokes.append({LINE: before, TAIL: style.tail(before), CONTEXT: style.context(look)}[one.role])
     return strokes
 

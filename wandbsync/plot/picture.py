@@ -19,7 +19,7 @@ from .options import PlotOptions
 from .panel import CONTEXT, Panel, Series
 from .plan import ON_A_PAGE, natural
 from .scale import View
-from .short_names import plain, shared
+from .short_names import plain, shared, shorten
 from .subject import Subject
 from .text import drawable
 from .units import unit_of
@@ -32,6 +32,7 @@ BAND_NAMES = {
     "bootstrap": "95 % bootstrap CI",
     "iqr": "quartiles",
 }
+COMMON = 32  # characters of what all names share
 LINE_NAMES = {"iqm": "IQM"}
 
 
@@ -97,7 +98,8 @@ def figure_of(
         who, how = _who(subject, len(subject.runs)), options.how().text
         stand_out = _standing_out(panels[0].series, f" of {panels[0].metric}")
         told = " · ".join(filter(None, (how, _grouped(subject, options), stand_out)))
-        return grid(panels, title=who if options.title is None else options.title, subtitle=told)
+        title = who if options.title is None else options.title
+        return grid(panels, title=title, subtitle=told, alone=who if len(subject.runs) == 1 else None)
     (one,) = prepared
     chart = one.chart
     if isinstance(chart, HeatMap):
@@ -212,7 +214,7 @@ def _key(lines: Sequence[Series]) -> str:
 def _standing_out(lines: Sequence[Series], of: str = "") -> str:
     pale = sum(one.role == CONTEXT for one in lines)
     most = (len(lines) - pale) // 2
-    return f"in colour: the {most} highest and {most} lowest last values{of}" if pale else ""
+    return f"in colour: {most} highest, {most} lowest at the end{of}" if pale else ""
 
 
 def _who(subject: Subject, drawn: int) -> str:
@@ -221,7 +223,7 @@ def _who(subject: Subject, drawn: int) -> str:
         return subject.labels[0]
     runs = f"{count} runs" if drawn == count else f"{drawn} of {count} runs"
     names = plain(subject.labels, [run.run_id for run in subject.runs])
-    common = shared(names) if subject.groups is None else ""
+    common = shorten(shared(names), COMMON, len) if subject.groups is None else ""
     return f"{runs} of {common}" if common else runs
 
 

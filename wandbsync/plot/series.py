@@ -31,7 +31,8 @@ def of_runs(curves: Curves, subject: Subject) -> list[Series]:
         name = subject.labels[places[run]]
         series.append(
             Series(
-                *((part if alone else f"{name} {part}") if part else name, one.x, one.y, one.smooth, curves.x_label),
+                *(part if part and alone else name, one.x, one.y, one.smooth, curves.x_label),
+                note="" if alone else part,
                 run_id=run.run_id,
                 slot=i if part and alone else _slot(subject, places[run]),
                 sorted_x=True,

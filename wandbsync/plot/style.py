@@ -117,6 +117,11 @@ def tail(stroke: Stroke) -> Stroke:
     return replace(stroke, dashes=(0, (1.5, 1.2)), width=0.7 * stroke.width, alpha=0.6)
 
 
+def unnamed(slot: int, look: Look) -> Stroke:
+    """A line of several that are alike."""
+    return Stroke(look.colours[slot % len(look.colours)], width=0.7 * WIDTHS[0] * look.scale, alpha=0.85)
+
+
 def context(look: Look) -> Stroke:
     """A line that others stand out of."""
     return Stroke(look.grey, width=0.7 * look.scale, alpha=0.3)
