@@ -37,7 +37,7 @@ from wandbsync.plot.key import apart
 from wandbsync.plot.plan import Picture, Plan, labels, plan
 from wandbsync.plot.scale import View
 from wandbsync.plot.short_names import shared, shorten, told_apart, without_shared
-from wandbsync.plot.smoothing import rolling_mean, time_weighted_ema
+from wandbsync.plot.stats.ema import rolling_mean, time_weighted_ema
 from wandbsync.plot.text import drawable
 from wandbsync.plot.ticks import linear_ticks, log_ticks, tick_texts, time_ticks, value_text
 from wandbsync.query import metrics

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_smoothing import agree, series
 
-from wandbsync.plot import PlotOptions, windows
+from wandbsync.plot import PlotOptions
+from wandbsync.plot.stats import windows
 from wandbsync.plot.curves import Points, smoothed
 from wandbsync.plot.groups import PLACES, combine, student95
 from wandbsync.plot.options import Smoothing
-from wandbsync.plot.smoothing import ema, time_weighted_ema
-from wandbsync.plot.windows import gaussian, running_mean
+from wandbsync.plot.stats.ema import ema, time_weighted_ema
+from wandbsync.plot.stats.windows import gaussian, running_mean
 
 NAN = math.nan
 

@@ -53,6 +53,7 @@ class Drawn:
     points: tuple[int, ...]
     non_finite: tuple[int, ...]
     skipped: tuple[str, ...]
+    line: str  # what is drawn of the values
 
 
 def prepare(curves: Curves, subject: Subject, options: PlotOptions, axis: str = "step") -> Drawn:
@@ -60,8 +61,10 @@ def prepare(curves: Curves, subject: Subject, options: PlotOptions, axis: str = 
     back, without = curves.backwards, curves.without_x
     told = [
         _who(subject, len(curves.runs)),
-        options.how().text,
+        curves.line,
         _grouped(subject, options),
+    ]
+    notes = [
         f"x steps back {back} time{'s'[: back > 1]}: sorted" if back else "",
         f"{without} value{'s'[: without > 1]} without {curves.x_label} not drawn" if without else "",
     ]
@@ -80,13 +83,14 @@ def prepare(curves: Curves, subject: Subject, options: PlotOptions, axis: str = 
         series=series,
         title=curves.metric if options.title is None else options.title,
         subtitle="" if options.title == "" else " · ".join(filter(None, told)),
+        notes=[note for note in notes if note],
         metric=curves.metric,
         view=View(options.log_x, options.log_y, options.x_limits, options.y_limits, options.clip_outliers),
         time_x=axis == "time",
         y_unit=options.y_unit,
         key="auto" if subject.groups is None or len(series) > 12 else "above",
     )
-    return Drawn(panel, curves.runs, curves.points, curves.non_finite, curves.skipped)
+    return Drawn(panel, curves.runs, curves.points, curves.non_finite, curves.skipped, curves.line)
 
 
 def figure_of(
@@ -100,8 +104,12 @@ def figure_of(
     if not options.grid:
         (one,) = prepared
         return draw_panel(one.panel, look=look, full_res=options.full_res, wider=options.size is None, on=on), [None]
-    panels = [replace(one.panel, title=one.panel.metric or "") for one in prepared]
-    who, how = _who(subject, len(subject.runs)), options.how().text
+    who, lines = _who(subject, len(subject.runs)), {one.line for one in prepared}
+    how = lines.pop() if len(lines) == 1 else ""
+    panels = [
+        replace(one.panel, title=one.panel.metric or "", notes=[*([] if how else [one.line]), *one.panel.notes])
+        for one in prepared
+    ]
     return draw_grid(
         panels,
         title=who if options.title is None else options.title,
@@ -125,7 +133,14 @@ def _groups(subject: Subject, curves: Curves, options: PlotOptions) -> list[Seri
         line = (group.x, group.line, None, curves.x_label)
         count = f"(n={len(counted)})"
         series.append(
-            Series(drawable(name), *line, slot=subject.slots[name], bands=group.bands, sorted_x=True, note=count)
+            Series(
+                *(drawable(name), *line),
+                slot=subject.slots[name],
+                bands=group.bands,
+                sorted_x=True,
+                note=count,
+                smoothed=any(one.smooth is not None for one in members),
+            )
         )
     return series
 
