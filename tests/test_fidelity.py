@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from wandbsync.plot import envelope, style
-from wandbsync.plot.stats import ema as smoothing
 from wandbsync.plot.envelope import Window, columns_of, thinned
 from wandbsync.plot.figure import Series, draw
 from wandbsync.plot.scale import View
+from wandbsync.plot.stats import ema as smoothing
 from wandbsync.plot.trace import COLUMNS, Trace
 
 LOOK = style.LOOKS["screen"]

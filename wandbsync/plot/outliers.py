@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -51,7 +52,7 @@ def without_few(arrays: Sequence[FloatArray], whole: Extent, last: Sequence[floa
             continue
         edge = 10.0**limit if log else limit
         runaways = sum((one - edge) * way > 0.0 for one in last)
-        if 2 * runaways <= len(last) - 1 and _outside(arrays, edge, below=side == 0, positive=log) <= few:
+        if 2 * runaways <= len(last) and _outside(arrays, edge, below=side == 0, positive=log) <= few:
             found[side] = limit
     if found == list(ends):
         return whole
@@ -69,8 +70,8 @@ def _outside(arrays: Sequence[FloatArray], edge: float, *, below: bool, positive
 def skewed(arrays: Sequence[FloatArray], extent: Extent) -> bool:
     """Whether the values of a positive quantity lie nearer to the middle of a logarithmic axis than of a linear one."""
     values = sample(arrays)
-    middle = float(np.median(values[values > 0.0]))
-    low, high = extent.positive, extent.high
-    linear = (middle - low) / (high - low)
-    logarithmic = np.log(middle / low) / np.log(high / low)
-    return bool(abs(logarithmic - 0.5) < abs(linear - 0.5))
+    values = values[values > 0.0]
+    low, middle, high = extent.positive, float(values[len(values) // 2]), extent.high
+    linear = (middle / high - low / high) / (1.0 - low / high)
+    logarithmic = (math.log(middle) - math.log(low)) / (math.log(high) - math.log(low))
+    return linear + logarithmic <= 1.0

@@ -53,7 +53,7 @@ class Drawn:
     points: tuple[int, ...]
     non_finite: tuple[int, ...]
     skipped: tuple[str, ...]
-    line: str  # what is drawn of the values
+    line: str = ""  # what is drawn of the values
 
 
 def prepare(curves: Curves, subject: Subject, options: PlotOptions, axis: str = "step") -> Drawn:

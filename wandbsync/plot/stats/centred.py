@@ -26,6 +26,7 @@ NEAR = 8  # places to either side, so that those between two of them are within 
 SURE = 2.5  # standard errors that two fits may be apart
 BLOCK = 25  # places in which the noise is one
 SPIKE = 5.0  # standard deviations; what is further off counts as this
+END = 5  # places at either end that are fitted as widely as the next one
 EASE = 10  # places over which one width becomes another
 WIDTH = (2 * RADII[-1] + 1) / PLACES  # of the widest window
 
@@ -128,6 +129,8 @@ def _fitted(place: npt.NDArray[np.intp], mean: FloatArray, low: FloatArray, high
         agrees &= least <= most
         best[agrees & (fit >= low) & (fit <= high)] = turn
         fits.append(fit)
+    if len(best) > 2 * END:  # a fit that has one side only is right by chance more seldom
+        best[:END], best[-END:] = best[END], best[-1 - END]
     best = np.convolve(
         np.pad(best, EASE, mode="reflect" if len(best) > EASE else "edge"),
         np.full(2 * EASE + 1, 1.0 / (2 * EASE + 1)),
@@ -148,7 +151,7 @@ def _noise(place: npt.NDArray[np.intp], mean: FloatArray) -> FloatArray:
     count = max(len(off) // BLOCK, 1)
     size = -(-len(off) // count)
     rows = np.pad(off, (0, size * count - len(off)), mode="edge").reshape(count, size)
-    # Of normal noise both are the standard deviation, and a spike is none; of values that are mostly one the median is 0.
+    # Of normal noise both are the standard deviation, and a spike is none; where most are one the median is 0.
     middle = 1.4826 * np.median(rows, axis=1)
     most = np.where(middle > 0.0, SPIKE * middle, np.inf)[:, np.newaxis]
     each = np.maximum(middle, 0.5 * 1.2533 * np.minimum(rows, most).mean(axis=1))
