@@ -103,8 +103,11 @@ def test_axes_in_a_figure(shell: Shell) -> None:
         (["--dpi", "1"], "--dpi must be between 30 and 1200: 1"),
         (["--format", "gif"], "--format must be one of png, svg, pdf: gif"),
         (["--style", "loud"], "--style must be one of screen, paper, dark: loud"),
-        (["--smoothing", "kalman"], "--smoothing must be one of ema, time-weighted, gaussian, running, none: kalman"),
-        (["--smoothing", "ema", "--smoothing-param", "1"], "--smoothing-param of ema must be below 1: 1"),
+        (
+            ["--smoothing", "kalman"],
+            "must be one of auto, none, time-weighted, ema, gaussian, running: kalman",
+        ),
+        (["--smoothing", "ema", "--smoothing-param", "1"], "the parameter of ema must be from 0 and below 1: 1"),
         (["--smoothing-param", "1"], "--smoothing-param belongs to --smoothing"),
         (
             ["--line", "mode", "--band", "std,range"],

@@ -70,7 +70,7 @@ def generate_plots(
     from ..figures import shown
     from ..plot import generate
 
-    chosen = plot_options(options)
+    chosen = plot_options(options).or_smoothing(on.config.smoothing)
     fresh: dict[str, Any] = {"offline": offline, "refresh": refresh, "max_age": max_age}
     project, names = _asked_for(project, runs)
     if every_run and names:

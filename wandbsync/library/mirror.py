@@ -318,7 +318,7 @@ class Mirror:
         cache = self.cache
         drawn_metrics = query.plot_metrics(cache, refs, list(metrics), all_metrics=False, include_system=True)
         try:
-            chosen = PlotOptions(**options)
+            chosen = PlotOptions(**options).or_smoothing(self.config.smoothing)
         except TypeError as error:
             raise UsageError(f"{error}".replace("PlotOptions.__init__()", "plot")) from error
         drawn = shown(cache, refs, chosen)

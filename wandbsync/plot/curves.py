@@ -5,7 +5,6 @@ Needs numpy alone, so that it is done while what draws is imported, or while ano
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,13 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError, WandbsyncError
-from . import smoothing, windows
 from .names import PlotRun
-from .options import ROLLING_MEAN, TIME_WEIGHTED_EMA, X_UNITS, PlotOptions, Smoothing
+from .options import X_UNITS, PlotOptions
 from .plan import Overlay
+from .stats.smoothing import AS_LOGGED, Chart, Smoothing
 from .trace import FloatArray, ascending, finite
 
-LONG = 2_000_000  # points from which a smoothing is not kept as a whole
 AXES = {"step": "Step", "sample": "Sample", "time": "Time (UTC)", "relative": "Relative time"}
 UNIT_NAMES = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
 
@@ -58,6 +56,7 @@ class Curves:
     skipped: tuple[str, ...]
     backwards: int  # how often x went back
     without_x: int  # values
+    line: str  # what is drawn of them
 
 
 class NothingToDraw(UsageError):
@@ -107,14 +106,16 @@ def curves_of(
         others = f" (and {len(runs) - 1} more)" if len(runs) > 1 else ""
         raise NothingToDraw(reasons[0] + others, reasons)
     known, x_label = _in_unit(known, axis, options)
-    how, span = options.how(), _span(known)
-    if options.full_res or options.data or options.log_x or options.x_limits != (None, None):
-        columns = None
+    how = options.how()
+    chart = Chart(_span(known), how.viewport, options.x_limits, options.log_x, columns or 0)
+    if options.full_res or options.data:
+        chart = chart._replace(columns=0)
+    each = tuple(_curve(one, how, chart) for one in known)
     return Curves(
         overlay.name,
         overlay.metrics,
         tuple(of),
-        tuple(_curve(one, how, span, columns) for one in known),
+        each,
         x_label,
         tuple(points),
         tuple(points.values()),
@@ -122,7 +123,16 @@ def curves_of(
         reasons,
         back,
         without,
+        _line(how, [one for one, (run, _) in zip(each, of, strict=True) if run in points and len(one.y)]),
     )
+
+
+def _line(how: Smoothing, drawn: Sequence[Curve]) -> str:
+    """What a figure says of its lines."""
+    logged = sum(one.smooth is None for one in drawn)
+    if logged == len(drawn):
+        return AS_LOGGED
+    return how.text + (f", {logged} of {len(drawn)} runs {AS_LOGGED}" if logged else "")
 
 
 def _ascending(one: Points) -> tuple[Points, int]:
@@ -151,41 +161,10 @@ def _span(known: Sequence[Points]) -> float:
     return max(high for _, high in ends) - min(low for low, _ in ends) if ends else 0.0
 
 
-def _curve(one: Points, how: Smoothing, span: float, columns: int | None) -> Curve:
-    """A run's points, smoothed: all of them, or what can be seen of that in so many columns."""
-    if columns is not None and len(one.x) >= LONG and how.kind in (TIME_WEIGHTED_EMA, "time-weighted"):
-        own = how.kind == TIME_WEIGHTED_EMA
-        seen = smoothing.time_weighted_ema_seen(
-            one.x,
-            one.y,
-            weight=how.parameter if own else _weight(how),
-            viewport_scale=how.viewport,
-            span=None if own else span,
-            columns=columns,
-        )
+def _curve(one: Points, how: Smoothing, chart: Chart) -> Curve:
+    """A run's points, smoothed: all of them, or what can be seen of that."""
+    if chart.columns and how.method.seen is not None and len(one.x):
+        seen = how.method.seen(one.x, one.y, how.parameter, chart)
         if seen is not None:
-            return Curve(one.x, one.y, seen[1], one.x[seen[0]])
-    return Curve(one.x, one.y, smoothed(one, how, span))
-
-
-def _weight(how: Smoothing) -> float:
-    """W&B's, from what its slider says."""
-    return min(math.sqrt(how.parameter), 0.999)
-
-
-def smoothed(one: Points, how: Smoothing, span: float) -> FloatArray | None:
-    """The smoothing of a run's points, in a chart that spans so much in x."""
-    x, y = one.x, one.y
-    if how.kind is None:
-        return None
-    if how.kind == ROLLING_MEAN:
-        return smoothing.rolling_mean(y, int(how.parameter))
-    if how.kind == TIME_WEIGHTED_EMA:
-        return smoothing.time_weighted_ema(x, y, weight=how.parameter, viewport_scale=how.viewport)
-    if how.kind == "ema":
-        return smoothing.ema(y, weight=how.parameter)
-    if how.kind == "time-weighted":
-        return smoothing.time_weighted_ema(x, y, weight=_weight(how), viewport_scale=how.viewport, span=span)
-    if how.kind == "running":
-        return windows.running_mean(y, int(how.parameter))
-    return windows.gaussian(x, y, sigma=how.parameter / how.viewport * span)
+            return Curve(one.x, one.y, seen.y, seen.x)
+    return Curve(one.x, one.y, how.method.line(one.x, one.y, how.parameter, chart))

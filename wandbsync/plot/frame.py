@@ -46,6 +46,7 @@ class Words:
     time_x: bool = False  # x is unix seconds
     key: str = "auto"  # where lines are named: at their ends or beside ("auto"), "above", or "none"
     small: bool = False  # one of many in a figure
+    noted: bool = False  # there is room for its subtitle all the same: it, or another in the figure, has one
 
 
 def page(figure: Figure) -> Box:
@@ -103,7 +104,7 @@ def fit(
     axes.set_position((left / whole.right, bottom / whole.top, width / whole.right, height / whole.top))
     x_ticks(axes, width, look, words, beside=(left - box.left, box.right - right))
     if texts:
-        places = axes.get_yaxis_transform().transform([(1.0, end.last) for end in ends])[:, 1] * UNITS / figure.dpi
+        places = axes.get_yaxis_transform().transform([(1.0, end.at) for end in ends])[:, 1] * UNITS / figure.dpi
         wanted = [min(max(float(place), bottom), top) if math.isfinite(place) else bottom for place in places]
         key.put_at_ends(figure, ends, texts, look, x=right + 18.0 * u, wanted=wanted, low=bottom, high=top)
     _labels(axes, look, words, width=width, height=height, edge=(box.left + 22.0 * u + LABEL * u * PX / 2.0 - left))
@@ -139,8 +140,9 @@ def heading(figure: Figure, box: Box, left: float, right: float, look: Look, wor
             gid="title",
         )
         down += 33.0 * u
-    if words.small:
+    if words.small and not words.noted:
         return down + 4.0 * u
+    down -= 6.0 * u if words.small else 0.0
     figure.text(
         left / whole.right,
         (box.top - down) / whole.top,
@@ -150,7 +152,7 @@ def heading(figure: Figure, box: Box, left: float, right: float, look: Look, wor
         verticalalignment="top",
         gid="subtitle",
     )
-    return down + (30.0 * u if words.subtitle or words.title else 0.0)
+    return down + (30.0 * u if words.subtitle or words.title or words.noted else 0.0)
 
 
 def _labels(axes: Axes, look: Look, words: Words, *, width: float, height: float, edge: float) -> None:
@@ -234,4 +236,5 @@ def last_text(last: float, axis: Scale) -> str:
     """The last value, written as the axis is and exact enough to find it there."""
     if axis.percent:
         return percent_text(last)
-    return value_text(last, span=math.inf if axis.log else axis.high - axis.low, power=axis.power)
+    exact = axis.low <= last <= axis.high and not axis.log
+    return value_text(last, span=axis.high - axis.low if exact else math.inf, power=axis.power)

@@ -141,7 +141,7 @@ def _page(figure: Figure, shown: HeatMap, table: Cells, axis: Scale, ends: bool,
     right = page.right - 150.0 * u
     bottom = 86.0 * u
     note = "colours end at the middle 98 %" if ends else ""
-    subtitle = " · ".join(filter(None, (panel.subtitle, note)))
+    subtitle = " · ".join(filter(None, (panel.subtitle, *panel.notes, note)))
     words = Words(
         title=drawable(panel.title),
         subtitle=drawable(subtitle),

@@ -31,9 +31,10 @@ class End:
 
     name: str
     run_id: str  # said as well, if shortened names look alike
-    last: float  # in the units of the axis
+    last: float  # the value that was logged last, in the units of the axis
     text: str  # the same, as it is written
     stroke: Stroke
+    at: float = 0.0  # where the line ends
     note: str = ""  # said behind the name, however that is shortened
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +28,8 @@ from .flags import (
     switches,
     written,
 )
+from .stats.smoothing import DEFAULT, METHODS, ROLLING_MEAN, TIME_WEIGHTED_EMA, VIEWPORT, Smoothing, named
 
-# What a smoothing is called in metadata.json.
-ROLLING_MEAN = "rolling_mean"
-TIME_WEIGHTED_EMA = "time_weighted_ema"
-
-VIEWPORT = 1000.0  # what the width of a chart counts as
-# W&B's smoothings by name, and the parameter each has if none is given: weights, a standard deviation in thousandths
-# of the chart's width, a number of values.
-SMOOTHINGS = {"ema": 0.9, "time-weighted": 0.98, "gaussian": 10.0, "running": 100.0, "none": 0.0}
 FORMATS = ("png", "svg", "pdf")
 STYLES = ("screen", "paper", "dark")
 KINDS = ("line", "heatmap", "profile")
@@ -47,36 +40,14 @@ DATA = ("csv", "parquet")
 X_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-@dataclass(frozen=True, slots=True)
-class Smoothing:
-    """One way to smooth. `kind` None: not at all."""
-
-    kind: str | None
-    parameter: float = 0.0
-    viewport: float = VIEWPORT
-
-    @property
-    def text(self) -> str:
-        """What a figure says of it."""
-        if self.kind is None:
-            return ""
-        if self.kind == ROLLING_MEAN:
-            return f"mean of the last {self.parameter:g} values"
-        if self.kind == TIME_WEIGHTED_EMA:
-            return f"time-weighted EMA {self.parameter:g}"
-        names = {"ema": "EMA", "time-weighted": "time-weighted EMA, smoothing", "gaussian": "gaussian, σ"}
-        return f"{names.get(self.kind, 'running average of')} {self.parameter:g}" + (
-            " values" if self.kind == "running" else ""
-        )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlotOptions:
     """How to draw. `all_metrics`, `include_system` are the caller's business, noted here.
 
-    `smooth` above 1 draws the mean of the last `smooth` values, and no EMA; else the predecessor's time-weighted EMA is
-    drawn unless `ema` is False. `smoothing` names one of W&B's own instead. Either way the values themselves stand
-    behind it. Raises UsageError naming each wrong option.
+    `smoothing` names a smoothing, with its parameter as in "ema:0.9", or in `smoothing_param`. Without it, `smooth`
+    above 1 draws the mean of the last `smooth` values, `ema` False the values themselves, and `ema`, `ema_weight` or
+    `viewport_scale` the predecessor's time-weighted EMA. If nothing is asked for, the line stays on its data: see
+    `stats.centred`. The values stand behind it. Raises UsageError naming each wrong option.
     """
 
     kind: str = option(
@@ -104,27 +75,28 @@ class PlotOptions:
     y_limits: Limits = option((None, None), "--ylim LOW,HIGH", AXES, "The ends of the y axis.", LIMITS)
     x_unit: str | None = option(None, "--x-unit UNIT", AXES, "Of relative time: s, min, h or d.")
     y_unit: str = option("", "--y-unit TEXT", AXES, "Stands behind the name of the metric.")
-    clip_outliers: bool = option(False, "--clip-outliers", AXES, "Fit the y axis to the middle 90 % of the values.")
+    clip_outliers: bool | None = switches(  # None: where a few points take nearly all of the axis
+        None,
+        flag("--clip-outliers", AXES, "Fit the y axis to the middle 90 % of the values."),
+        flag("--no-clip", AXES, "Fit it to all of them, though a few take nearly all of it.", stands_for=False),
+    )
 
-    smooth: int | None = option(
-        None, "--smooth N", SMOOTHING, "Draw the mean of the last N values instead of the EMA.", WHOLE
-    )
-    ema: bool = switches(True, flag("--no-ema", SMOOTHING, "Draw no EMA.", stands_for=False))
-    ema_weight: float = option(
-        0.99, "--ema-weight W", SMOOTHING, "Weight of the time-weighted EMA; default 0.99.", NUMBER
-    )
-    viewport_scale: float = option(
-        VIEWPORT,
-        "--viewport-scale N",
-        SMOOTHING,
-        "What the chart's width counts as, for the EMA; default 1000.",
-        NUMBER,
-    )
     smoothing: str | None = option(
-        None, "--smoothing KIND", SMOOTHING, "One of W&B's own: ema, time-weighted, gaussian, running, none."
+        None,
+        "--smoothing KIND[:P]",
+        SMOOTHING,
+        "auto (default: a centred mean, or as logged), time-weighted, ema, gaussian, running, none.",
     )
     smoothing_param: float | None = option(
         None, "--smoothing-param P", SMOOTHING, "Its weight, standard deviation or points.", NUMBER
+    )
+    smooth: int | None = option(None, "--smooth N", SMOOTHING, "Draw the mean of the last N values.", WHOLE)
+    ema: bool | None = switches(None, flag("--no-ema", SMOOTHING, "Draw the values as logged.", stands_for=False))
+    ema_weight: float | None = option(
+        None, "--ema-weight W", SMOOTHING, "Draw a time-weighted EMA (0.99 is usual); it lags.", NUMBER
+    )
+    viewport_scale: float | None = option(
+        None, "--viewport-scale N", SMOOTHING, "What the width counts as, for an EMA; 1000 is usual.", NUMBER
     )
 
     group_by: tuple[str, ...] = option(
@@ -185,24 +157,18 @@ class PlotOptions:
         wrong = []
         if self.smooth is not None and self.smooth < 0:
             wrong.append(f"--smooth must not be negative: {self.smooth}")
-        if not 0.0 <= self.ema_weight <= 1.0:
-            wrong.append(f"--ema-weight must be between 0 and 1: {self.ema_weight}")
-        if not (math.isfinite(self.viewport_scale) and self.viewport_scale > 0.0):
-            wrong.append(f"--viewport-scale must be a number above 0: {self.viewport_scale}")
-        if self.smoothing is not None and self.smoothing not in SMOOTHINGS:
-            wrong.append(f"--smoothing must be one of {', '.join(SMOOTHINGS)}: {self.smoothing}")
-        value = self.smoothing_param
-        if value is not None:
-            if self.smoothing is None:
-                wrong.append("--smoothing-param belongs to --smoothing")
-            elif not (math.isfinite(value) and value >= 0.0):
-                wrong.append(f"--smoothing-param must be a number from 0: {value}")
-            elif self.smoothing == "time-weighted" and value > 1.0:
-                wrong.append(f"--smoothing-param of time-weighted must be between 0 and 1: {value:g}")
-            elif self.smoothing == "ema" and value >= 1.0:
-                wrong.append(f"--smoothing-param of ema must be below 1: {value:g}")
-            elif self.smoothing == "running" and (value < 1.0 or value != int(value)):
-                wrong.append(f"--smoothing-param of running must be a number of points: {value:g}")
+        if self.ema_weight is not None and TIME_WEIGHTED_EMA.wrong(self.ema_weight):
+            wrong.append(f"--ema-weight must be {TIME_WEIGHTED_EMA.wrong(self.ema_weight)}: {self.ema_weight}")
+        scale = self.viewport_scale
+        if scale is not None and not (math.isfinite(scale) and scale > 0.0):
+            wrong.append(f"--viewport-scale must be a number above 0: {scale}")
+        if self.smoothing is not None:
+            try:
+                named(self.smoothing, self.smoothing_param)
+            except ValueError as error:
+                wrong.append(f"--smoothing {error}")
+        elif self.smoothing_param is not None:
+            wrong.append("--smoothing-param belongs to --smoothing")
         return wrong
 
     def _wrong_axes(self) -> list[str]:
@@ -224,15 +190,24 @@ class PlotOptions:
 
     def how(self) -> Smoothing:
         """The smoothing that these options ask for."""
+        viewport = VIEWPORT if self.viewport_scale is None else self.viewport_scale
         if self.smoothing is not None:
-            kind = None if self.smoothing == "none" else self.smoothing
-            value = SMOOTHINGS[self.smoothing] if self.smoothing_param is None else self.smoothing_param
-            return Smoothing(kind, value, self.viewport_scale)
+            return replace(named(self.smoothing, self.smoothing_param), viewport=viewport)
         if self.smooth is not None and self.smooth > 1:
             return Smoothing(ROLLING_MEAN, float(self.smooth))
-        if self.ema:
-            return Smoothing(TIME_WEIGHTED_EMA, self.ema_weight, self.viewport_scale)
-        return Smoothing(None)
+        if self.ema is False:
+            return Smoothing(METHODS["none"])
+        if self.ema or self.ema_weight is not None or self.viewport_scale is not None:
+            weight = TIME_WEIGHTED_EMA.default if self.ema_weight is None else self.ema_weight
+            return Smoothing(TIME_WEIGHTED_EMA, weight or 0.0, viewport)
+        return Smoothing(METHODS[DEFAULT])
+
+    def or_smoothing(self, words: str) -> PlotOptions:
+        """With a smoothing of somebody's own, as `plot.smoothing` has it, unless these options ask for one."""
+        asked = (self.smoothing, self.ema, self.ema_weight, self.viewport_scale)
+        if words == DEFAULT or any(one is not None for one in asked) or (self.smooth or 0) > 1:
+            return self
+        return replace(self, smoothing=words)
 
     def drawn_bands(self) -> list[str]:
         """The bands around a group, each once, the innermost first."""

@@ -69,6 +69,7 @@ class Drawn:
     points: tuple[int, ...]
     non_finite: tuple[int, ...]
     skipped: tuple[str, ...]
+    line: str = ""  # what is drawn of the values
 
 
 def prepare(
@@ -76,7 +77,7 @@ def prepare(
 ) -> Drawn:
     """What one metric's figure shows. `chosen` lines stand out of the others, if that is decided already."""
     chart = KINDS[options.kind](curves, subject, options, _heading(curves, subject, options, axis), chosen)
-    return Drawn(chart, curves.runs, curves.points, curves.non_finite, curves.skipped)
+    return Drawn(chart, curves.runs, curves.points, curves.non_finite, curves.skipped, curves.line)
 
 
 def chosen_of(curves: Curves, subject: Subject, options: PlotOptions) -> set[int] | None:
@@ -94,8 +95,13 @@ def figure_of(
     look = style.look_of(options)
     grid = partial(draw_grid, look=look, size=options.size, full_res=options.full_res)
     if options.grid:
-        panels = [replace(one.chart, title=one.chart.metric or "") for one in prepared if isinstance(one.chart, Panel)]
-        who, how = _who(subject, len(subject.runs)), options.how().text
+        who, drawn = _who(subject, len(subject.runs)), {one.line for one in prepared}
+        how = drawn.pop() if len(drawn) == 1 else ""
+        panels = [
+            replace(one.chart, title=one.chart.metric or "", notes=[*([] if how else [one.line]), *one.chart.notes])
+            for one in prepared
+            if isinstance(one.chart, Panel)
+        ]
         stand_out = _standing_out(panels[0].series, f" of {panels[0].metric}")
         told = " · ".join(filter(None, (how, _grouped(subject, options), stand_out)))
         title = who if options.title is None else options.title
@@ -105,8 +111,8 @@ def figure_of(
     if isinstance(chart, HeatMap):
         return draw_heatmap(chart, look=look, size_given=options.size is not None), [None]
     if isinstance(chart, Facets):
-        figure, _ = grid(chart.panels, title=chart.heading.title, subtitle=chart.heading.subtitle, alike=chart.heading)
-        return figure, [None]
+        told = " · ".join(filter(None, (chart.heading.subtitle, *chart.heading.notes)))
+        return grid(chart.panels, title=chart.heading.title, subtitle=told, alike=chart.heading)[0], [None]
     return draw_panel(chart, look=look, full_res=options.full_res, wider=options.size is None, on=on), [None]
 
 
@@ -148,7 +154,7 @@ def _facets(curves: Curves, subject: Subject, options: PlotOptions, heading: Pan
             own = {i for i, (run, _) in enumerate(curves.of) if of_run[run] == name}
             lines = [replace(one, note="", named=False) for one in series.behind(every, own)]
         count = len({run for run in curves.runs if of_run[run] == name})
-        panels.append(replace(heading, series=lines, title=f"{drawable(name)} (n={count})", subtitle=""))
+        panels.append(replace(heading, series=lines, title=f"{drawable(name)} (n={count})", notes=()))
     whole = [one for panel in panels for one in panel.series] if subject.groups is not None else every
     return Facets(tuple(panels), replace(heading, series=whole))
 
@@ -184,8 +190,10 @@ def _heading(curves: Curves, subject: Subject, options: PlotOptions, axis: str) 
     lines = options.kind == "line"
     told = [
         _who(subject, len(curves.runs)),
-        options.how().text if lines else "",
+        curves.line if lines else "",
         _grouped(subject, options) if lines else _OF_KIND[options.kind],
+    ]
+    notes = [
         f"x steps back {back} time{'s'[: back > 1]}: sorted" if back else "",
         f"{without} value{'s'[: without > 1]} without {curves.x_label} not drawn" if without else "",
     ]
@@ -195,6 +203,7 @@ def _heading(curves: Curves, subject: Subject, options: PlotOptions, axis: str) 
         series=(),
         title=curves.name if options.title is None else options.title,
         subtitle="" if options.title == "" else " · ".join(filter(None, told)),
+        notes=[note for note in notes if note],
         metric=curves.name,
         view=View(options.log_x, options.log_y, options.x_limits, options.y_limits, options.clip_outliers),
         time_x=axis == "time",

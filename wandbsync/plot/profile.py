@@ -67,6 +67,7 @@ def panel_of(curves: Curves, subject: Subject, options: PlotOptions, heading: Pa
         series=series,
         title=heading.title,
         subtitle=heading.subtitle,
+        notes=heading.notes,
         metric=heading.metric,
         view=view,
         y_label="share of runs",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,7 +29,7 @@ class View:
     log_y: bool | None = None
     x: Limits = (None, None)
     y: Limits = (None, None)
-    clip_outliers: bool = False
+    clip_outliers: bool | None = None  # None: where a few points take nearly all of the axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +82,27 @@ class Scale:
     power: int = 0
 
 
-def choose(metric: str, logged: Extent, drawn: Extent, view: View | None = None) -> Scale:
+def choose(
+    metric: str,
+    logged: Extent,
+    drawn: Extent,
+    view: View | None = None,
+    *,
+    skewed: Callable[[], bool] = lambda: True,
+) -> Scale:
     """The y axis for a metric, judged by all that was logged and made to hold what is drawn.
 
-    A "loss" whose positive values span more than a factor of ten is logarithmic, unless it has negative values, which
-    a logarithm would hide (the predecessor hid them); an "acc" (accuracy) that stays within 0 and 1 is shown from
-    -0.05 to 1.05; anything else gets the room it takes. `view` can ask for something else.
+    A "loss" whose positive values span more than a factor of ten, most of them near its lower end (`skewed`), is
+    logarithmic, unless it has negative values, which a logarithm would hide (the predecessor hid them); an "acc"
+    (accuracy) that stays within 0 and 1 is shown from -0.05 to 1.05; anything else gets the room it takes. `view` can
+    ask for something else.
     """
     view = view or View()
     name = metric.lower()
     log = view.log_y
     if log is None and "loss" in name:
         log = logged.low >= 0.0 and logged.high > 10.0 * logged.positive and not math.isnan(drawn.positive)
+        log = log and skewed()
     if log:
         if math.isnan(drawn.positive):
             raise UsageError(f"{metric} has no value above 0 for a logarithmic axis", hint="try --linear")

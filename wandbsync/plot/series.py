@@ -88,7 +88,9 @@ def of_groups(curves: Curves, subject: Subject, options: PlotOptions, facet: str
             bands=options.drawn_bands(),
             strata=subject.strata and [subject.strata[place] for place, _ in members],
         )
-        series += _lines_of(group, drawable(name), len(members), subject.slots[name], curves.x_label, options)
+        lines = _lines_of(group, drawable(name), len(members), subject.slots[name], curves.x_label, options)
+        smoothed = any(one.smooth is not None for _, one in members)
+        series += [replace(line, smoothed=smoothed) for line in lines]
     return series
 
 
