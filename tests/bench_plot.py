@@ -19,7 +19,7 @@ from measured import Measured, turns
 
 from wandbsync.cache import Cache, Share
 from wandbsync.model import HISTORY, Columns, RunRecord, RunRef
-from wandbsync.plot.smoothing import time_weighted_ema
+from wandbsync.plot.stats.ema import time_weighted_ema
 
 HERE = Path(__file__).parent
 # run, points of each metric, metrics, turns, how much faster it is to be, and better still

@@ -31,7 +31,8 @@ def commands(group: click.Group = main_group, above: str = "") -> dict[str, clic
 
 
 def options(command: click.Command) -> set[str]:
-    return {flag for parameter in command.params if isinstance(parameter, click.Option) for flag in parameter.opts}
+    params = command.get_params(click.Context(command))
+    return {flag for parameter in params if isinstance(parameter, click.Option) for flag in parameter.opts}
 
 
 ALL_OPTIONS = set().union(*(options(command) for command in commands().values())) | options(main_group) | {"--version"}

@@ -10,10 +10,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from wandbsync.plot import envelope, smoothing, style
+from wandbsync.plot import envelope, style
 from wandbsync.plot.envelope import Window, columns_of, thinned
 from wandbsync.plot.figure import Series, draw
 from wandbsync.plot.scale import View
+from wandbsync.plot.stats import ema as smoothing
 from wandbsync.plot.trace import COLUMNS, Trace
 
 LOOK = style.LOOKS["screen"]
@@ -168,7 +169,7 @@ def test_ten_million_points_need_little_more_than_themselves():
     code = (
         "import resource, numpy as np\n"
         "from wandbsync.plot.figure import Series, draw, written\n"
-        "from wandbsync.plot.smoothing import time_weighted_ema\n"
+        "from wandbsync.plot.stats.ema import time_weighted_ema\n"
         "written(draw([Series('r', np.arange(9), np.arange(9.0))], title='loss'))\n"
         "x, y = np.arange(10_000_000), np.random.default_rng(0).random(10_000_000)\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"

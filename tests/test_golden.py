@@ -14,7 +14,7 @@ from PIL import Image
 from wandbsync.plot import style
 from wandbsync.plot.figure import Panel, Series, draw_grid, draw_panel, written
 from wandbsync.plot.groups import combine
-from wandbsync.plot.smoothing import time_weighted_ema
+from wandbsync.plot.stats.ema import time_weighted_ema
 
 GOLDEN = Path(__file__).with_name("golden")
 

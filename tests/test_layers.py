@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "model": set(),
     "errors": set(),
     "sizes": set(),
-    "config": {"sizes"},
+    "config": {"plot", "sizes"},  # the names of the smoothings
     "sources": {"sources"},
     "plan": set(),
     "cache": {"cache", "sizes"},

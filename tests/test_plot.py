@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from matplotlib import font_manager
+from matplotlib.colors import to_hex
 from PIL import Image
 from rows import number, share
 from rows import text as logged_text
@@ -31,13 +33,14 @@ from wandbsync.model import HISTORY, SYSTEM, Kind, RunRef
 from wandbsync.plot import PlotOptions, PlotRun, Source, compose, figure, names, picture, record, style
 from wandbsync.plot import generate as generate_from
 from wandbsync.plot import text as plot_text
-from wandbsync.plot.figure import Series, draw
+from wandbsync.plot.figure import Panel, Series, draw, draw_grid
 from wandbsync.plot.figure import written as png
 from wandbsync.plot.key import apart
-from wandbsync.plot.plan import Picture, Plan, labels, plan
+from wandbsync.plot.plan import Overlay, Picture, Plan, labels, plan
 from wandbsync.plot.scale import View
-from wandbsync.plot.smoothing import rolling_mean, time_weighted_ema
-from wandbsync.plot.text import differing, drawable, shorten, told_apart
+from wandbsync.plot.short_names import shared, shorten, told_apart, without_shared
+from wandbsync.plot.stats.ema import rolling_mean, time_weighted_ema
+from wandbsync.plot.text import drawable
 from wandbsync.plot.ticks import linear_ticks, log_ticks, tick_texts, time_ticks, value_text
 from wandbsync.query import metrics
 from wandbsync.query.metrics import split_names
@@ -82,10 +85,12 @@ def image(data):
 @pytest.mark.parametrize(
     ("metric", "y", "log"),
     [
-        ("train/loss", [0.1, 1.1], True),
-        ("Loss/Total", [0.1, 1.1], True),
+        ("train/loss", [1.1, 0.2, 0.15, 0.1], True),
+        ("Loss/Total", [0.1, 0.15, 0.2, 1.1], True),
+        ("loss_reduction_pct", [1.0, 40.0, 70.0, 90.0, 95.0], False),  # most values are far up: it is no loss
+        ("loss", [0.1, 1.0, 0.9, 1.1], False),
         ("loss", [0.1, 1.0], False),  # one order of magnitude is not more than one
-        ("loss", [0.0, 0.1, 1.1], True),  # the positive values decide
+        ("loss", [0.0, 0.1, 0.1, 0.2, 1.1], True),  # the positive values decide
         ("loss", [-5.0, 0.1, 1.1], False),  # a logarithm would hide the negative one
         ("loss", [0.5, 1.1, -9.0], False),
         ("loss", [-1.0, -100.0], False),
@@ -119,7 +124,7 @@ def test_an_accuracy_within_0_and_1_gets_that_range(metric, y, fixed):
 
 def test_the_rules_look_at_all_runs_and_at_values_before_smoothing():
     smooth = [1.0, 1.0]
-    runs = [one([1.0, 1.0], smooth=smooth)] * 4 + [one([0.05, 1.0], smooth=smooth)]
+    runs = [one([0.1, 0.1], smooth=smooth)] * 4 + [one([0.1, 1.1], smooth=smooth)]
     assert draw(runs, title="loss").axes[0].get_yscale() == "log"
     assert draw(runs[:4], title="loss").axes[0].get_yscale() == "linear"
 
@@ -130,7 +135,7 @@ def test_the_limits_hold_what_is_drawn_and_little_more():
     assert 2.8 < low < 3.0 and 7.0 < high < 7.2
     low, high = axes.get_xlim()
     assert -0.1 < low < 0 and 2 < high < 2.1
-    low, high = draw([one([0.01, 10.0])], title="loss").axes[0].get_ylim()
+    low, high = draw([one([0.01, 0.02, 10.0, 0.02])], title="loss").axes[0].get_ylim()
     assert 0.005 < low < 0.01 and 10 < high < 20
 
 
@@ -156,59 +161,127 @@ def test_without_smoothing_there_is_one_full_line():
     assert drawn["line-0"].get_alpha() == 1.0
 
 
-def test_more_than_three_runs_hide_the_faint_values_and_say_so():
-    series = [one([1.0, 9.0] * 51, smooth=[1.0, 2.0] * 51, label=f"r{i}") for i in range(4)]
-    three, four = draw(series[:3], title="m"), draw(series, title="m", subtitle="4 runs")
-    assert sum(gid.startswith("raw") for gid in lines(three)) == 3
-    assert set(lines(four)) == {f"line-{i}" for i in range(4)}
-    assert words(four, "subtitle") == ["4 runs · raw values not shown"]
-    assert four.axes[0].get_ylim()[1] < 3 < three.axes[0].get_ylim()[1]
+def haze(fig):
+    return {patch.get_gid(): patch for patch in fig.axes[0].patches if (patch.get_gid() or "").startswith("raw")}
 
 
-@pytest.mark.parametrize(("runs", "raw"), [(1, True), (3, True), (4, False), (30, False)])
-def test_few_values_are_dots_beside_their_smoothing_even_of_many_runs(runs, raw):
+@pytest.mark.parametrize("count", [4, 12, 60])
+def test_the_values_of_many_runs_are_a_haze_of_each_ones_colour(count):
+    series = [one([1.0, 9.0] * 51, smooth=[1.0, 2.0] * 51, label=f"r{i}") for i in range(count)]
+    fig = draw(series, title="m", subtitle="4 runs")
+    drawn = lines(fig)
+    assert set(haze(fig)) == {f"raw-{i}" for i in range(count)}
+    assert all(to_hex(haze(fig)[f"raw-{i}"].get_facecolor()) == drawn[f"line-{i}"].get_color().lower() for i in (0, 3))
+    inks = haze(fig)["raw-0"].get_path().vertices[:, 1]
+    assert inks.min() < 1.1 and inks.max() > 8.9, "from the lowest to the highest"
+    alpha = haze(fig)["raw-0"].get_alpha()
+    assert 1.0 - (1.0 - alpha) ** count < 0.75, "all over each other are no mud"
+    assert words(fig, "subtitle") == ["4 runs"] and fig.axes[0].get_ylim()[1] > 9
+
+
+@pytest.mark.parametrize("runs", [1, 4, 30])
+def test_where_all_have_few_values_these_are_dots(runs):
     y = np.where(np.arange(105) % 21, np.linspace(1, 9, 105), NAN)
     series = [one(y, smooth=y / 2, label=f"r{i}") for i in range(runs)]
     assert np.isfinite(y).sum() == 100
     fig = draw(series, title="m", subtitle="r")
-    kinds = {"dots", "line", "raw"} if raw else {"dots", "line"}
-    assert {gid for gid in lines(fig) if gid} == {f"{kind}-{i}" for kind in kinds for i in range(runs)}
+    assert {gid for gid in lines(fig) if gid} == {f"{kind}-{i}" for kind in ("dots", "line") for i in range(runs)}
     dots = lines(fig)["dots-0"]
-    drawn = dots.get_ydata()
-    assert drawn[np.isfinite(drawn)].tolist() == y[np.isfinite(y)].tolist()
+    assert dots.get_ydata().tolist() == y[np.isfinite(y)].tolist()
     assert (dots.get_marker(), dots.get_linestyle()) == ("o", "None") and dots.get_alpha() < 0.5
     assert fig.axes[0].get_ylim()[1] > 9, "dots have their room"
-    assert "not shown" not in words(fig, "subtitle")[0]
 
 
-def test_the_dots_of_too_many_runs_are_hidden_as_well():
-    series = [one([1.0, 9.0], smooth=[1.0, 2.0])] * 31
-    fig = draw(series, title="m")
-    assert set(lines(fig)) == {f"line-{i}" for i in range(31)}
-    assert words(fig, "subtitle") == ["raw values not shown"]
-
-
-def test_of_runs_with_few_and_with_many_values_only_these_are_hidden():
+def test_values_look_alike_in_one_picture():
     few, many = one([1.0, 3.0], smooth=[1.0, 2.0]), one([1.0, 3.0] * 51, smooth=[1.0, 2.0] * 51)
-    fig = draw([few, many, few, many, many], title="m")
-    assert {gid for gid in lines(fig) if gid.startswith("dots")} == {"dots-0", "dots-2"}
-    assert words(fig, "subtitle") == ["raw values of 3 lines not shown"]
+    for series in ([few, many], [few, many, few, many]):
+        fig = draw(series, title="m")
+        drawn = {gid for gid in [*lines(fig), *haze(fig)] if gid}
+        assert drawn == {f"{kind}-{i}" for kind in ("raw", "line") for i in range(len(series))}
+
+
+USUAL = np.linspace(1.0, 2.0, 99)
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize(
+    ("y", "said"),
+    [
+        (np.r_[USUAL, 1e12], "1 point above (to 1.00T), where 1 line ends"),
+        (np.r_[1e12, USUAL], "1 point above (to 1.00T)"),
+        (np.r_[1e12, USUAL, 1e-9], "1 point above (to 1.00T), 1 point below (to 1e-9), where 1 line ends"),
+        (np.r_[USUAL, 1e12 * np.arange(1, 11)], ""),  # so many are no outliers
+        (np.r_[USUAL, 4.0], ""),  # it does not take nearly all
+        (np.r_[USUAL[:5], 1e12], ""),  # of so few all count
+    ],
+)
+def test_a_few_values_do_not_take_the_whole_axis(y, said, log):
+    if "below" in said and not log:
+        y, said = np.r_[1e12, USUAL, -900.0], said.replace("1e-9", "−900")
+    lines_of = [one(y)] if len(y) < 20 else [one(y), one(USUAL), one(USUAL)]
+    fig = draw(lines_of, title="m", view=View(log_y=log))
+    low, high = fig.axes[0].get_ylim()
+    assert words(fig, "subtitle") == [said]
+    assert (low <= y.min(), high >= y.max()) == ("below" not in said, not said)
+    assert not said or 2.0 < high < 4.0
+    whole = draw(lines_of, title="m", view=View(log_y=log, clip_outliers=False))
+    assert whole.axes[0].get_ylim()[1] > y.max(), "--no-clip"
+    asked = draw(lines_of, title="m", view=View(log_y=log, y=(None, 1e13)))
+    assert asked.axes[0].get_ylim()[1] == 1e13
+
+
+def test_values_that_are_one_but_for_a_few_have_no_other_height():
+    y = np.r_[np.zeros(300), 1e3, 0.0]
+    assert draw([one(y)], title="m").axes[0].get_ylim()[1] > 1e3
+
+
+def test_a_line_that_runs_away_alone_is_what_is_to_be_seen():
+    y = np.r_[np.linspace(1, 2, 199), 1e12]
+    assert draw([one(y)], title="m").axes[0].get_ylim()[1] > 1e12
+    two = draw([one(y), one(y[:-1])], title="m")
+    assert two.axes[0].get_ylim()[1] < 4
+    assert words(two, "subtitle") == ["1 point above (to 1.00T), where 1 line ends"]
+
+
+def test_labels_are_the_values_that_were_logged_last():
+    up, down = one([1, 5] * 60, smooth=[1, 2] * 60, label="a"), one([5, 1] * 60, smooth=[3, 4] * 60, label="b")
+    assert words(draw([up, down], title="m"), "name") == ["a  5", "b  1"]
+    fig = draw([up, *[down] * 8], title="m")
+    assert fig.artists[0].get_texts()[0].get_text() == "a  5", "the largest first, by what was logged"
+    seen = draw([one([1, 2, 3, 4])], title="m", view=View(x=(None, 1.5)))
+    assert words(seen, "name") == ["2"], "of what the picture shows"
+    group = replace(one([1, 2]), smoothed=True)
+    fig = draw([group], title="m")
+    assert words(fig, "name") == ["≈ 2"] and words(fig, "subtitle") == ["≈ smoothed"]
+
+
+def test_the_notes_of_panels_are_in_a_grid():
+    panels = [
+        Panel(series=[one([1, NAN, 2])], title="a", subtitle="who", notes=["x steps back once: sorted"]),
+        Panel(series=[one([1, 2])], title="b", subtitle="who"),
+    ]
+    fig, _ = draw_grid(panels, title="all")
+    assert [text for text in words(fig, "subtitle") if text] == [
+        "x steps back once: sorted · 1 non-finite value not drawn"
+    ]
+    tops = [axes.get_position().y1 for axes in fig.axes]
+    assert tops[0] == pytest.approx(tops[1]), "the axes stand in line all the same"
 
 
 def test_gaps_where_a_value_is_not_finite():
     fig = draw([one([1, 2, NAN, INF, 3, 4, -INF], smooth=[1, 2, NAN, NAN, 3, 4, NAN])], title="m", subtitle="r")
-    for gid in ("raw-0", "line-0"):
-        shown = lines(fig)[gid]
-        assert np.array_equal(shown.get_ydata(), [1, 2, NAN, 3, 4], equal_nan=True)
-        assert np.array_equal(shown.get_xdata(), [0, 1, NAN, 4, 5], equal_nan=True)
+    shown = lines(fig)["line-0"]
+    assert np.array_equal(shown.get_ydata(), [1, 2, NAN, 3, 4], equal_nan=True)
+    assert np.array_equal(shown.get_xdata(), [0, 1, NAN, 4, 5], equal_nan=True)
+    assert lines(fig)["dots-0"].get_xdata().tolist() == [0, 1, 4, 5]
     assert words(fig, "subtitle") == ["r · 3 non-finite values not drawn"]
     assert fig.axes[0].get_ylim()[1] < 5
     assert words(draw([one([1, NAN, 2])], title="m"), "subtitle") == ["1 non-finite value not drawn"]
 
 
 def test_gaps_where_a_logarithm_has_no_value():
-    fig = draw([one([1, 0, 0, 100, 10], smooth=[1, 0.5, 0, 20, 10])], title="loss")
-    assert np.array_equal(lines(fig)["raw-0"].get_ydata(), [1, NAN, 100, 10], equal_nan=True)
+    fig = draw([one([1, 0, 0, 100, 5], smooth=[1, 0.5, 0, 20, 10])], title="loss")
+    assert lines(fig)["dots-0"].get_ydata().tolist() == [1, 100, 5]
     assert np.array_equal(lines(fig)["line-0"].get_ydata(), [1, 0.5, NAN, 20, 10], equal_nan=True)
     assert words(fig, "subtitle") == ["2 values ≤ 0 not drawn"]
     assert "≤" not in words(draw([one([1, 0, -3])], title="m"), "subtitle")[0]
@@ -296,45 +369,54 @@ def listed(fig):
 def test_long_names_in_the_list_keep_what_differs():
     names = [f"imagenet-resnet50-lr=1e-{i}-cosine-seed={i % 3}-augmented-with-everything-there-is" for i in range(9)]
     fig = draw([one([1, i], label=name) for i, name in enumerate(names)], title="m")
-    assert listed(fig) == [f"…lr=1e-{i}…seed={i % 3}…  {i}" for i in reversed(range(9))]
+    assert listed(fig) == [f"lr=1e-{i}-cosine-seed={i % 3}  {i}" for i in reversed(range(9))]
     at_lines = draw([one([1, i], label=name) for i, name in enumerate(names[:3])], title="m")
-    assert words(at_lines, "name") == [f"…lr=1e-{i}…seed={i}…  {i}" for i in range(3)]
+    assert words(at_lines, "name") == [f"lr=1e-{i}-cosine-seed={i}  {i}" for i in range(3)]
 
 
 @pytest.mark.parametrize("count", [2, 12, 60])
 def test_names_that_cannot_be_kept_apart_get_their_ids(count):
-    series = [
-        Series(f"{'a' * 60}{i:02}{'b' * 60}", np.arange(2), np.array([1.0, i]), run_id=f"id{i}") for i in range(count)
-    ]
+    series = [Series("a" * 60, np.arange(2), np.array([1.0, i]), run_id=f"id{i}") for i in range(count)]
     fig = draw(series, title="m")
     said = words(fig, "name") if count == 2 else listed(fig)
-    assert all(any(f" (id{i})  {i}" in text and "a…b" in text for text in said) for i in range(count))
+    assert all(any(f" (id{i})  {i}" in text and "a…a" in text for text in said) for i in range(count))
     assert fig.axes[0].get_position().width > 0.4
 
 
 @pytest.mark.parametrize(
-    ("names", "shown"),
+    ("names", "shown", "common"),
     [
-        (["a-b-c", "a-x-c"], ["…b…", "…x…"]),
-        (["lr=0.1_seed=1", "lr=0.2_seed=1"], ["lr=0.1…", "lr=0.2…"]),
-        (["p/1e-5/x", "p/1e-6/x"], ["…1e-5…", "…1e-6…"]),
-        (["base", "base-2"], ["base", "base-2"]),
-        (["sweep one of two", "sweep two of two"], ["…one…", "…two…"]),
-        (["k-a-m-b", "k-c-m-d"], ["…a…b", "…c…d"]),
-        (["k-a-b", "k-c-m-d"], ["…a-b", "…c-m-d"]),
-        (["same", "same"], ["same", "same"]),
-        (["", "a"], ["", "a"]),
+        (["a-b-c", "a-x-c"], ["a-b-c", "a-x-c"], ""),  # short enough to be said whole
+        (["net-lr=0.1_seed=1", "net-lr=0.2_seed=1"], ["lr=0.1", "lr=0.2"], "net-…seed=1"),
+        (["some/place/1e-5/x", "some/place/1e-6/x"], ["place/1e-5", "place/1e-6"], "some/…x"),
+        (["sweep one of two", "sweep two of two"], ["one", "two"], "sweep …of two"),
+        (["baseline", "baseline-model-2"], ["baseline", "baseline-model-2"], ""),
+        (["ppo_cheetah-seed-1", "ppo_cheetah-seed-2"], ["seed-1", "seed-2"], "ppo_cheetah-…"),
+        (["net (lr=0.1, seed=1)", "net (lr=0.1, seed=2)"], ["seed=1", "seed=2"], "net (lr=0.1, …"),
+        (["net (lr=0.1, seed=1)", "net (lr=0.2, seed=1)"], ["lr=0.1", "lr=0.2"], "net …seed=1)"),
+        (["a long name (3ti4)", "a long name (x8k2)"], ["3ti4", "x8k2"], "a long name …"),
+        (["same same same", "same same same"], ["same same same", "same same same"], ""),
+        (["", "abcdefghijklmnop"], ["", "abcdefghijklmnop"], ""),
     ],
 )
-def test_what_differs(names, shown):
-    assert differing(names) == shown
+def test_what_tells_names_apart(names, shown, common):
+    assert without_shared(names) == shown and shared(names) == common
 
 
-def test_names_that_fit_are_left_whole():
-    assert told_apart(["a-b-c", "a-x-c"], ["1", "2"], 5, len) == ["a-b-c", "a-x-c"]
-    assert told_apart(["a-b-c", "a-x-c"], ["1", "2"], 4, len) == ["…b…", "…x…"]
+def test_names_in_little_room():
+    ids = ["1", "2"]
+    assert told_apart(["key-ab-mid-long-x", "key-cd-mid-long-y"], ids, 12, len) == ["ab…x", "cd…y"]
     assert told_apart(["abcdefghij"], ["1"], 5, len) == ["ab…ij"]
-    assert told_apart(["abcdefghij", "abcdxfghij"], ["1", "2"], 9, len) == ["ab…ij (1)", "ab…ij (2)"]
+    assert told_apart(["first-second-third-fourth"], ["1"], 15, len) == ["first…fourth"]
+    assert told_apart(["abcdefghij", "abcdxfghij"], ids, 9, len) == ["…e…", "…x…"]
+    assert told_apart(["abcdefghijklmnopqrst", "uvwxyefghijklmnopABC"], ids, 9, len) == ["abcd…qrst", "uvwx…pABC"]
+    assert told_apart(["same", "same"], ids, 9, len) == ["same (1)", "same (2)"]
+
+
+@given(st.lists(st.text("ab1-=( ),", max_size=30), min_size=1, max_size=6, unique=True), st.integers(8, 40))
+def test_names_fit_and_differ_with_their_ids(names, room):
+    shown = told_apart(names, [f"{i}" for i in range(len(names))], room, len)
+    assert all(len(one) <= room for one in shown) and len(set(shown)) == len(names)
 
 
 def test_everything_stays_on_the_page():
@@ -350,7 +432,7 @@ def test_everything_stays_on_the_page():
         box = text.get_window_extent(renderer)
         assert box.x0 >= 0 and box.x1 <= 1200 and box.y0 >= 0 and box.y1 <= 720, text
     assert "…" in words(fig, "title")[0]
-    assert words(fig, "name")[3] == "…3  1000000007"
+    assert words(fig, "name")[3] == "on 3  1000000007"
 
 
 @pytest.mark.parametrize(
@@ -493,7 +575,7 @@ def test_any_finite_number_is_drawn(y, metric, runs):
 
 @pytest.mark.parametrize("value", [5e-324, 1e-323, M])
 def test_a_logarithmic_axis_around_an_extreme_constant(value):
-    fig = draw([one([5e-324, 1e-322] * 51, smooth=[value] * 102)] * 4, title="loss")
+    fig = draw([one([5e-324, 1e-322] * 51, smooth=[value] * 102)] * 4, title="loss", view=View(log_y=True))
     low, high = fig.axes[0].get_ylim()
     assert fig.axes[0].get_yscale() == "log" and 0 < low <= value <= high < INF and low < high
     assert ticks(fig.axes[0].yaxis)
@@ -797,7 +879,7 @@ def test_output_folders():
 def test_a_plan_is_a_sentence():
     planned = plan([RUN], ["loss", "a/b", "loss"], PlotOptions(output=Path("~/out")))
     files = {"loss": Path.home() / "out/loss.png", "a/b": Path.home() / "out/a_b.png"}
-    pictures = tuple(Picture(metric, (metric,), file) for metric, file in files.items())
+    pictures = tuple(Picture(metric, (Overlay(metric, (metric,)),), file) for metric, file in files.items())
     assert planned == Plan(Path.home() / "out", (RUN,), files, pictures)
     assert str(planned) == f"draw loss, a/b of me/demo/3ti4gf13 to {Path.home() / 'out'}"
 
@@ -816,11 +898,15 @@ def test_wrong_options_are_all_named():
 @pytest.mark.parametrize(
     ("options", "smoothing"),
     [
-        ({}, "time_weighted_ema"),
+        ({}, "auto"),
+        ({"ema": True}, "time_weighted_ema"),
+        ({"ema_weight": 0.9}, "time_weighted_ema"),
+        ({"viewport_scale": 10.0}, "time_weighted_ema"),
+        ({"smoothing": "ema:0.9", "ema_weight": 0.9}, "ema"),
         ({"ema": False}, None),
         ({"smooth": 5}, "rolling_mean"),
         ({"smooth": 5, "ema": False}, "rolling_mean"),
-        ({"smooth": 1}, "time_weighted_ema"),
+        ({"smooth": 1}, "auto"),
         ({"smooth": 0, "ema": False}, None),
     ],
 )
@@ -982,6 +1068,7 @@ def spy(monkeypatch):
     return seen
 
 
+EMA = "brave-sun-7 · time-weighted EMA"
 CACHE = Cache(
     **{
         "3ti4gf13": {"loss": [3, 1, NAN, 0.2], "a/b": [1, 2], "bad": [NAN, INF], "huge": [M, -M]},
@@ -1003,7 +1090,7 @@ def test_generate_for_one_run(tmp_path, monkeypatch):
     os.umask(umask)
     assert (folder / "loss.png").stat().st_mode & 0o777 == 0o666 & ~umask
     found = json.loads((folder / "metadata.json").read_text())
-    how = {"smoothing": "time_weighted_ema", "smoothing_window": None, "ema_weight": 0.99, "viewport_scale": 1000.0}
+    how = {"smoothing": "auto", "smoothing_window": None, "ema_weight": None, "viewport_scale": None}
     run = {"entity": "me", "project": "demo", "run_id": "3ti4gf13", "display_name": "brave-sun-7"}
     plot = {
         "runs": ["me/demo/3ti4gf13"],
@@ -1014,6 +1101,8 @@ def test_generate_for_one_run(tmp_path, monkeypatch):
         "data": None,
         "labels": None,
         "groups": None,
+        "facets": None,
+        "strata": None,
         "colours": {"me/demo/3ti4gf13": 0},
         "drawing": PlotOptions().drawing(),
     }
@@ -1028,7 +1117,7 @@ def test_generate_for_one_run(tmp_path, monkeypatch):
         "project": "demo",
         "generation_timestamp": "2026-01-02T03:04:05+00:00",
         "full_resolution": False,
-        "ema_enabled": True,
+        "ema_enabled": False,
         **how,
         "group_by_prefix": False,
         "all_metrics": False,
@@ -1074,7 +1163,7 @@ def test_generate_for_several_runs(tmp_path, monkeypatch):
     (series, said), (partly, partly_said) = seen
     assert [one.label for one in series] == ["brave-sun-7", "calm-sea-8"]
     assert series[1].x.tolist() == [0, 10] and series[1].y.tolist() == [4, 2]
-    assert said == {"title": "loss", "subtitle": "2 runs · time-weighted EMA 0.99"}
+    assert said == {"title": "loss", "subtitle": "2 runs · as logged"}
     assert len(partly) == 2 and partly_said["subtitle"].startswith("1 of 2 runs")
     found = json.loads((tmp_path / "metadata.json").read_text())
     assert found["run_id"] is None and found["run_ids"] == ["3ti4gf13", "x9"]
@@ -1085,14 +1174,19 @@ def test_generate_for_several_runs(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "smooth", "subtitle"),
     [
-        ({}, lambda x, y: time_weighted_ema(x, y, weight=0.99), "brave-sun-7 · time-weighted EMA 0.99"),
+        ({}, None, "brave-sun-7 · as logged"),
+        (
+            {"ema": True},
+            lambda x, y: time_weighted_ema(x, y, weight=0.99),
+            f"{EMA} 0.99, lags",
+        ),
         (
             {"ema_weight": 0.5, "viewport_scale": 3.0},
             lambda x, y: time_weighted_ema(x, y, weight=0.5, viewport_scale=3.0),
-            "brave-sun-7 · time-weighted EMA 0.5",
+            f"{EMA} 0.5, lags",
         ),
-        ({"smooth": 2}, lambda x, y: rolling_mean(y, 2), "brave-sun-7 · mean of the last 2 values"),
-        ({"ema": False}, None, "brave-sun-7"),
+        ({"smooth": 2}, lambda x, y: rolling_mean(y, 2), "brave-sun-7 · mean of the last 2 values, lags"),
+        ({"ema": False}, None, "brave-sun-7 · as logged"),
     ],
 )
 def test_options_reach_the_line(tmp_path, monkeypatch, options, smooth, subtitle):
@@ -1271,7 +1365,7 @@ def test_metadata_that_cannot_be_written_is_said(tmp_path, monkeypatch):
 def test_a_figure_for_a_notebook():
     source = Source(CACHE)
     one_metric = compose([RUN, OTHER], ["loss"], PlotOptions(), source)
-    assert len(one_metric.axes) == 1 and one_metric.axes[0].get_ylabel() == "loss (log scale)"
+    assert len(one_metric.axes) == 1 and one_metric.axes[0].get_ylabel() == "loss"
     several = compose([RUN], ["loss", "a/b"], PlotOptions(style="dark", title="both"), source, labels=["x"])
     assert len(several.axes) == 2 and "both" in words(several, "title")
     with pytest.raises(UsageError, match="no finite value"):
@@ -1393,12 +1487,6 @@ def test_limits_as_far_apart_as_can_be():
     assert ticks(fig.axes[0].yaxis) == ["−1e308", "−5e307", "0", "5e307", "1e308"]
     with pytest.raises(UsageError, match=r"the x axis would go from -1e\+308 to 1e\+308"):
         draw([one([1, 2])], title="m", view=View(x=(-1e308, 1e308)))
-
-
-def test_one_line_is_not_lines():
-    few, many = np.ones(10), np.ones(200)
-    fig = draw([*[one(few, smooth=few)] * 4, one(many, smooth=many)], title="m")
-    assert words(fig, "subtitle") == ["raw values of 1 line not shown"]
 
 
 def test_steps_of_any_size_fill_the_axis():

@@ -62,7 +62,8 @@ def test_what_define_metric_says_is_the_axis(cache: Cache) -> None:
     assert query.axis_of(cache, every, "val/loss") == "epoch"
     assert query.axis_of(cache, every, "loss") == "step"
     assert query.axis_of(cache, every, "val/loss", "step") == "step"
-    assert query.axis_of(cache, every, "system.proc.cpu.threads") == "sample"
+    assert query.axis_of(cache, every, "system.proc.cpu.threads") == "relative"
+    assert query.axis_of(cache, every, "system.proc.cpu.threads", "step") == "sample"
     x, y, without = query.points(cache, ref("c0"), "val/loss", "epoch")
     assert (x.tolist(), without) == ([0, 1, 2, 3, 4, 5, 5], 0) and y[-1] == 0.5
     x, y, _ = query.points(cache, ref("c0"), "loss", "relative")
@@ -102,12 +103,15 @@ def test_axes_in_a_figure(shell: Shell) -> None:
         (["--dpi", "1"], "--dpi must be between 30 and 1200: 1"),
         (["--format", "gif"], "--format must be one of png, svg, pdf: gif"),
         (["--style", "loud"], "--style must be one of screen, paper, dark: loud"),
-        (["--smoothing", "kalman"], "--smoothing must be one of ema, time-weighted, gaussian, running, none: kalman"),
-        (["--smoothing", "ema", "--smoothing-param", "1"], "--smoothing-param of ema must be below 1: 1"),
+        (
+            ["--smoothing", "kalman"],
+            "must be one of auto, none, time-weighted, ema, gaussian, running: kalman",
+        ),
+        (["--smoothing", "ema", "--smoothing-param", "1"], "the parameter of ema must be from 0 and below 1: 1"),
         (["--smoothing-param", "1"], "--smoothing-param belongs to --smoothing"),
         (
             ["--line", "mode", "--band", "std,range"],
-            "--line must be one of mean, median, min, max: mode; --band must be",
+            "--line must be one of mean, median, iqm, min, max: mode; --band must be",
         ),
         (["--logy", "--linear"], "--logy and --linear contradict each other"),
         (["--label", "{config.rl}"], "no run has config.rl (did you mean config.lr"),
@@ -127,6 +131,36 @@ def test_what_cannot_be_is_said_in_one_line(shell: Shell, words: list[str], said
     )  # fmt: skip
     assert said in error
     assert not (shell.folder / "no").exists()
+
+
+# -- which runs
+
+
+def test_runs_are_named_as_people_name_them(shell: Shell) -> None:
+    def chosen(*words: str, code: int = 0) -> list[str]:
+        done = shell.json("generate-plots", *words, "--metrics", "loss", "--output", "named", "--offline")
+        runs: list[str] = done[0]["runs"]
+        return runs
+
+    assert chosen(PROJECT, "c0", "c2") == chosen(PROJECT, "c0,c2") == ["c0", "c2"]
+    assert chosen(f"{PROJECT}/c1") == ["c1"]
+    assert chosen(f"{PROJECT}/c1", f"{PROJECT}/c0", "c1") == ["c1", "c0"]
+    assert chosen(PROJECT, "c[0-2]", "c1") == ["c0", "c1", "c2"]
+    assert chosen(PROJECT, "--all") == [f"c{i}" for i in range(6)]
+    assert chosen(PROJECT, "c*", "--runs-where", "config.lr < 0.05 and config.seed == 0") == ["c2", "c4"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["x*"], "none of 6 runs in local/demo fits x*"),
+        (["c0", "c00"], "no run c00 in local/demo (did you mean c0"),
+        (["c0", "--all"], "--all draws all runs, so name none of them"),
+        ([], "no run to plot (name some, choose them with --runs-where, or draw --all)"),
+    ],
+)
+def test_runs_that_are_not_there_are_said(shell: Shell, words: list[str], said: str) -> None:
+    assert said in shell.error("generate-plots", PROJECT, *words, "--metrics", "loss", "--offline", code=2)
 
 
 # -- comparing runs
@@ -153,12 +187,13 @@ def test_groups_have_a_line_and_bands(shell: Shell) -> None:
     (one,) = plot(shell, *words, runs="c0,c1,c2,c3,c4", output="groups")
     table = pq.read_table(shell.folder / one["data"])
     assert table.column_names == [
-        *("metric", "group", "x", "value"),
+        *("metric", "group", "x", "value", "n"),
         *("minmax_low", "minmax_high", "std_low", "std_high"),
     ]
     found = {(row["group"], row["x"]): row for row in table.to_pylist()}
-    assert {group for group, _ in found} == {"lr=0.1 (n=2)", "lr=0.01 (n=2)", "lr=0.001 (n=1)"}
-    row = found["lr=0.1 (n=2)", 30.0]
+    assert {group for group, _ in found} == {"lr=0.1", "lr=0.01", "lr=0.001"}
+    row = found["lr=0.1", 30.0]
+    assert row["n"] == 2
     middle = math.exp(-3.0) + 0.005
     assert row["value"] == pytest.approx(middle) and row["minmax_low"] == pytest.approx(middle - 0.005)
     assert row["std_high"] == pytest.approx(middle + 0.005), "of the population, as W&B has it"

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from wandbsync.plot.smoothing import EVEN, rolling_mean, time_weighted_ema
-from wandbsync.plot.sums import Rows
+from wandbsync.plot.stats.ema import EVEN, rolling_mean, time_weighted_ema
+from wandbsync.plot.stats.sums import Rows
 
 WEIGHTS = (0.0, 1e-300, 1e-30, 0.1, 0.5, 0.9, 0.99, 0.999, 0.999999, 1.0)
 LARGEST = sys.float_info.max

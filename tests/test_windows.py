@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_smoothing import agree, series
 
-from wandbsync.plot import PlotOptions, windows
-from wandbsync.plot.curves import Points, smoothed
+from wandbsync.plot import PlotOptions
 from wandbsync.plot.groups import PLACES, combine, student95
-from wandbsync.plot.options import Smoothing
-from wandbsync.plot.smoothing import ema, time_weighted_ema
-from wandbsync.plot.windows import gaussian, running_mean
+from wandbsync.plot.stats import windows
+from wandbsync.plot.stats.ema import ema, time_weighted_ema
+from wandbsync.plot.stats.smoothing import Chart, Smoothing, named
+from wandbsync.plot.stats.windows import gaussian, running_mean
 
 NAN = math.nan
 
@@ -97,6 +97,10 @@ def test_ema_is_tensorboards(xy, weight):
     agree(ema(y, weight=weight), out, sizes)
 
 
+def smoothed(x, y, how: Smoothing, span):
+    return how.method.line(x, y, how.parameter, Chart(span, how.viewport))
+
+
 def loop_wandb(x, y, parameter, span, viewport=1000.0):
     """W&B's published code, point by point."""
     weight = min(math.sqrt(parameter), 0.999)
@@ -115,23 +119,28 @@ def test_time_weighted_as_wandb_has_it(parameter):
     rng = np.random.default_rng(1)
     x, y = np.cumsum(rng.integers(0, 4, 3_000)), rng.normal(size=3_000)
     span = float(x[-1]) * 3  # another run in the chart is three times as long
-    got = smoothed(Points(x, y), Smoothing("time-weighted", parameter), span)
+    got = smoothed(x, y, named("time-weighted", parameter), span)
     assert np.allclose(got, loop_wandb(x.tolist(), y.tolist(), parameter, span), rtol=1e-9, atol=1e-12)
 
 
 def test_what_the_options_mean():
     x, y = np.arange(50), np.sin(np.arange(50.0))
-    points = Points(x, y)
 
     def smooth(**options):
-        return smoothed(points, PlotOptions(**options).how(), 49.0)
+        return smoothed(x, y, PlotOptions(**options).how(), 49.0)
 
-    assert np.array_equal(smooth(), time_weighted_ema(x, y, weight=0.99)), "the predecessor's is the default"
+    usual = time_weighted_ema(x, y, weight=0.99)
+    for options in ({"ema_weight": 0.99}, {"ema": True}, {"viewport_scale": 1000.0}):
+        assert np.array_equal(smooth(**options), usual), "what asks for the predecessor's EMA"
+    half = time_weighted_ema(x, y, weight=0.5, viewport_scale=20.0)
+    assert np.array_equal(smooth(ema_weight=0.5, viewport_scale=20.0), half)
+    assert smooth() is None, "few values are drawn as they are"
+    assert np.array_equal(smooth(smoothing="ema:0.5"), ema(y, weight=0.5))
     assert np.array_equal(smooth(smoothing="ema", smoothing_param=0.5), ema(y, weight=0.5))
     assert np.array_equal(smooth(smoothing="running", smoothing_param=7), running_mean(y, 7))
     assert np.array_equal(smooth(smoothing="gaussian", smoothing_param=20), gaussian(x, y, sigma=0.02 * 49))
     assert smooth(smoothing="none") is None and smooth(ema=False) is None
-    assert not np.array_equal(smooth(smoothing="time-weighted"), smooth())
+    assert not np.array_equal(smooth(smoothing="time-weighted"), usual)
 
 
 # --- groups

@@ -45,6 +45,7 @@ class Config:
     lake_url: str | None = None  # where the daemon publishes to; None: nowhere
     lake_every: float = 600.0  # how often
     lake_machine: str | None = None  # what the lake calls this machine; None: its host name
+    smoothing: str = "auto"  # of plots for which none is asked
     file: Path | None = None  # where it was read from
 
     @property
@@ -157,6 +158,15 @@ def _port(value: Any) -> int:
     return value
 
 
+def _smoothing(value: Any) -> str:
+    from .plot.stats.smoothing import named  # here, for few set it
+
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not the name of a smoothing")
+    named(value)
+    return value
+
+
 def _interval(value: Any) -> float:
     seconds = parse_duration(value)
     if seconds < 1:
@@ -189,6 +199,7 @@ KEYS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "lake.url": ("lake_url", _text, ("WANDBSYNC_LAKE",)),
     "lake.every": ("lake_every", _interval, ()),
     "lake.machine": ("lake_machine", _name, ()),
+    "plot.smoothing": ("smoothing", _smoothing, ()),
 }
 PACE = ("poll", "settled", "sweep")  # the keys of [daemon] that a project may have for itself, in [projects."e/p"]
 

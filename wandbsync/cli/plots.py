@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,8 @@ import click
 from .. import errors
 from ..errors import NotFound, UsageError, WandbsyncError
 from ..model import RunRef
-from .drawing import drawing, plot_options
+from ..targets import parse
+from .drawing import Drawing, plot_options
 from .entry import Settings, as_json, from_lake, main_group, reading, settings
 from .light import hurry
 
@@ -20,20 +22,16 @@ if TYPE_CHECKING:
     from ..lake.read import Reader
 
 
-@main_group.command("generate-plots")
-@click.argument("project", metavar="ENTITY/PROJECT")
-@click.argument("runs", metavar="[RUN[,RUN...]]", default="")
-@click.option("--metrics", default="", help="Metrics to draw, separated by commas.")
-@click.option("--all-metrics", is_flag=True, help="Draw all numeric metrics, and index.html to look through them.")
-@click.option("--include-system", is_flag=True, help="With --all-metrics: also _timestamp, system.* ...")
-@click.option("--runs-where", metavar="CONDITION", help="Draw the runs for which this holds: config.lr < 0.01.")
-@drawing
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Where to write; default wandb_plots/<entity>_<project>/<name>_<run_id>/.",
+@main_group.command(
+    "generate-plots",
+    cls=Drawing,
+    sections={"metrics": "What", "every_run": "Which runs", "runs_where": "Which runs", "as_json": "Output"},
 )
+@click.argument("project", metavar="ENTITY/PROJECT[/RUN]")
+@click.argument("runs", metavar="[RUN]...", nargs=-1)
+@click.option("--metrics", default="", metavar="NAME[,NAME]", help="Metrics to draw, separated by commas.")
+@click.option("--all", "every_run", is_flag=True, help="Draw all runs of the project.")
+@click.option("--runs-where", metavar="CONDITION", help="Draw the runs for which this holds: config.lr < 0.01.")
 @from_lake
 @as_json
 @reading
@@ -42,10 +40,9 @@ def generate_plots(
     on: Settings,
     /,
     project: str,
-    runs: str,
+    runs: tuple[str, ...],
     metrics: str,
-    all_metrics: bool,
-    include_system: bool,
+    every_run: bool,
     runs_where: str | None,
     lake: str | None,
     as_json: bool,
@@ -57,8 +54,13 @@ def generate_plots(
     """Draw metrics of one run, or of several in one figure each.
 
     \b
-    Examples: wandbsync generate-plots me/demo 3ti4gf13,x8k2v0qa --metrics loss,acc
-              wandbsync generate-plots me/demo --runs-where 'config.lr < 0.01' --group-by config.lr --metrics loss
+    Examples: wandbsync generate-plots me/demo/3ti4gf13 --metrics loss
+              wandbsync generate-plots me/demo 3ti4gf13 x8k2v0qa --metrics loss,acc
+              wandbsync generate-plots me/demo 'ppo-*' --metrics return --group-by config.env
+              wandbsync generate-plots me/demo --all --metrics loss --kind heatmap
+              wandbsync generate-plots me/demo --runs-where 'config.lr < 0.01' --all-metrics
+
+    RUN is a run id, a display name, or a pattern of either; several may also be separated by commas.
     """
     hurry()
 
@@ -68,20 +70,25 @@ def generate_plots(
     from ..figures import shown
     from ..plot import generate
 
-    chosen = plot_options(all_metrics=all_metrics, include_system=include_system, **options)
+    chosen = plot_options(options).or_smoothing(on.config.smoothing)
     fresh: dict[str, Any] = {"offline": offline, "refresh": refresh, "max_age": max_age}
+    project, names = _asked_for(project, runs)
+    if every_run and names:
+        raise UsageError("--all draws all runs, so name none of them")
+    if not (names or every_run or runs_where is not None):
+        raise UsageError("no run to plot", hint="name some, choose them with --runs-where, or draw --all")
     if lake is None:
-        cache, refs = _chosen_runs(on, project, runs, runs_where, fresh)
+        cache, refs = _chosen_runs(on, project, names, runs_where, fresh)
         read = None
     else:
         reader = on.lake(lake, **fresh)
-        refs, cache, read = _runs_of_lake(reader, project, runs, runs_where), reader.cache, reader.series
+        refs, cache, read = _runs_of_lake(reader, project, names, runs_where), reader.cache, reader.series
     asked = query.split_names(metrics, query.known_metrics(cache, refs))
-    wanted = query.plot_metrics(cache, refs, asked, all_metrics=all_metrics, include_system=include_system)
-    drawn = shown(cache, refs, chosen, read=read, alone=True)
-    results = generate(
-        drawn.runs, wanted, chosen, drawn.source, now=datetime.now(), labels=drawn.labels, groups=drawn.groups
+    wanted = query.plot_metrics(
+        cache, refs, asked, all_metrics=chosen.all_metrics, include_system=chosen.include_system
     )
+    drawn = shown(cache, refs, chosen, read=read, alone=True)
+    results = generate(drawn.runs, wanted, chosen, drawn.source, now=datetime.now(), **drawn.sorting)
     if as_json:
         output.show_json([output.plot_fields(result) for result in results])
     else:
@@ -89,7 +96,7 @@ def generate_plots(
             for path in (result.path, result.data):
                 if path:
                     click.echo(str(path))
-        if all_metrics and any(result.path for result in results):
+        if chosen.all_metrics and any(result.path for result in results):
             on.say(f"{next(result.path for result in results if result.path).parent / 'index.html'} shows them all")
     failed = [result for result in results if not result.path]
     for result in results:
@@ -103,51 +110,66 @@ def generate_plots(
     return errors.PARTIAL if len(failed) > len(empty) else 0
 
 
+def _asked_for(project: str, runs: Sequence[str]) -> tuple[str, list[str]]:
+    """A project, and what names its runs: entity/project/run names one too, wherever it stands."""
+    target = parse(project)
+    project = str(replace(target, run=None))
+    names = [run.removeprefix(f"{project}/") for run in runs]
+    return project, [name for name in (target.run, *names) if name is not None and name.strip(" ,")]
+
+
 def _chosen_runs(
-    on: Settings, project: str, runs: str, where: str | None, fresh: dict[str, Any]
+    on: Settings, project: str, names: Sequence[str], where: str | None, fresh: dict[str, Any]
 ) -> tuple[Cache, list[RunRef]]:
-    """The cache with the rows of the runs that are to be drawn, and which these are."""
+    """The cache with the rows of the runs that are to be drawn, and which these are; no names: all."""
     from .. import query
     from ..freshness import Question
 
     default = on.config.default_entity
-    _some(runs, where)
-    known = query.run_names(on.cache(), project, default_entity=default) if "," in runs else ()
-    named = query.split_names(runs, known)
-    if where is not None:
-        cache = on.ask(Question(project, tuple(named)), **fresh)
-        named = _matching(cache, query.find_project(cache, project, default_entity=default), named, where)
+    named = _split(names, lambda: query.run_names(on.cache(), project, default_entity=default))
+    open_ended = not named or any(map(query.is_pattern, named))
+    if open_ended or where is not None:
+        cache = on.ask(Question(project, () if open_ended else tuple(named)), **fresh)
+        found = query.find_project(cache, project, default_entity=default)
+        named = [ref.run_id for ref in _matching(cache, found, named, where)]
     cache = on.ask(Question(project, tuple(named), rows=True), **fresh)
-    found = query.find_project(cache, project, default_entity=default)
-    return cache, list(dict.fromkeys(query.find_run(cache, found, name) for name in named))
+    return cache, query.find_runs(cache, query.find_project(cache, project, default_entity=default), named)
 
 
-def _runs_of_lake(reader: Reader, project: str, runs: str, where: str | None) -> list[RunRef]:
+def _runs_of_lake(reader: Reader, project: str, names: Sequence[str], where: str | None) -> list[RunRef]:
     """The same of a lake."""
     from .. import query
 
-    _some(runs, where)
-    if where is not None:
-        found = reader.project(project)
-        named = query.split_names(runs, query.run_names(reader.cache, "/".join(found)))
-        runs = ",".join(_matching(reader.cache, found, named, where))
-    return reader.runs(project, runs)
+    if names and where is None and not any(map(query.is_pattern, names)):
+        return reader.runs(project, ",".join(names))
+    found = reader.project(project)
+    named = _split(names, lambda: query.run_names(reader.cache, "/".join(found)))
+    return reader.runs(project, ",".join(ref.run_id for ref in _matching(reader.cache, found, named, where)))
 
 
-def _some(runs: str, where: str | None) -> None:
-    if not runs.strip(" ,") and where is None:
-        raise UsageError("no run to plot", hint="name some, or choose them with --runs-where")
-
-
-def _matching(cache: Cache, project: tuple[str, str], named: Sequence[str], where: str) -> list[str]:
-    """The run_ids of those of some runs, or of all, for which a condition holds. Raises NotFound if there are none."""
+def _split(names: Sequence[str], known: Callable[[], Collection[str]]) -> list[str]:
+    """Names of which some may be lists separated by commas."""
     from .. import query
 
-    refs = [query.find_run(cache, project, name) for name in named] or query.run_refs(cache, project)
+    if not any("," in name for name in names):
+        return [name.strip() for name in names]
+    there = known()
+    return [one for name in names for one in query.split_names(name, there)]
+
+
+def _matching(cache: Cache, project: tuple[str, str], named: Sequence[str], where: str | None) -> list[RunRef]:
+    """Of some runs, or of all, those for which a condition holds. Raises NotFound if there are none."""
+    from .. import query
+
+    refs = query.find_runs(cache, project, named) if named else query.run_refs(cache, project)
+    if where is None:
+        if not refs:
+            raise NotFound(f"{'/'.join(project)} has no runs")
+        return refs
     matching = query.matching([query.get_run(cache, ref) for ref in refs], where)
     if not matching:
         raise NotFound(f"none of {len(refs)} runs has {where}")
-    return [run["id"] for run in matching]
+    return [RunRef(*project, run["id"]) for run in matching]
 
 
 @main_group.command("download-plots")

@@ -303,8 +303,9 @@ class Mirror:
         metrics in a grid.
 
         `options` are those of `wandbsync.plot.PlotOptions`, named like the flags: `smoothing="ema"`, `x="relative"`,
-        `logy=True`, `group_by=("config.lr",)`, `style="paper"`. A notebook shows the figure;
-        `figure.savefig("loss.pdf")` keeps it. Raises NotFound if none of the runs has numbers under that name.
+        `log_y=True`, `group_by="config.lr"`, `kind="heatmap"`. A run may be a pattern ("e/p/ppo-*"), as may a metric. A
+        notebook shows the figure; `figure.savefig("loss.pdf")` keeps it. Raises NotFound if none of the runs has such
+        numbers.
 
         >>> import wandbsync
         >>> figure = wandbsync.open(offline=True).plot("local/demo", "loss", ema=False)
@@ -315,14 +316,14 @@ class Mirror:
 
         refs = self._refs(runs, rows=True)
         cache = self.cache
-        query.plot_metrics(cache, refs, list(metrics), all_metrics=False, include_system=True)  # raises NotFound
+        drawn_metrics = query.plot_metrics(cache, refs, list(metrics), all_metrics=False, include_system=True)
         try:
-            chosen = PlotOptions(**options)
+            chosen = PlotOptions(**options).or_smoothing(self.config.smoothing)
         except TypeError as error:
             raise UsageError(f"{error}".replace("PlotOptions.__init__()", "plot")) from error
         drawn = shown(cache, refs, chosen)
         try:
-            return compose(drawn.runs, metrics, chosen, drawn.source, labels=drawn.labels, groups=drawn.groups)
+            return compose(drawn.runs, drawn_metrics, chosen, drawn.source, **drawn.sorting)
         except UsageError as error:
             raise NotFound(str(error), hint=error.hint) from error
 
@@ -384,6 +385,9 @@ class Mirror:
             by_project.setdefault(run.project, []).extend([] if run.run is None else [run.run])
         whole = {run.project for run in meant if run.run is None}
         cache = self.cache
+        if not one:
+            for project, names in by_project.items():
+                by_project[project] = names if project in whole else self._spelt_out(project, names)
         for project, names in by_project.items():
             some_runs = () if project in whole else tuple(dict.fromkeys(names))
             cache = self.ask(Question(project, some_runs, rows=rows, statistics=statistics))
@@ -394,13 +398,21 @@ class Mirror:
             if run.run is None:
                 refs += [RunRef(*found, row["id"]) for row in query.list_runs(cache, found, limit=None)]
             else:
-                named.append(query.find_run(cache, found, run.run))
-                refs.append(named[-1])
+                here = query.find_runs(cache, found, [run.run]) if not one else [query.find_run(cache, found, run.run)]
+                named += here
+                refs += here
         refs = list(dict.fromkeys(refs))
         if rows and not statistics:
             self.bring_back(cache, refs)
             tell(cache, refs, named, self.say)
         return refs
+
+    def _spelt_out(self, project: str, names: Sequence[str]) -> list[str]:
+        """Names of runs, with the run_ids of those that a pattern stands for."""
+        if not any(map(query.is_pattern, names)):
+            return list(names)
+        cache = self.ask(Question(project))
+        return [ref.run_id for ref in query.find_runs(cache, self.find_project(cache, project), names)]
 
     def bring_back(self, cache: Cache, refs: Sequence[RunRef]) -> None:
         """Rows that were removed to save space come again when their runs are asked for by name (internal)."""

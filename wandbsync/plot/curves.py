@@ -5,8 +5,7 @@ Needs numpy alone, so that it is done while what draws is imported, or while ano
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError, WandbsyncError
-from . import smoothing, windows
 from .names import PlotRun
-from .options import ROLLING_MEAN, TIME_WEIGHTED_EMA, X_UNITS, PlotOptions, Smoothing
+from .options import X_UNITS, PlotOptions
+from .plan import Overlay
+from .stats.smoothing import AS_LOGGED, Chart, Smoothing
 from .trace import FloatArray, ascending, finite
 
-LONG = 2_000_000  # points from which a smoothing is not kept as a whole
 AXES = {"step": "Step", "sample": "Sample", "time": "Time (UTC)", "relative": "Relative time"}
 UNIT_NAMES = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
 
@@ -44,10 +43,12 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curves:
-    """One metric of some runs; those that have nothing to draw have a curve without points, and a reason."""
+    """What one pair of axes shows; what has nothing to draw has a curve without points, and a reason."""
 
-    metric: str
-    each: tuple[Curve, ...]  # of each run
+    name: str
+    metrics: tuple[str, ...]
+    of: tuple[tuple[PlotRun, str], ...]  # whose each curve is, and which of the metrics, if there are several: GPU 0
+    each: tuple[Curve, ...]
     x_label: str
     runs: tuple[PlotRun, ...]  # that have something to draw
     points: tuple[int, ...]  # of these
@@ -55,6 +56,7 @@ class Curves:
     skipped: tuple[str, ...]
     backwards: int  # how often x went back
     without_x: int  # values
+    line: str  # what is drawn of them
 
 
 class NothingToDraw(UsageError):
@@ -66,53 +68,71 @@ class NothingToDraw(UsageError):
 
 
 def curves_of(
-    metric: str,
+    overlay: Overlay,
     runs: Sequence[PlotRun],
-    loaded: Sequence[Points | WandbsyncError],
+    loaded: Mapping[str, Sequence[Points | WandbsyncError]],
     options: PlotOptions,
     axis: str = "step",
     *,
     columns: int | None = None,
 ) -> Curves:
-    """The curves of a metric, for a picture of so many columns; None: of a smoothing all is wanted.
+    """The curves of metrics, loaded of each of the runs, for a picture of so many columns; None: of a smoothing all is
+    wanted.
 
     Raises NothingToDraw if no run has a finite value.
     """
-    skipped: list[str] = []
-    drawn: list[tuple[PlotRun, int, int]] = []
+    skipped: dict[PlotRun, str] = {}
+    points: dict[PlotRun, int] = {}
+    bad: dict[PlotRun, int] = {}
+    of: list[tuple[PlotRun, str]] = []
     known: list[Points] = []
     back = without = 0
-    for run, found in zip(runs, loaded, strict=True):
-        one = Points(np.empty(0), np.empty(0)) if isinstance(found, WandbsyncError) else found
-        one, backwards = _ascending(one)
-        bad = 0 if finite(one.y) else int(np.count_nonzero(~np.isfinite(one.y)))
-        if isinstance(found, WandbsyncError):
-            skipped.append(f"{metric} of {run}: {found.line()}")
-        elif len(one.y) > bad:
-            drawn.append((run, len(one.y), bad))
-            back, without = back + backwards, without + one.without_x
-        else:
-            skipped.append(f"{metric} of {run}: {'no finite value' if bad else 'no value'}")
-        known.append(one)
-    if not drawn:
+    for metric, part in zip(overlay.metrics, overlay.parts, strict=True):
+        for run, found in zip(runs, loaded[metric], strict=True):
+            one = Points(np.empty(0), np.empty(0)) if isinstance(found, WandbsyncError) else found
+            one, backwards = _ascending(one)
+            wrong = 0 if finite(one.y) else int(np.count_nonzero(~np.isfinite(one.y)))
+            if isinstance(found, WandbsyncError):
+                skipped.setdefault(run, f"{metric} of {run}: {found.line()}")
+            elif len(one.y) > wrong:
+                points[run], bad[run] = points.get(run, 0) + len(one.y), bad.get(run, 0) + wrong
+                back, without = back + backwards, without + one.without_x
+            else:
+                skipped.setdefault(run, f"{metric} of {run}: {'no finite value' if wrong else 'no value'}")
+            known.append(one)
+            of.append((run, part))
+    reasons = tuple(reason for run, reason in skipped.items() if run not in points)
+    if not points:
         others = f" (and {len(runs) - 1} more)" if len(runs) > 1 else ""
-        raise NothingToDraw(skipped[0] + others, skipped)
+        raise NothingToDraw(reasons[0] + others, reasons)
     known, x_label = _in_unit(known, axis, options)
-    how, span = options.how(), _span(known)
-    if options.full_res or options.data or options.log_x or options.x_limits != (None, None):
-        columns = None
-    found_in, points, non_finite = zip(*drawn, strict=True)
+    how = options.how()
+    chart = Chart(_span(known), how.viewport, options.x_limits, options.log_x, columns or 0)
+    if options.full_res or options.data:
+        chart = chart._replace(columns=0)
+    each = tuple(_curve(one, how, chart) for one in known)
     return Curves(
-        metric,
-        tuple(_curve(one, how, span, columns) for one in known),
+        overlay.name,
+        overlay.metrics,
+        tuple(of),
+        each,
         x_label,
-        found_in,
-        points,
-        non_finite,
-        tuple(skipped),
+        tuple(points),
+        tuple(points.values()),
+        tuple(bad.values()),
+        reasons,
         back,
         without,
+        _line(how, [one for one, (run, _) in zip(each, of, strict=True) if run in points and len(one.y)]),
     )
+
+
+def _line(how: Smoothing, drawn: Sequence[Curve]) -> str:
+    """What a figure says of its lines."""
+    logged = sum(one.smooth is None for one in drawn)
+    if logged == len(drawn):
+        return AS_LOGGED
+    return how.text + (f", {logged} of {len(drawn)} runs {AS_LOGGED}" if logged else "")
 
 
 def _ascending(one: Points) -> tuple[Points, int]:
@@ -141,41 +161,10 @@ def _span(known: Sequence[Points]) -> float:
     return max(high for _, high in ends) - min(low for low, _ in ends) if ends else 0.0
 
 
-def _curve(one: Points, how: Smoothing, span: float, columns: int | None) -> Curve:
-    """A run's points, smoothed: all of them, or what can be seen of that in so many columns."""
-    if columns is not None and len(one.x) >= LONG and how.kind in (TIME_WEIGHTED_EMA, "time-weighted"):
-        own = how.kind == TIME_WEIGHTED_EMA
-        seen = smoothing.time_weighted_ema_seen(
-            one.x,
-            one.y,
-            weight=how.parameter if own else _weight(how),
-            viewport_scale=how.viewport,
-            span=None if own else span,
-            columns=columns,
-        )
+def _curve(one: Points, how: Smoothing, chart: Chart) -> Curve:
+    """A run's points, smoothed: all of them, or what can be seen of that."""
+    if chart.columns and how.method.seen is not None and len(one.x):
+        seen = how.method.seen(one.x, one.y, how.parameter, chart)
         if seen is not None:
-            return Curve(one.x, one.y, seen[1], one.x[seen[0]])
-    return Curve(one.x, one.y, smoothed(one, how, span))
-
-
-def _weight(how: Smoothing) -> float:
-    """W&B's, from what its slider says."""
-    return min(math.sqrt(how.parameter), 0.999)
-
-
-def smoothed(one: Points, how: Smoothing, span: float) -> FloatArray | None:
-    """The smoothing of a run's points, in a chart that spans so much in x."""
-    x, y = one.x, one.y
-    if how.kind is None:
-        return None
-    if how.kind == ROLLING_MEAN:
-        return smoothing.rolling_mean(y, int(how.parameter))
-    if how.kind == TIME_WEIGHTED_EMA:
-        return smoothing.time_weighted_ema(x, y, weight=how.parameter, viewport_scale=how.viewport)
-    if how.kind == "ema":
-        return smoothing.ema(y, weight=how.parameter)
-    if how.kind == "time-weighted":
-        return smoothing.time_weighted_ema(x, y, weight=_weight(how), viewport_scale=how.viewport, span=span)
-    if how.kind == "running":
-        return windows.running_mean(y, int(how.parameter))
-    return windows.gaussian(x, y, sigma=how.parameter / how.viewport * span)
+            return Curve(one.x, one.y, seen.y, seen.x)
+    return Curve(one.x, one.y, how.method.line(one.x, one.y, how.parameter, chart))

@@ -10,7 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 
-from .text import families, shorten, told_apart
+from .short_names import shorten, told_apart
+from .text import families
 
 UNITS = 150  # per inch
 PX = UNITS / 72.0  # units per point

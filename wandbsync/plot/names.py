@@ -22,24 +22,30 @@ def plot_files(
     group_by_prefix: bool = False,
     taken: Mapping[str, str] | None = None,
     suffix: str = SUFFIXES[0],
+    beside: str | None = None,
 ) -> dict[str, PurePosixPath]:
     """For each metric the file of its plot, relative to the output folder.
 
     The metric a/b becomes a_b.png, with `group_by_prefix` in the folder a, as the predecessor has it. Where several
     metrics want one file, the one that is spelt like it gets it (else the first in the alphabet) and the others get a
     hash of their name. `taken` says which metric each file there belongs to; a file of another metric is not given
-    away.
+    away, nor is the one with the suffix `beside`, which a picture brings along.
     """
     owners = {folded(path): metric for path, metric in (taken or {}).items()}
     files = {}
     wanted = {metric: _wanted(metric, group_by_prefix, suffix) for metric in metrics}
     for metric in sorted(wanted, key=lambda metric: (wanted[metric].stem != metric, metric)):
         path = wanted[metric]
-        if owners.setdefault(folded(str(path)), metric) != metric:
+        if any(owners.get(one, metric) != metric for one in _with(path, beside)):
             path = path.with_name(safe_part(path.stem, longest=LONGEST - 16) + f"-{short_hash(metric)}{suffix}")
-            owners[folded(str(path))] = metric
+        owners |= dict.fromkeys(_with(path, beside), metric)
         files[metric] = path
     return {metric: files[metric] for metric in wanted}
+
+
+def _with(path: PurePosixPath, beside: str | None) -> list[str]:
+    """A picture's file and the one beside it, as they are told apart."""
+    return [folded(str(path)), *([folded(str(path.with_suffix(beside)))] if beside else [])]
 
 
 def _wanted(metric: str, group_by_prefix: bool, suffix: str) -> PurePosixPath:
@@ -49,6 +55,7 @@ def _wanted(metric: str, group_by_prefix: bool, suffix: str) -> PurePosixPath:
         part = safe_part(prefix)
         # A folder must not stand where a file of ours may want to be.
         folder = PurePosixPath(f"{part}_" if part.lower().endswith((*SUFFIXES, *NOT_FOLDERS)) else part)
+    metric = metric.replace(".*.", ".")  # of all devices: not every file system takes a *
     return folder / (safe_part(metric, longest=LONGEST - len(suffix)) + suffix)
 
 

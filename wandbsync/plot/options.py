@@ -3,99 +3,144 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from .flags import (
+    AXES,
+    GROUPS,
+    INCHES,
+    LIMITS,
+    LOOK,
+    NAMES,
+    NUMBER,
+    OUTPUT,
+    PATH,
+    SMOOTHING,
+    WHAT,
+    WHOLE,
+    Limits,
+    flag,
+    flags_of,
+    option,
+    switches,
+    written,
+)
+from .stats.smoothing import DEFAULT, METHODS, ROLLING_MEAN, TIME_WEIGHTED_EMA, VIEWPORT, Smoothing, named
 
-# What a smoothing is called in metadata.json.
-ROLLING_MEAN = "rolling_mean"
-TIME_WEIGHTED_EMA = "time_weighted_ema"
-
-VIEWPORT = 1000.0  # what the width of a chart counts as
-# W&B's smoothings by name, and the parameter each has if none is given: weights, a standard deviation in thousandths
-# of the chart's width, a number of values.
-SMOOTHINGS = {"ema": 0.9, "time-weighted": 0.98, "gaussian": 10.0, "running": 100.0, "none": 0.0}
 FORMATS = ("png", "svg", "pdf")
 STYLES = ("screen", "paper", "dark")
-LINES = ("mean", "median", "min", "max")
-BANDS = ("minmax", "std", "sem", "ci", "iqr", "none")
+KINDS = ("line", "heatmap", "profile")
+SCORES = ("last", "max", "min")
+LINES = ("mean", "median", "iqm", "min", "max")
+BANDS = ("minmax", "std", "sem", "ci", "bootstrap", "iqr", "none")
 DATA = ("csv", "parquet")
 X_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-
-Limits = tuple["float | None", "float | None"]
-
-
-@dataclass(frozen=True, slots=True)
-class Smoothing:
-    """One way to smooth. `kind` None: not at all."""
-
-    kind: str | None
-    parameter: float = 0.0
-    viewport: float = VIEWPORT
-
-    @property
-    def text(self) -> str:
-        """What a figure says of it."""
-        if self.kind is None:
-            return ""
-        if self.kind == ROLLING_MEAN:
-            return f"mean of the last {self.parameter:g} values"
-        if self.kind == TIME_WEIGHTED_EMA:
-            return f"time-weighted EMA {self.parameter:g}"
-        names = {"ema": "EMA", "time-weighted": "time-weighted EMA, smoothing", "gaussian": "gaussian, σ"}
-        return f"{names.get(self.kind, 'running average of')} {self.parameter:g}" + (
-            " values" if self.kind == "running" else ""
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlotOptions:
     """How to draw. `all_metrics`, `include_system` are the caller's business, noted here.
 
-    `smooth` above 1 draws the mean of the last `smooth` values, and no EMA; else the predecessor's time-weighted EMA is
-    drawn unless `ema` is False. `smoothing` names one of W&B's own instead. Either way the values themselves stand
-    behind it. Raises UsageError naming each wrong option.
+    `smoothing` names a smoothing, with its parameter as in "ema:0.9", or in `smoothing_param`. Without it, `smooth`
+    above 1 draws the mean of the last `smooth` values, `ema` False the values themselves, and `ema`, `ema_weight` or
+    `viewport_scale` the predecessor's time-weighted EMA. If nothing is asked for, the line stays on its data: see
+    `stats.centred`. The values stand behind it. Raises UsageError naming each wrong option.
     """
 
-    full_res: bool = False
-    smooth: int | None = None
-    ema: bool = True
-    ema_weight: float = 0.99
-    viewport_scale: float = VIEWPORT
-    smoothing: str | None = None
-    smoothing_param: float | None = None
+    kind: str = option(
+        "line", "--kind KIND", WHAT, "line (default); heatmap: runs by x; profile: the share of runs above each score."
+    )
+    score: str = option(
+        "last", "--score WHICH", WHAT, "What a run scores in a profile: its last (default), max or min."
+    )
+    grid: bool = option(False, "--grid", WHAT, "All metrics in one figure.")
+    all_metrics: bool = option(
+        False, "--all-metrics", WHAT, "Draw all numeric metrics, and index.html to look through them."
+    )
+    include_system: bool = option(False, "--include-system", WHAT, "With --all-metrics: also _timestamp, system.* ...")
 
-    x: str = "auto"  # the caller's business too: it names the axis of each metric
-    log_x: bool = False
-    log_y: bool | None = None  # None: as the metric's name and values have it
-    x_limits: Limits = (None, None)
-    y_limits: Limits = (None, None)
-    x_unit: str | None = None  # of relative time
-    y_unit: str = ""
-    clip_outliers: bool = False
+    x: str = option("auto", "--x AXIS", AXES, "step, time, relative or a metric; default: as define_metric says.")
+    log_x: bool = option(False, "--logx", AXES, "A logarithmic x axis.")
+    log_y: bool | None = switches(  # None: as the metric's name and values have it
+        None,
+        flag("--logy", AXES, "A logarithmic y axis."),
+        flag("--linear", AXES, "A linear y axis, whatever the metric is called.", stands_for=False),
+    )
+    x_limits: Limits = option(
+        (None, None), "--xlim LOW,HIGH", AXES, "The ends of the x axis; either may be left out: 100,", LIMITS
+    )
+    y_limits: Limits = option((None, None), "--ylim LOW,HIGH", AXES, "The ends of the y axis.", LIMITS)
+    x_unit: str | None = option(None, "--x-unit UNIT", AXES, "Of relative time: s, min, h or d.")
+    y_unit: str = option("", "--y-unit TEXT", AXES, "Stands behind the name of the metric.")
+    clip_outliers: bool | None = switches(  # None: where a few points take nearly all of the axis
+        None,
+        flag("--clip-outliers", AXES, "Fit the y axis to the middle 90 % of the values."),
+        flag("--no-clip", AXES, "Fit it to all of them, though a few take nearly all of it.", stands_for=False),
+    )
 
-    label: str | None = None
-    group_by: tuple[str, ...] = ()
-    line: str = "mean"
-    bands: tuple[str, ...] = ("std",)
+    smoothing: str | None = option(
+        None,
+        "--smoothing KIND[:P]",
+        SMOOTHING,
+        "auto (default: a centred mean, or as logged), time-weighted, ema, gaussian, running, none.",
+    )
+    smoothing_param: float | None = option(
+        None, "--smoothing-param P", SMOOTHING, "Its weight, standard deviation or points.", NUMBER
+    )
+    smooth: int | None = option(None, "--smooth N", SMOOTHING, "Draw the mean of the last N values.", WHOLE)
+    ema: bool | None = switches(None, flag("--no-ema", SMOOTHING, "Draw the values as logged.", stands_for=False))
+    ema_weight: float | None = option(
+        None, "--ema-weight W", SMOOTHING, "Draw a time-weighted EMA (0.99 is usual); it lags.", NUMBER
+    )
+    viewport_scale: float | None = option(
+        None, "--viewport-scale N", SMOOTHING, "What the width counts as, for an EMA; 1000 is usual.", NUMBER
+    )
 
-    title: str | None = None
-    format: str = "png"
-    style: str = "screen"
-    size: tuple[float, float] | None = None
-    dpi: int | None = None
-    grid: bool = False
-    data: str | None = None
-    group_by_prefix: bool = False
-    output: Path | None = None
-    all_metrics: bool = False
-    include_system: bool = False
+    group_by: tuple[str, ...] = option(
+        (), "--group-by KEY[,KEY]", GROUPS, "One line for all runs of one config.lr, group, tags ...", NAMES
+    )
+    line: str = option("mean", "--line KIND", GROUPS, "Of a group: mean (default), median, iqm, min or max.")
+    bands: tuple[str, ...] = option(
+        ("std",),
+        "--band KIND[,KIND]",
+        GROUPS,
+        "Around it: std (default), sem, ci, bootstrap, iqr, minmax or none.",
+        NAMES,
+    )
+    require_all: bool = option(False, "--require-all", GROUPS, "Draw a group only where all of its runs have values.")
+    strata: tuple[str, ...] = option(
+        (), "--strata KEY[,KEY]", GROUPS, "Bootstrap within the runs of each config.env ...", NAMES
+    )
+    facet: tuple[str, ...] = option((), "--facet KEY[,KEY]", GROUPS, "One panel for each config.arch, group ...", NAMES)
+
+    label: str | None = option(None, "--label TEMPLATE", LOOK, "What runs are called: 'lr={config.lr} {tags}'.")
+    highlight: int | None = option(
+        None, "--highlight N", LOOK, "Of many runs, colour the N highest and lowest; 0: all. Default 3, from 20.", WHOLE
+    )
+    title: str | None = option(None, "--title TEXT", LOOK, "Instead of the metric's name; '' for none.")
+    style: str = option("screen", "--style STYLE", LOOK, "screen (default), paper or dark.")
+    size: tuple[float, float] | None = option(None, "--size WxH", LOOK, "Inches; default 8x4.8, paper 5.5x3.3.", INCHES)
+    dpi: int | None = option(None, "--dpi N", LOOK, "Pixels per inch; default 150, paper 300.", WHOLE)
+    full_res: bool = option(False, "--full-res", LOOK, "Stroke every point; all are in the picture anyway.")
+
+    format: str = option("png", "--format FORMAT", OUTPUT, "png (default), svg or pdf.")
+    data: str | None = option(None, "--data FORMAT", OUTPUT, "Also write what is drawn as csv or parquet.")
+    group_by_prefix: bool = option(False, "--group-by-prefix", OUTPUT, "Put a/b into the folder a.")
+    output: Path | None = option(
+        None, "--output DIR", OUTPUT, "Where to write; default wandb_plots/<entity>_<project>/<name>_<run_id>/.", PATH
+    )
 
     def __post_init__(self) -> None:
+        for one, its_flag in flags_of(type(self)):  # in Python a single name need not be a tuple
+            if its_flag.value is NAMES and isinstance(text := getattr(self, one.name), str):
+                object.__setattr__(self, one.name, NAMES.parse(text))
         wrong = [*self._wrong_smoothing(), *self._wrong_axes(), *self._wrong_page()]
-        for option, value, known in (
+        for words, value, known in (
+            ("--kind", self.kind, KINDS),
+            ("--score", self.score, SCORES),
             ("--format", self.format, FORMATS),
             ("--style", self.style, STYLES),
             ("--line", self.line, LINES),
@@ -104,7 +149,7 @@ class PlotOptions:
             *(("--band", band, BANDS) for band in self.bands),
         ):
             if value not in known:
-                wrong.append(f"{option} must be one of {', '.join(filter(None, known))}: {value}")
+                wrong.append(f"{words} must be one of {', '.join(filter(None, known))}: {value}")
         if wrong:
             raise UsageError("; ".join(wrong))
 
@@ -112,33 +157,27 @@ class PlotOptions:
         wrong = []
         if self.smooth is not None and self.smooth < 0:
             wrong.append(f"--smooth must not be negative: {self.smooth}")
-        if not 0.0 <= self.ema_weight <= 1.0:
-            wrong.append(f"--ema-weight must be between 0 and 1: {self.ema_weight}")
-        if not (math.isfinite(self.viewport_scale) and self.viewport_scale > 0.0):
-            wrong.append(f"--viewport-scale must be a number above 0: {self.viewport_scale}")
-        if self.smoothing is not None and self.smoothing not in SMOOTHINGS:
-            wrong.append(f"--smoothing must be one of {', '.join(SMOOTHINGS)}: {self.smoothing}")
-        value = self.smoothing_param
-        if value is not None:
-            if self.smoothing is None:
-                wrong.append("--smoothing-param belongs to --smoothing")
-            elif not (math.isfinite(value) and value >= 0.0):
-                wrong.append(f"--smoothing-param must be a number from 0: {value}")
-            elif self.smoothing == "time-weighted" and value > 1.0:
-                wrong.append(f"--smoothing-param of time-weighted must be between 0 and 1: {value:g}")
-            elif self.smoothing == "ema" and value >= 1.0:
-                wrong.append(f"--smoothing-param of ema must be below 1: {value:g}")
-            elif self.smoothing == "running" and (value < 1.0 or value != int(value)):
-                wrong.append(f"--smoothing-param of running must be a number of points: {value:g}")
+        if self.ema_weight is not None and TIME_WEIGHTED_EMA.wrong(self.ema_weight):
+            wrong.append(f"--ema-weight must be {TIME_WEIGHTED_EMA.wrong(self.ema_weight)}: {self.ema_weight}")
+        scale = self.viewport_scale
+        if scale is not None and not (math.isfinite(scale) and scale > 0.0):
+            wrong.append(f"--viewport-scale must be a number above 0: {scale}")
+        if self.smoothing is not None:
+            try:
+                named(self.smoothing, self.smoothing_param)
+            except ValueError as error:
+                wrong.append(f"--smoothing {error}")
+        elif self.smoothing_param is not None:
+            wrong.append("--smoothing-param belongs to --smoothing")
         return wrong
 
     def _wrong_axes(self) -> list[str]:
         wrong = []
-        for option, (low, high) in (("--xlim", self.x_limits), ("--ylim", self.y_limits)):
+        for words, (low, high) in (("--xlim", self.x_limits), ("--ylim", self.y_limits)):
             if any(one is not None and not math.isfinite(one) for one in (low, high)):
-                wrong.append(f"{option} must be finite")
+                wrong.append(f"{words} must be finite")
             elif low is not None and high is not None and not low < high:
-                wrong.append(f"{option} must go upwards: {low:g},{high:g}")
+                wrong.append(f"{words} must go upwards: {low:g},{high:g}")
         return wrong
 
     def _wrong_page(self) -> list[str]:
@@ -151,15 +190,24 @@ class PlotOptions:
 
     def how(self) -> Smoothing:
         """The smoothing that these options ask for."""
+        viewport = VIEWPORT if self.viewport_scale is None else self.viewport_scale
         if self.smoothing is not None:
-            kind = None if self.smoothing == "none" else self.smoothing
-            value = SMOOTHINGS[self.smoothing] if self.smoothing_param is None else self.smoothing_param
-            return Smoothing(kind, value, self.viewport_scale)
+            return replace(named(self.smoothing, self.smoothing_param), viewport=viewport)
         if self.smooth is not None and self.smooth > 1:
             return Smoothing(ROLLING_MEAN, float(self.smooth))
-        if self.ema:
-            return Smoothing(TIME_WEIGHTED_EMA, self.ema_weight, self.viewport_scale)
-        return Smoothing(None)
+        if self.ema is False:
+            return Smoothing(METHODS["none"])
+        if self.ema or self.ema_weight is not None or self.viewport_scale is not None:
+            weight = TIME_WEIGHTED_EMA.default if self.ema_weight is None else self.ema_weight
+            return Smoothing(TIME_WEIGHTED_EMA, weight or 0.0, viewport)
+        return Smoothing(METHODS[DEFAULT])
+
+    def or_smoothing(self, words: str) -> PlotOptions:
+        """With a smoothing of somebody's own, as `plot.smoothing` has it, unless these options ask for one."""
+        asked = (self.smoothing, self.ema, self.ema_weight, self.viewport_scale)
+        if words == DEFAULT or any(one is not None for one in asked) or (self.smooth or 0) > 1:
+            return self
+        return replace(self, smoothing=words)
 
     def drawn_bands(self) -> list[str]:
         """The bands around a group, each once, the innermost first."""
@@ -171,52 +219,5 @@ class PlotOptions:
         return {name: value for name, value in asdict(self).items() if name not in elsewhere}
 
     def flags(self) -> list[str]:
-        """These options as the command line has them, without the folder; those that are as by default left out."""
-        words: list[str] = []
-        default = PlotOptions()
-        for name, flag in _FLAGS.items():
-            value = getattr(self, name)
-            if value == getattr(default, name):
-                continue
-            if flag is None:
-                words += [{True: "--logy", False: "--linear"}[value]] if name == "log_y" else ["--no-ema"]
-            elif value is True:
-                words.append(flag)
-            elif name in ("x_limits", "y_limits"):
-                words += [flag, ",".join("" if one is None else repr(one) for one in value)]
-            elif name == "size":
-                words += [flag, "x".join(map(repr, value))]
-            else:
-                words += [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
-        return words
-
-
-_FLAGS = {
-    "full_res": "--full-res",
-    "smooth": "--smooth",
-    "ema": None,
-    "ema_weight": "--ema-weight",
-    "viewport_scale": "--viewport-scale",
-    "smoothing": "--smoothing",
-    "smoothing_param": "--smoothing-param",
-    "x": "--x",
-    "log_x": "--logx",
-    "log_y": None,
-    "x_limits": "--xlim",
-    "y_limits": "--ylim",
-    "x_unit": "--x-unit",
-    "y_unit": "--y-unit",
-    "clip_outliers": "--clip-outliers",
-    "label": "--label",
-    "group_by": "--group-by",
-    "line": "--line",
-    "bands": "--band",
-    "title": "--title",
-    "format": "--format",
-    "style": "--style",
-    "size": "--size",
-    "dpi": "--dpi",
-    "grid": "--grid",
-    "data": "--data",
-    "group_by_prefix": "--group-by-prefix",
-}
+        """The words that draw one of the pictures again, in another folder; what is as by default is left out."""
+        return written(self, without=("output", "all_metrics", "include_system"))

@@ -14,10 +14,14 @@ from . import envelope
 from .style import Look, Stroke
 from .trace import FloatArray, Trace
 
+FEW = 3  # lines whose values are drawn as such behind their smoothing; of more they are a haze
+HAZE = 1  # columns of a pixel, in which that is seen
+FAINTEST = 0.02
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Line:
-    """A series as it is drawn: `raw` and `dots` are None where only the smoothing is drawn."""
+    """A series as it is drawn: `raw` or `dots` are the values behind a smoothing; `last` is the last value logged."""
 
     label: str
     run_id: str
@@ -25,7 +29,11 @@ class Line:
     raw: Trace | None
     dots: Trace | None
     main: Trace
+    last: float
     bands: tuple[tuple[Trace, Trace], ...] = ()
+    note: str = ""
+    named: bool = True
+    smoothed: bool = False  # `last` is no logged value
 
     def each(self, change: Any) -> Line:
         """The line with all its traces changed."""
@@ -46,16 +54,26 @@ class Pen:
     window: envelope.Window
     look: Look
     full_res: bool
+    lines: int = 1  # that will be drawn
+
+    @property
+    def faint(self) -> float:
+        """How opaque values are behind their smoothing: of many lines, all over each other are no more than half."""
+        return self.look.faint if self.lines <= FEW else max(1.0 - 0.5 ** (1.0 / self.lines), FAINTEST)
 
     def line(self, line: Line, index: int) -> None:
         faint = Stroke(line.stroke.colour, "-", 0.8 * self.look.scale)
         for depth, (low, high) in enumerate(line.bands):
-            self._area(low, high, f"band-{index}-{depth}", line.stroke, alpha=0.2 if depth == 0 else 0.08)
-        if line.raw is not None:
-            self._stroke(line.raw, f"raw-{index}", faint, alpha=self.look.faint, zorder=2.0)
+            alpha = (0.2 if depth == 0 else 0.08) * line.stroke.alpha
+            self._area(low, high, f"band-{index}-{depth}", line.stroke, alpha=alpha)
+        if line.raw is not None and self.lines > FEW and not self.full_res:
+            self._ink(line.raw, f"raw-{index}", faint, alpha=self.faint, zorder=2.0, columns=HAZE)
+        elif line.raw is not None:
+            self._stroke(line.raw, f"raw-{index}", faint, alpha=self.faint, zorder=2.0)
         if line.dots is not None:
-            self._dots(line.dots.x, line.dots.y, f"dots-{index}", faint, size=3.5, alpha=0.4, zorder=2.0)
-        self._stroke(line.main, f"line-{index}", line.stroke, alpha=1.0, zorder=3.0)
+            alpha = 0.4 if self.lines <= FEW else 0.25
+            self._dots(line.dots.x, line.dots.y, f"dots-{index}", faint, size=3.5, alpha=alpha, zorder=2.0)
+        self._stroke(line.main, f"line-{index}", line.stroke, alpha=line.stroke.alpha, zorder=3.0)
 
     def _stroke(self, trace: Trace, gid: str, stroke: Stroke, *, alpha: float, zorder: float) -> None:
         """A line, and a dot for each point that has no neighbour to be joined with, for it would leave no trace."""
@@ -91,9 +109,12 @@ class Pen:
             gid=gid,
         )
 
-    def _ink(self, trace: Trace, gid: str, stroke: Stroke, *, alpha: float, zorder: float) -> None:
+    def _ink(
+        self, trace: Trace, gid: str, stroke: Stroke, *, alpha: float, zorder: float, columns: int | None = None
+    ) -> None:
+        columns = self.look.columns if columns is None else columns
         ink = PathPatch(
-            envelope.envelope(trace, self.window, width=stroke.width * self.look.dpi / 72.0, columns=self.look.columns),
+            envelope.envelope(trace, self.window, width=stroke.width * self.look.dpi / 72.0, columns=columns),
             facecolor=stroke.colour,
             linewidth=0.0,
             alpha=alpha,

@@ -14,8 +14,9 @@ from .. import __version__
 from ..folder import metadata as file
 from ..folder.metadata import NAME, listed, read, table, write_beside
 from .names import PlotRun
-from .options import ROLLING_MEAN, TIME_WEIGHTED_EMA, PlotOptions
+from .options import PlotOptions
 from .plan import Plan, PlotResult
+from .stats.smoothing import ROLLING_MEAN, TIME_WEIGHTED_EMA
 
 
 def owners(metadata: Mapping[str, Any] | None) -> dict[str, str]:
@@ -24,7 +25,10 @@ def owners(metadata: Mapping[str, Any] | None) -> dict[str, str]:
     downloaded = {*table(metadata, "files"), *listed(metadata, "files_downloaded")}
     foreign = downloaded - {*drawn, *listed(metadata, "plots_generated")}
     return {path: f"\0{path}" for path in foreign} | {
-        path: plot["metric"] for path, plot in drawn.items() if isinstance(plot.get("metric"), str)
+        one: plot["metric"]
+        for path, plot in drawn.items()
+        for one in (path, plot.get("data"))
+        if isinstance(plot.get("metric"), str) and isinstance(one, str)
     }
 
 
@@ -36,12 +40,12 @@ def describe(
     points: Counter[PlotRun] = Counter()
     plots = {}
     chosen = options.how()
-    weighted = chosen.kind == TIME_WEIGHTED_EMA
+    weighted = chosen.method is TIME_WEIGHTED_EMA
     how = {
         "smoothing": chosen.kind,
-        "smoothing_window": int(chosen.parameter) if chosen.kind == ROLLING_MEAN else options.smooth,
-        "ema_weight": options.ema_weight if weighted else None,
-        "viewport_scale": options.viewport_scale if weighted else None,
+        "smoothing_window": int(chosen.parameter) if chosen.method is ROLLING_MEAN else options.smooth,
+        "ema_weight": chosen.parameter if weighted else None,
+        "viewport_scale": chosen.viewport if weighted else None,
     }
     for result in results:
         if result.path is None:

@@ -27,7 +27,7 @@ try:
 except ImportError:
     from hashlib import blake2b
 
-RENDERER = 2  # counts up with every change to what a picture looks like
+RENDERER = 4  # counts up with every change to what a picture looks like
 MOST = 256 << 20  # bytes of all of them; the oldest go
 DOWN_TO = 3 * MOST // 4
 _FONTS = ("/usr/share/fonts", "/usr/local/share/fonts", "~/.fonts", "~/.local/share/fonts", "~/Library/Fonts")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import UsageError
-from .options import Limits
+from .flags import Limits
 from .trace import FloatArray
 
 SIZES = (1e-200, 1e200)  # matplotlib takes smaller limits for 0, and its arithmetic overflows on larger ones
@@ -29,7 +29,7 @@ class View:
     log_y: bool | None = None
     x: Limits = (None, None)
     y: Limits = (None, None)
-    clip_outliers: bool = False
+    clip_outliers: bool | None = None  # None: where a few points take nearly all of the axis
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,31 +82,40 @@ class Scale:
     power: int = 0
 
 
-def choose(metric: str, logged: Extent, drawn: Extent, view: View | None = None) -> Scale:
+def choose(
+    metric: str,
+    logged: Extent,
+    drawn: Extent,
+    view: View | None = None,
+    *,
+    skewed: Callable[[], bool] = lambda: True,
+) -> Scale:
     """The y axis for a metric, judged by all that was logged and made to hold what is drawn.
 
-    A "loss" whose positive values span more than a factor of ten is logarithmic, unless it has negative values, which
-    a logarithm would hide (the predecessor hid them); an "acc" (accuracy) that stays within 0 and 1 is shown from
-    -0.05 to 1.05; anything else gets the room it takes. `view` can ask for something else.
+    A "loss" whose positive values span more than a factor of ten, most of them near its lower end (`skewed`), is
+    logarithmic, unless it has negative values, which a logarithm would hide (the predecessor hid them); an "acc"
+    (accuracy) that stays within 0 and 1 is shown from -0.05 to 1.05; anything else gets the room it takes. `view` can
+    ask for something else.
     """
     view = view or View()
     name = metric.lower()
     log = view.log_y
     if log is None and "loss" in name:
         log = logged.low >= 0.0 and logged.high > 10.0 * logged.positive and not math.isnan(drawn.positive)
+        log = log and skewed()
     if log:
         if math.isnan(drawn.positive):
             raise UsageError(f"{metric} has no value above 0 for a logarithmic axis", hint="try --linear")
         low, high = padded_log(drawn.positive, drawn.high)
-        return _limited(Scale(low, high, log=True), view.y, metric)
+        return limited(Scale(low, high, log=True), view.y, metric)
     if view.log_y is None and "loss" not in name and "acc" in name and logged.low >= 0.0 and logged.high <= 1.0:
-        return _limited(Scale(-0.05, 1.05, percent=True), view.y, metric)
+        return limited(Scale(-0.05, 1.05, percent=True), view.y, metric)
     power = power_of_ten(max(abs(one) for one in (drawn.low, drawn.high, *view.y) if one is not None))
     low, high = padded(in_units(drawn.low, power), in_units(drawn.high, power))
-    return _limited(Scale(low, high, power=power), view.y, metric)
+    return limited(Scale(low, high, power=power), view.y, metric)
 
 
-def _limited(axis: Scale, limits: Limits, metric: str) -> Scale:
+def limited(axis: Scale, limits: Limits, metric: str) -> Scale:
     """With the limits that were asked for."""
     low, high = (None if one is None else in_units(one, axis.power) for one in limits)
     if axis.log and low is not None and low <= 0.0:

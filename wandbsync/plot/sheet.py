@@ -39,7 +39,8 @@ def page(title: str, runs: Sequence[str], pictures: Mapping[str, str], missing: 
         f"<section><h2>{escape(prefix)}</h2>\n<div>\n{''.join(figures)}</div></section>\n"
         for prefix, figures in sorted(sections.items())
     ]
-    of = f"<p class=runs>{escape(', '.join(runs))}</p>" if len(runs) > 1 else ""
+    listed = "".join(f"<li>{escape(name)}</li>" for name in runs)
+    of = f"<details class=runs><summary>their names</summary><ul>{listed}</ul></details>" if len(runs) > 1 else ""
     gone = "".join(f"<li>{escape(reason or metric)}</li>" for metric, reason in missing.items())
     return _PAGE.format(
         title=escape(title),
@@ -78,7 +79,7 @@ body { margin: 0; padding: 0 2rem 3rem; font: 15px/1.4 system-ui, sans-serif; ba
 header { position: sticky; top: 0; display: flex; gap: 1rem; align-items: baseline; flex-wrap: wrap; padding: 1rem 0;
   background: Canvas; border-bottom: 1px solid #8884; z-index: 1 }
 h1 { font-size: 1.3rem; margin: 0 } h2 { font-size: 1rem; color: GrayText; margin: 1.5rem 0 .5rem }
-.runs { margin: 0; color: GrayText; max-width: 50%; overflow: hidden; text-overflow: ellipsis; white-space: nowrap }
+.runs { color: GrayText } .runs ul { margin: .3rem 0; max-height: 40vh; overflow: auto; overflow-wrap: anywhere }
 input { font: inherit; padding: .3rem .6rem; width: 16rem } output { color: GrayText }
 section > div { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 26rem), 1fr)); gap: 1rem }
 figure { margin: 0; border: 1px solid #8884; border-radius: 6px; overflow: hidden; background: #fff }

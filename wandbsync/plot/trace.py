@@ -82,6 +82,11 @@ class Trace:
         found: npt.NDArray[np.intp] = ends[:-1][np.diff(ends) == 1]
         return found
 
+    def up_to(self, x: float) -> float:
+        """The last value that is not beyond a place; NaN if all are."""
+        before = int(np.searchsorted(self.x, x, side="right"))
+        return float(self.y[before - 1]) if before else math.nan
+
     @property
     def last(self) -> float:
         return float(self.y[-1]) if len(self) else math.nan

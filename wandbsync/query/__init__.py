@@ -25,7 +25,7 @@ from .lists import (
     timestamp,
 )
 from .metrics import is_system, known_metrics, list_metrics, metric_types, plot_metrics, split_names
-from .names import find_project, find_run, run_names, run_refs
+from .names import find_project, find_run, find_runs, is_pattern, run_names, run_refs
 from .points import axis_keys, axis_of, check_axis, points, version
 from .rows import history, long, long_schema, series
 from .sql import Answer, sql
@@ -45,10 +45,12 @@ __all__ = [
     "filled",
     "find_project",
     "find_run",
+    "find_runs",
     "gaps",
     "get_run",
     "group_names",
     "history",
+    "is_pattern",
     "is_system",
     "known_metrics",
     "list_files",

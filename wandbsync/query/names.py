@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
 from ..cache import Cache, catalog
 from ..errors import NotFound, UsageError, nearest
 from ..model import RunRef
@@ -48,6 +51,37 @@ def find_run(cache: Cache, project: tuple[str, str], name: str) -> RunRef:
         return RunRef(*project, named[0])
     known = [text for row in rows for text in dict.fromkeys(row) if text]
     raise NotFound(f"no run {name} in {'/'.join(project)}", hint=nearest(name, known))
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a name may stand for several runs: *, ? and [] as a shell has them."""
+    return any(char in name for char in "*?[")
+
+
+def find_runs(cache: Cache, project: tuple[str, str], names: Sequence[str]) -> list[RunRef]:
+    """The runs of a project by their run_ids, display names, or patterns of either; each once, in this order.
+
+    Those that fit a pattern are in the order in which they were made. A name that a run really has is no pattern.
+    Raises NotFound for a name or pattern that no run has.
+    """
+    found: list[RunRef] = []
+    for name in names:
+        found += _fitting(cache, project, name.strip()) if is_pattern(name) else [find_run(cache, project, name)]
+    return list(dict.fromkeys(found))
+
+
+def _fitting(cache: Cache, project: tuple[str, str], pattern: str) -> list[RunRef]:
+    with catalog.translated(cache.folder):
+        rows = cache.con.execute(
+            "SELECT run_id, display_name FROM runs WHERE entity = ? AND project = ? AND deleted_at IS NULL "
+            "ORDER BY created_at, run",
+            project,
+        ).fetchall()
+    itself = [row[0] for row in rows if pattern in row]
+    fitting = itself or [row[0] for row in rows if any(fnmatchcase(text, pattern) for text in row if text)]
+    if not fitting:
+        raise NotFound(f"none of {len(rows)} runs in {'/'.join(project)} fits {pattern}")
+    return [RunRef(*project, run_id) for run_id in fitting]
 
 
 def run_refs(cache: Cache, project: tuple[str, str]) -> list[RunRef]:

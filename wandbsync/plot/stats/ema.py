@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..trace import FloatArray, ascending, finite
 from .sums import Sums
-from .trace import FloatArray, ascending, finite
 
 CHUNK = 16_384  # points per running sum: the complex numbers of one chunk stay in the processor's cache
 BUDGET = 400.0  # bits of decay per running sum; with |y| < LARGE and 2**14 points the sums stay far below 2**1024

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .trace import FloatArray
+from ..trace import FloatArray
 
 ROW = 16  # values that one product adds up
 TINY = 1e-290  # weights below are none: the processor is slow with the smallest floats

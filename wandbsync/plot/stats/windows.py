@@ -12,8 +12,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from .smoothing import between, headroom, window_mean
-from .trace import FloatArray
+from ..trace import FloatArray
+from .ema import between, headroom, window_mean
 
 TERMS = 20  # of a series; with cells of one sigma what is cut off is below 1e-16
 REACH = 9  # cells; at a distance of nine sigma a weight is below 1e-17
