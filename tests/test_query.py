@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import sys
@@ -14,7 +15,7 @@ from rows import NAN, Row, exact, number, share, stored, text
 from wandbsync import query
 from wandbsync.cache import Cache, compaction
 from wandbsync.errors import CacheError, NotFound, UsageError
-from wandbsync.model import CONSOLE, SYSTEM, FileRecord, Kind, RunRecord, RunRef
+from wandbsync.model import CONSOLE, FIELDS, SYSTEM, FileRecord, Kind, RunRecord, RunRef
 
 DEMO = ("me", "demo")
 A, B = RunRef(*DEMO, "abc123"), RunRef(*DEMO, "def456")
@@ -140,6 +141,19 @@ def test_list_runs_keeps_its_promises(cache: Cache) -> None:
     assert query.get_run(cache, A) == run | {"config": {"lr": 1}, "metadata": {"git": "x"}}
     with pytest.raises(NotFound):
         query.get_run(cache, B)
+
+
+def test_a_field_of_runs_is_in_the_record_and_in_the_catalog(cache: Cache) -> None:
+    """What `model/run.py` says must be done for a new field: forgotten, it is told here and not by a user."""
+    types = {"TIMESTAMP": "REAL", "DOUBLE": "REAL", "BIGINT": "INTEGER"}
+    columns = {row["name"]: row["type"] for row in cache.con.execute("PRAGMA table_info(runs)")}
+    kept = [one for one in FIELDS if one.of in ("name", "record", "cache")]
+    assert {one.column: types.get(one.type, "TEXT") for one in kept} == {
+        one.column: columns[one.column] for one in kept
+    }
+    assert {one.name for one in FIELDS if one.of == "record"} == {one.name for one in dataclasses.fields(RunRecord)} - {
+        "rules"
+    }
 
 
 def test_list_runs_newest_first_by_state_with_a_limit(cache: Cache) -> None:

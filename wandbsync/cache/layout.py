@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from ..model import Kind
+from ..model import FIELDS, Kind
 
 NUMERIC = 1 << Kind.FLOAT | 1 << Kind.INT | 1 << Kind.BIGINT
 
@@ -25,36 +25,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
     ),
     "runs": (
         "one row a run",
-        [
-            ("entity", "VARCHAR", ""),
-            ("project", "VARCHAR", ""),
-            ("run_id", "VARCHAR", "unique in its project"),
-            ("display_name", "VARCHAR", "the name people see"),
-            ("state", "VARCHAR", "running, finished, failed, crashed, ..."),
-            ("created_at", "TIMESTAMP", "UTC"),
-            ("heartbeat_at", "TIMESTAMP", "UTC, last sign of life"),
-            ("synced_at", "TIMESTAMP", "UTC, when the cache last agreed with the source"),
-            ("runtime", "DOUBLE", "seconds"),
-            ("exit_code", "INTEGER", ""),
-            ("tags", "VARCHAR[]", ""),
-            ("notes", "VARCHAR", ""),
-            ("group", "VARCHAR", "quote it in SQL"),
-            ("job_type", "VARCHAR", ""),
-            ("sweep_id", "VARCHAR", ""),
-            ("host", "VARCHAR", ""),
-            ("url", "VARCHAR", ""),
-            ("sdk_version", "VARCHAR", ""),
-            ("forked_from", "VARCHAR", "run_id@step"),
-            ("source", "VARCHAR", "local, api, or both"),
-            ("complete", "BOOLEAN", "every row the source had at synced_at is here"),
-            ("incomplete", "VARCHAR", "why not"),
-            ("rows", "BIGINT", "log calls in the history"),
-            ("last_step", "BIGINT", "the highest of its history"),
-            ("deleted_at", "TIMESTAMP", "UTC, when it was found to be gone from its server"),
-            ("config", "JSON", "config->>'lr', config->'$.opt.name'"),
-            ("summary", "JSON", "the last value of each metric"),
-            ("metadata", "JSON", "program, git, python, machine"),
-        ],
+        [(one.name, one.type, one.meaning) for one in FIELDS],
     ),
     "metrics": (
         "one row a run and key: statistics over the whole history",
@@ -119,12 +90,7 @@ VIEWS: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
 
 # What is taken from the catalog: table -> (columns and types, SELECT). `:since` is the commit up to which what belongs
 # to a run is known from the last time.
-RECORD = (
-    "display_name VARCHAR, state VARCHAR, created_at TIMESTAMP, heartbeat_at TIMESTAMP, runtime DOUBLE, "
-    'exit_code BIGINT, tags VARCHAR[], notes VARCHAR, "group" VARCHAR, job_type VARCHAR, sweep_id VARCHAR, '
-    "host VARCHAR, url VARCHAR, sdk_version VARCHAR, forked_from VARCHAR, source VARCHAR, complete BOOLEAN, "
-    "incomplete VARCHAR, rows BIGINT, last_step BIGINT, deleted_at TIMESTAMP, config JSON, summary JSON, metadata JSON"
-)
+_RECORDS = [one for one in FIELDS if one.of not in ("name", "check")]
 LIVE = "runs r JOIN streams s ON s.run = r.run AND s.generation = r.generation"
 SOURCES = {
     "inside.runs": (
@@ -132,10 +98,8 @@ SOURCES = {
         "SELECT run, revision, entity, project, run_id, synced_at FROM runs LEFT JOIN checks USING (run)",
     ),
     "inside.records": (
-        f"run BIGINT, {RECORD}",
-        "SELECT run, coalesce(display_name, run_id), state, created_at, heartbeat_at, runtime, exit_code, tags, notes, "
-        "run_group, job_type, sweep_id, host, url, sdk_version, forked_from, source, incomplete IS NULL, incomplete, "
-        "rows, last_step, deleted_at, config, summary, metadata FROM runs WHERE revision > :since",
+        "run BIGINT, " + ", ".join(f'"{one.name}" {one.type}' for one in _RECORDS),
+        f"SELECT run, {', '.join(one.shown for one in _RECORDS)} FROM runs WHERE revision > :since",
     ),
     "inside.streams": (
         "stream BIGINT, revision BIGINT, entity VARCHAR, project VARCHAR, run_id VARCHAR, name VARCHAR",

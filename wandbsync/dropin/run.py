@@ -17,7 +17,7 @@ from ..cache import Cache
 from ..errors import NotFound, UsageError, WandbsyncError
 from ..freshness import Question
 from ..library.gaps import tell
-from ..model import GOING_ON, HISTORY, SYSTEM, RunRef
+from ..model import FIELDS, GOING_ON, HISTORY, SYSTEM, RunRef
 from . import history as rows_of
 from .console import ConsoleLogs
 from .files import File, Files
@@ -62,20 +62,15 @@ class Run:
             summary["_wandb"] = own
         self._record = record
         self._attrs = {
-            "name": record["id"],
-            "displayName": record["name"],
-            "state": record["state"],
+            **{one.wandb: record[one.in_json] for one in FIELDS if one.wandb},
             "config": config,
             "summaryMetrics": summary,
             "tags": list(record["tags"]),
-            "group": record["group"],
-            "jobType": record["job_type"],
-            "sweepName": record["sweep_id"],
-            "notes": record["notes"],
             "createdAt": seen.created_at if seen else _stamp(record["created_at"]),
             "heartbeatAt": seen.heartbeat_at if seen else _stamp(record["heartbeat_at"]),
-            "historyLineCount": record["rows"] if seen is None else seen.lines,
         }
+        if seen is not None:
+            self._attrs["historyLineCount"] = seen.lines
         self.summary_metrics = summary
         self.summary = Summary(summary)
 

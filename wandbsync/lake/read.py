@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..cache import Cache, catalog
 from ..cache.metrics import STAT_COLUMNS
 from ..errors import NothingCached, UsageError, WandbsyncError
-from ..model import HISTORY, STREAMS, SYSTEM, Kind, RunRef
+from ..model import FIELDS, HISTORY, STREAMS, SYSTEM, Field, Kind, RunRef
 from ..query import Answer, find_project, find_run, run_names, split_names
 from . import tables
 from .address import Address
@@ -152,9 +152,7 @@ class Reader:
 
     @staticmethod
     def _describe_one(con: Any, row: Mapping[str, Any]) -> None:
-        values = {name: row[name] for name in _AS_IT_IS}
-        values |= {name: seconds(row[name]) for name in ("created_at", "heartbeat_at", "deleted_at")}
-        values |= {"tags": json.dumps(row["tags"] or []), "run_group": row["group"]}
+        values = {one.column: _cell(one, row[one.name]) for one in _DESCRIBED}
         key = row["entity"], row["project"], row["run_id"]
         run = con.execute(
             f"UPDATE runs SET {', '.join(f'{name} = ?' for name in values)} WHERE entity = ? AND project = ? "
@@ -259,10 +257,14 @@ class Reader:
             ) from error
 
 
-_AS_IT_IS = (
-    "display_name", "state", "runtime", "exit_code", "notes", "job_type", "sweep_id", "host", "url", "sdk_version",
-    "forked_from", "source", "incomplete", "rows", "last_step", "config", "summary", "metadata",
-)  # fmt: skip
+_DESCRIBED = tuple(one for one in FIELDS if one.of in ("record", "cache"))
+
+
+def _cell(one: Field, value: Any) -> Any:
+    """A value of the lake as the catalog has it."""
+    if one.type == "TIMESTAMP":
+        return seconds(value)
+    return json.dumps(value or []) if one.type.endswith("[]") else value
 
 
 def _shown(column: str, kind: str, there: Iterable[str]) -> str:

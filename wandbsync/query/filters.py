@@ -13,28 +13,12 @@ from datetime import datetime, timezone
 from typing import Any
 
 from ..errors import UsageError
+from ..model import FIELDS
 
 Run = Mapping[str, Any]
 
 MISSING: Any = object()
-_FIELDS: dict[str, Callable[[Run], Any]] = {
-    "name": lambda run: run["id"],
-    "displayName": lambda run: run["name"],
-    "state": lambda run: run["state"],
-    "tags": lambda run: run["tags"],
-    "createdAt": lambda run: _seconds(run["created_at"]),
-    "heartbeatAt": lambda run: _seconds(run["heartbeat_at"]),
-    "group": lambda run: run["group"],
-    "jobType": lambda run: run["job_type"],
-    "sweep": lambda run: run["sweep_id"],
-    "notes": lambda run: run["notes"],
-    "host": lambda run: run["host"],
-    "duration": lambda run: run["runtime"],
-    "historyLineCount": lambda run: run["rows"],
-    "entity": lambda run: run["entity"],
-    "project": lambda run: run["project"],
-}
-_TIMES = ("createdAt", "heartbeatAt")
+_FIELDS = {one.asked_by: one for one in FIELDS if one.asked_by}
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "$eq": operator.eq,
     "$gt": operator.gt,
@@ -132,7 +116,9 @@ def _value(run: Run, field: str) -> tuple[Any, bool]:
     name = re.sub("_(.)", lambda match: match[1].upper(), field)
     if name not in _FIELDS:
         raise UsageError(f"runs cannot be asked for by {field}", hint=_HINT)
-    return _FIELDS[name](run), name in _TIMES
+    known = _FIELDS[name]
+    value, is_time = run[known.in_json], known.type == "TIMESTAMP"
+    return (_seconds(value) if is_time else value), is_time
 
 
 def dig(values: Any, path: str) -> Any:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from ...model import FIELDS
+
 OPTIONAL = frozenset(
     [
         *("eventsLineCount", "logLineCount", "description", "useImprovedPagination", "parquetHistory", "liveData"),
@@ -19,21 +21,7 @@ OPTIONAL = frozenset(
 # Those of them that the SDK does not ask for: left out where a server refuses a question and does not say what of it.
 RARE = ("eventsLineCount", "logLineCount", "description")
 
-LISTED = """
-          name
-          displayName
-          state
-          tags
-          notes
-          group
-          jobType
-          sweepName
-          createdAt
-          heartbeatAt
-          historyLineCount
-          eventsLineCount
-          logLineCount
-"""
+LISTED = "\n".join(["", *(one.wandb for one in FIELDS if one.wandb), "eventsLineCount", "logLineCount", ""])
 
 RECORD = """
           config

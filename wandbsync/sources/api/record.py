@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import quote
 
 from ...model import FileRecord, Fingerprint, RunRecord, RunRef
+from ...model.run import EDITED
 
-EDITED = ("displayName", "tags", "notes", "group", "jobType", "sweepName")
 SUMMARIES = {"1": "min", "2": "max", "3": "mean", "4": "best", "5": "last", "6": "none", "7": "copy", "8": "first"}
 
 
@@ -42,7 +42,7 @@ def number(count: Any) -> int | None:
 
 def fingerprint(node: Mapping[str, Any]) -> Fingerprint:
     """What tells whether a run has changed."""
-    edited = _encode([node.get(name) for name in EDITED])
+    edited = _encode([node.get(str(one.wandb)) for one in EDITED])
     heartbeat = node.get("heartbeatAt")
     return Fingerprint(
         str(node.get("state") or ""),
