@@ -24,7 +24,7 @@ from wandb_server.logged import ROWS
 
 from wandbsync import query
 from wandbsync.cache import Cache, LogCursor, MirrorCursor, Share
-from wandbsync.errors import CacheBusy, NotFound, NotSignedIn, Unreachable
+from wandbsync.errors import CacheBusy, NotFound, NotSignedIn, ServerError, Unreachable
 from wandbsync.model import HISTORY, SYSTEM, RunRecord, RunRef
 from wandbsync.plan.discovery import RunFilter
 from wandbsync.sources.api.record import fingerprint, record
@@ -410,9 +410,12 @@ def test_a_server_without_a_field(server: Server, mirror: Mirror, field: str, se
 def test_pages_without_runs_are_not_the_end(server: Server, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wandbsync.sources.api.client.RUNS_A_PAGE", 10)
     runs = [server.add_run(*DEMO, f"r{i}") for i in range(45)]
-    server.root.empty_pages = {"MTA=", "MzA="}
+    server.root.hidden_pages = 8  # of runs that this user may not see
     assert mirror.quietly().listed == len(runs)
     mirror.assert_same(*runs)
+    server.root.stuck = True
+    with pytest.raises(ServerError, match="cursor does not advance"):
+        mirror.sync()
 
 
 # -- trouble with one run
