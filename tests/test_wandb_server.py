@@ -442,7 +442,9 @@ def test_what_is_not_there_is_refused(server: Server) -> None:
     ):
         status, _, body = http(server, "/graphql", {"query": text})
         assert (status, "not found" in json.loads(body)["errors"][0]["message"]) == (404, True)
-    assert query(server, '{ project(name: "p", entityName: "me") { run(name: "s") { id } } }') == {"project": {"run": None}}
+    assert query(server, '{ project(name: "p", entityName: "me") { run(name: "s") { id } } }') == {
+        "project": {"run": None}
+    }
     status, _, body = http(server, "/graphql", {"query": '{ project(name: "q") { id } }'})
     answer = json.loads(body)
     assert (status, answer["data"]) == (404, {"project": None})
@@ -758,4 +760,4 @@ def test_large_histories_are_seeded_in_no_time(server: Server) -> None:
         server.add_run("me", "many", f"r{i}", {"x": columns["m0"][:1000]}, config={"lr": i})
     assert time.monotonic() - began < 10
     assert len(run_field(server, "history(minStep: 199000, maxStep: 200000, samples: 1000)")) == 1000
-    assert run.history.keys()["keys"]["m19"] ["typeCounts"] == [{"type": "number", "count": 200_000}]
+    assert run.history.keys()["keys"]["m19"]["typeCounts"] == [{"type": "number", "count": 200_000}]

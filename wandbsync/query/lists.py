@@ -8,8 +8,8 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from ..cache import Cache, catalog
-from ..errors import NotFound
-from ..model import FIELDS, RunRef
+from ..errors import NotFound, UsageError
+from ..model import FIELDS, STATES, RunRef
 from ..model.run import HEAVY
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ def list_projects(cache: Cache, *, entity: str | None = None, limit: int | None 
 def list_runs(
     cache: Cache, project: tuple[str, str], *, state: str | None = None, limit: int | None = 100
 ) -> list[dict[str, Any]]:
-    """The runs of a project, newest first; `limit` None for all."""
+    """The runs of a project, newest first; `limit` None for all. Raises UsageError for a state that no run can have."""
+    if state is not None and state not in STATES:
+        raise UsageError(f"no run is ever {state!r}", hint=f"states are {', '.join(STATES)}")
     with catalog.translated(cache.folder):
         rows = cache.con.execute(
             f"{_RUNS} WHERE entity = ?1 AND project = ?2 "
