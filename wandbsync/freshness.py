@@ -281,21 +281,16 @@ class _Server:
         api = self._connect()
         try:
             entity = entity or self._viewer(api)
-            from .sources.api.record import unix
+            from .cache.projects import put_projects
+            from .sources.api.record import project
 
             projects = [
-                (
-                    node.get("entityName") or entity,
-                    node["name"],
-                    node.get("description"),
-                    unix(node.get("createdAt")),
-                    f"{self.login.app_url}/{node.get('entityName') or entity}/{node['name']}",
-                )
+                project(node, node.get("entityName") or entity, node["name"], self.login.app_url)
                 for node in api.projects(entity)
             ]
         finally:
             api.transport.close()
-        self.cache.put_projects(projects)
+        put_projects(self.cache, projects)
         self._note("projects", f"{self.login.base_url} {entity}")
 
     def _cached(self, project: tuple[str, str], name: str) -> RunRef | None:
@@ -349,10 +344,10 @@ class _Server:
 
     def _viewer(self, api: Api) -> str:
         """The default entity as the server has it; asked once."""
-        viewer = api.viewer()
-        entity = viewer.entity or viewer.username
-        self._note("entity", f"{api.login.base_url} {entity}")
-        return entity
+        from .sync.viewer import note_viewer
+
+        viewer = note_viewer(self.cache, api, self.now)
+        return viewer.entity or viewer.username
 
     # -- the server
 

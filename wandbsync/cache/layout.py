@@ -18,9 +18,30 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("project", "VARCHAR", ""),
             ("description", "VARCHAR", ""),
             ("created_at", "TIMESTAMP", "UTC"),
+            ("updated_at", "TIMESTAMP", "UTC, last change on the server"),
+            ("total_runs", "BIGINT", "how many runs the server has"),
             ("url", "VARCHAR", ""),
             ("source", "VARCHAR", "local or api"),
             ("runs", "BIGINT", "how many runs are in the cache"),
+        ],
+    ),
+    "sweeps": (
+        "one row a sweep",
+        [
+            ("entity", "VARCHAR", ""),
+            ("project", "VARCHAR", ""),
+            ("sweep_id", "VARCHAR", "unique in its project"),
+            ("display_name", "VARCHAR", ""),
+            ("state", "VARCHAR", "RUNNING, PAUSED, CANCELED, FINISHED, ..."),
+            ("method", "VARCHAR", "grid, random, bayes, ..."),
+            ("description", "VARCHAR", ""),
+            ("metric", "VARCHAR", "what is searched for"),
+            ("goal", "VARCHAR", "minimize or maximize"),
+            ("best_loss", "DOUBLE", "the best of that metric, as the server knows it"),
+            ("runs_expected", "BIGINT", "null where no end is set"),
+            ("created_at", "TIMESTAMP", "UTC"),
+            ("updated_at", "TIMESTAMP", "UTC"),
+            ("config", "JSON", "what its YAML says"),
         ],
     ),
     "runs": (
@@ -79,6 +100,7 @@ CONSOLE_ROWS = [
     *ROWS[:3],
     ("line", "BIGINT", "from 0"),
     ("printed_to", "VARCHAR", "stdout or stderr"),
+    ("label", "VARCHAR", "of the process that printed it, where several did: rank-0 ..."),
     ("time", "TIMESTAMP", "UTC"),
     ("text", "VARCHAR", ""),
 ]
@@ -114,10 +136,13 @@ SOURCES = {
         f"FROM {LIVE} JOIN metrics m ON m.stream = s.stream WHERE s.name <> 'console' AND r.revision > :since",
     ),
     "projects": (
-        "entity VARCHAR, project VARCHAR, description VARCHAR, created_at TIMESTAMP, url VARCHAR, source VARCHAR, "
-        "runs BIGINT",
-        "SELECT entity, project, description, created_at, url, source, (SELECT count(*) FROM runs r WHERE "
+        ", ".join(f"{name} {kind}" for name, kind, _ in TABLES["projects"][1]),
+        "SELECT entity, project, description, created_at, updated_at, total_runs, url, source, (SELECT count(*) FROM runs r WHERE "
         "r.entity = p.entity AND r.project = p.project AND r.deleted_at IS NULL) FROM projects p",
+    ),
+    "sweeps": (
+        ", ".join(f"{name} {kind}" for name, kind, _ in TABLES["sweeps"][1]),
+        f"SELECT {', '.join(name for name, _, _ in TABLES['sweeps'][1])} FROM sweeps",
     ),
     "files": (
         "entity VARCHAR, project VARCHAR, run_id VARCHAR, name VARCHAR, size BIGINT, updated_at TIMESTAMP, "

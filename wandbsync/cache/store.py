@@ -568,16 +568,6 @@ class Cache:
                 [(at, version, LOST, *_name(ref)) for ref in refs],
             )
 
-    def put_projects(self, projects: Iterable[tuple[str, str, str | None, float | None, str | None]]) -> None:
-        """Note projects of a server: entity, project, description, when it was made (unix seconds), URL."""
-        with catalog.translated(self.folder), catalog.transaction(self.con):
-            catalog.count_checks(self.con)
-            self.con.executemany(
-                "INSERT INTO projects VALUES (?1, ?2, ?3, ?4, ?5, 'api') ON CONFLICT (entity, project) DO UPDATE SET "
-                "description = ?3, created_at = ?4, url = ?5, source = 'api'",
-                list(projects),
-            )
-
     def checked(self, refs: Iterable[RunRef], at: float) -> None:
         """Note that these runs were found up to date (unix seconds)."""
         refs = list(refs)

@@ -95,24 +95,15 @@ class Reader:
         return found
 
     def _put_projects(self) -> None:
-        columns = ["server", "entity", "project", "description", "created_at", "url", "source"]
+        columns = ["entity", "project", "description", "created_at", "updated_at", "total_runs", "url", "source"]
         rows = sorted(
-            self.lake.scan("projects", columns, None).to_pylist(), key=lambda row: row["server"].startswith("local@")
+            self.lake.scan("projects", ["server", *columns], None).to_pylist(),
+            key=lambda row: row["server"].startswith("local@"),
         )
         with catalog.translated(self.cache.folder), catalog.transaction(self.cache.con):
             self.cache.con.executemany(
-                "INSERT OR IGNORE INTO projects VALUES (?, ?, ?, ?, ?, ?)",
-                [
-                    (
-                        row["entity"],
-                        row["project"],
-                        row["description"],
-                        seconds(row["created_at"]),
-                        row["url"],
-                        row["source"],
-                    )
-                    for row in rows
-                ],
+                f"INSERT OR IGNORE INTO projects ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
+                [[seconds(row[name]) if name.endswith("_at") else row[name] for name in columns] for row in rows],
             )
 
     def _put_runs(self, project: tuple[str, str], light: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

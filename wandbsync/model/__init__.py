@@ -14,7 +14,8 @@ A row is (key, step, value, kind, value_json):
     LINE      unix seconds or null        a line of console text, as it stands on the screen
 
 so that every logged value can be given back exactly as it was logged, and numbers can be added up without parsing.
-In `system` and `console` the step is the number of the row or line, counted from 0.
+In `system` and `console` the step is the number of the row or line, counted from 0. A line's key is stdout or stderr,
+with the label of the process that printed it behind a colon, if it has one: `stderr:rank-1`.
 
 A *key* is shown as W&B shows it, nested names joined by dots: `{"val": {"acc": 1}}` is `val.acc`, and so is a literal
 "val.acc". Should one run use both, the second to come is shown as its path instead: `["val.acc"]`.
@@ -28,6 +29,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
+from .project import ProjectRecord, SweepRecord
 from .run import FIELDS, Field, FileRecord, RunRecord, RunRef, SummaryRules
 
 if TYPE_CHECKING:
@@ -37,9 +39,29 @@ if TYPE_CHECKING:
 
 
 __all__ = [
-    "CONSOLE", "EXACT_INT", "FIELDS", "GOING_ON", "HISTORY", "NUMBERS", "STATES", "STREAMS", "SYSTEM", "Columns",
-    "Field", "FileRecord", "Fingerprint", "Kind", "Pace", "RunRecord", "RunRef", "SummaryRules", "logged",
-    "show_path", "spell_path",
+    "CONSOLE",
+    "EXACT_INT",
+    "FIELDS",
+    "GOING_ON",
+    "HISTORY",
+    "NUMBERS",
+    "STATES",
+    "STREAMS",
+    "SYSTEM",
+    "Columns",
+    "Field",
+    "FileRecord",
+    "Fingerprint",
+    "Kind",
+    "Pace",
+    "ProjectRecord",
+    "RunRecord",
+    "RunRef",
+    "SummaryRules",
+    "SweepRecord",
+    "logged",
+    "show_path",
+    "spell_path",
 ]  # fmt: skip
 
 

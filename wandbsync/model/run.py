@@ -65,6 +65,9 @@ class RunRecord:
     job_type: str | None = None
     sweep_id: str | None = None
     host: str | None = None
+    username: str | None = None  # of its owner
+    user_name: str | None = None
+    updated_at: float | None = None
     exit_code: int | None = None
     runtime: float | None = None  # seconds
     sdk_version: str | None = None
@@ -83,12 +86,13 @@ class Field:
     meaning: str = ""
     json: str | None = ""  # in the JSON of list-runs; "": the same; None: it is not there
     wandb: str | None = None  # on the server's `Run`, where a listing tells it
+    asks: tuple[str, ...] = ()  # what of that is asked for, where it has fields of its own
     filter: str | None = None  # in filters and orders, where that is not W&B's name
     of: Literal["record", "name", "cache", "check", "derived"] = "record"
     """Where it comes from: a RunRecord, the RunRef, the cache's own count, its note of the last look, another field."""
     stored: str | None = None  # its column in the catalog's `runs`, where that is not `name`
     sql: str | None = None  # what is shown of it, as an expression over `runs`; None: the column
-    edited: bool = False  # people edit it, which does not move the heartbeat
+    edited: bool = False  # it may change without a move of the heartbeat, as what people edit
 
     @property
     def in_json(self) -> str:
@@ -120,6 +124,7 @@ FIELDS = (
     Field("state", "VARCHAR", "running, finished, failed, crashed, ...", wandb="state"),
     Field("created_at", "TIMESTAMP", "UTC", wandb="createdAt"),
     Field("heartbeat_at", "TIMESTAMP", "UTC, last sign of life", wandb="heartbeatAt"),
+    Field("updated_at", "TIMESTAMP", "UTC, last change on the server, edits included", wandb="updatedAt", edited=True),
     Field("synced_at", "TIMESTAMP", "UTC, when the cache last agreed with the source", of="check"),
     Field("runtime", "DOUBLE", "seconds", filter="duration"),
     Field("exit_code", "BIGINT"),
@@ -128,7 +133,11 @@ FIELDS = (
     Field("group", "VARCHAR", "quote it in SQL", wandb="group", stored="run_group", edited=True),
     Field("job_type", "VARCHAR", wandb="jobType", edited=True),
     Field("sweep_id", "VARCHAR", wandb="sweepName", filter="sweep", edited=True),
-    Field("host", "VARCHAR", filter="host"),
+    Field(
+        "username", "VARCHAR", "of its owner", wandb="user", asks=("username", "name"), filter="username", edited=True
+    ),
+    Field("user_name", "VARCHAR", "the owner's name as people see it"),
+    Field("host", "VARCHAR", wandb="host", edited=True),
     Field("url", "VARCHAR"),
     Field("sdk_version", "VARCHAR", json=None),
     Field("forked_from", "VARCHAR", "run_id@step"),

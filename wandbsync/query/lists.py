@@ -39,6 +39,8 @@ def list_projects(cache: Cache, *, entity: str | None = None, limit: int | None 
             "entity": row["entity"],
             "description": row["description"],
             "created_at": timestamp(row["created_at"]),
+            "updated_at": timestamp(row["updated_at"]),
+            "total_runs": row["total_runs"],
             "url": row["url"],
             "runs": row["runs"],
             "source": row["source"],

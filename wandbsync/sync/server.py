@@ -16,15 +16,17 @@ from typing import TYPE_CHECKING
 
 from ..cache import Cache, Mirrored, uses
 from ..cache.locks import workplace
-from ..errors import CacheBusy, NotFound, NotPermitted, ServerError
+from ..cache.projects import put_projects, put_sweeps, sweeps
+from ..errors import CacheBusy, NotFound, NotPermitted, NotSignedIn, ServerError
 from ..model import Fingerprint, RunRef
 from ..plan.discovery import MANY, RunFilter
 from ..plan.server import Action, Cached, Describe, Fetch, Gone, Remote, Wait, plan_server, unfinished
 from ..sources.api.client import FILES_A_PAGE, Api, sensible
-from ..sources.api.record import fingerprint, record, unix
+from ..sources.api.record import fingerprint, project, record, sweep, unix
 from . import listing
 from .commits import SECONDS
 from .report import Problem, Progress, SyncReport
+from .viewer import is_noted, note_viewer
 
 if TYPE_CHECKING:
     from ..sources.api.fetch import Fetched
@@ -239,6 +241,7 @@ class _Pass:
             if self.asked.runs and self.terms.rows:
                 uses.note(self.cache, self.nodes, self.started)
             self._note([*(ref for ref in self.nodes if ref not in planned), *(arrivals.done if arrivals else ())])
+        self._note_project(todo)
         self._gone([action.ref for action in actions if isinstance(action, Gone)])
         self._tell_waiting([action for action in actions if isinstance(action, Wait)])
         if self._is_complete and not self.report.more:
@@ -315,6 +318,23 @@ class _Pass:
         self.at.bytes_done = self.api.transport.bytes
         self.terms.progress(self.at)
         return again
+
+    def _note_project(self, todo: Sequence[Fetch | Describe]) -> None:
+        """Keep what was said of the project, its sweeps if they may have changed, and whose the key is.
+
+        What a server has against such a question costs nothing but the answer.
+        """
+        entity, name = self.asked.entity, self.asked.project
+        if (told := self.api.projects_told.get((entity, name))) and self.nodes:
+            put_projects(self.cache, [project(told, entity, name, self.api.login.app_url)])
+        now = {ref: node.get("sweepName") for ref, node in self.nodes.items() if node.get("sweepName")}
+        with contextlib.suppress(ServerError, NotFound, NotPermitted, NotSignedIn):
+            if now and (any(one.ref in now for one in todo) or set(now.values()) - {*sweeps(self.cache, entity, name)}):
+                with sensible(self.api.login.host):
+                    found = [sweep(node, entity, name) for node in self.api.sweeps(entity, name)]
+                put_sweeps(self.cache, found)
+            if not is_noted(self.cache, self.api.login.base_url):
+                note_viewer(self.cache, self.api, self.started)
 
     def _gone(self, refs: Sequence[RunRef]) -> None:
         """Runs that were not listed: those that are not there when asked for are marked, and kept."""

@@ -48,6 +48,7 @@ class Api:
         self.transport = transport
         self._unknown: set[str] = set()  # fields this server does not have
         self._doubtful = set(queries.RARE)  # those it has not answered yet
+        self.projects_told: dict[tuple[str, str], Node] = {}  # what it said of projects whose runs it has listed
 
     # -- who and which
 
@@ -59,9 +60,15 @@ class Api:
         return Viewer(found.get("username") or found.get("entity") or "", found.get("entity"), teams)
 
     def projects(self, entity: str) -> list[Node]:
-        """The projects of an entity: name, entityName, description, createdAt."""
+        """The projects of an entity."""
         variables = {"entity": entity, "perPage": 200}
         return list(self._pages("GetProjects", queries.PROJECTS, variables, lambda data: data.get("models")))
+
+    def sweeps(self, entity: str, project: str) -> list[Node]:
+        """The sweeps of a project."""
+        variables = {"entity": entity, "project": project, "perPage": 200}
+        found = lambda data: (data.get("project") or {}).get("sweeps")  # noqa: E731
+        return list(self._pages("GetSweeps", queries.SWEEPS, variables, found, project=f"{entity}/{project}"))
 
     def runs(
         self, entity: str, project: str, *, filters: str | None = None, records: bool = False
@@ -78,6 +85,7 @@ class Api:
             if data.get("project") is None:
                 raise self._no_project(entity, project)
             counted = number(data["project"].get("runCount")) or 0
+            self.projects_told[entity, project] = {**data["project"], "runs": None}
             found: Node | None = data["project"].get("runs")
             return found
 
@@ -301,5 +309,14 @@ _REFUSED = re.compile(
 
 
 def _unknown(messages: Sequence[str]) -> set[str]:
-    """The names that the server says it does not know."""
-    return {name for message in messages for names in _REFUSED.findall(message) for name in names if name}
+    """The names that the server says it does not know: with their types, where it says those and we ask so."""
+    found = set()
+    for message in messages:
+        kind = _TYPE.search(message)
+        for name in {name for names in _REFUSED.findall(message) for name in names if name}:
+            typed = f"{kind[1]}.{name}" if kind else name
+            found.add(typed if typed in queries.OPTIONAL else name)
+    return found
+
+
+_TYPE = re.compile(r"\btype:?\W+(\w+)")

@@ -1,7 +1,7 @@
 """What is asked of the server, as GraphQL. Names and fields are those the SDK asks for, so every server has them.
 
 Fields in OPTIONAL came later or are used by few; a server that does not know one is asked again without it. For that,
-each stands on a line of its own.
+each stands on a line of its own; where several types have a field of one name, the line says in a comment which it is.
 """
 
 from __future__ import annotations
@@ -9,19 +9,44 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from ...model import FIELDS
+from ...model import FIELDS, Field
 
 OPTIONAL = frozenset(
     [
         *("eventsLineCount", "logLineCount", "description", "useImprovedPagination", "parquetHistory", "liveData"),
         *("historyKeys", "events", "logLines", "files", "md5", "mimetype", "updatedAt", "sweepName", "jobType"),
+        *(
+            "Run.updatedAt",
+            "user",
+            "host",
+            "Project.description",
+            "Project.createdAt",
+            "Project.updatedAt",
+            "totalRuns",
+        ),
+        *("sweeps", "method", "bestLoss", "runCountExpected", "Sweep.displayName", "Sweep.description"),
+        *("Sweep.createdAt", "Sweep.updatedAt"),
     ]
 )
 
 # Those of them that the SDK does not ask for: left out where a server refuses a question and does not say what of it.
-RARE = ("eventsLineCount", "logLineCount", "description")
+RARE = (
+    "eventsLineCount",
+    "logLineCount",
+    "Project.description",
+    "Run.updatedAt",
+    "host",
+    "Project.updatedAt",
+    "totalRuns",
+)
 
-LISTED = "\n".join(["", *(one.wandb for one in FIELDS if one.wandb), "eventsLineCount", "logLineCount", ""])
+
+def _asked(one: Field) -> str:
+    inside = "".join(f"\n{name}" for name in one.asks)
+    return f"{one.wandb}" + (f" {{{inside}\n}}" if inside else f" # Run.{one.wandb}")
+
+
+LISTED = "\n".join(["", *(_asked(one) for one in FIELDS if one.wandb), "eventsLineCount", "logLineCount", ""])
 
 RECORD = """
           config
@@ -45,6 +70,11 @@ query Viewer {
 }
 """
 
+PROJECT = """description # Project.description
+        createdAt # Project.createdAt
+        updatedAt # Project.updatedAt
+        totalRuns"""
+
 PROJECTS = """
 query GetProjects($entity: String, $cursor: String, $perPage: Int = 50) {
   models(entityName: $entity, after: $cursor, first: $perPage) {
@@ -52,13 +82,40 @@ query GetProjects($entity: String, $cursor: String, $perPage: Int = 50) {
       node {
         name
         entityName
-        description
-        createdAt
+        PROJECT
       }
     }
     pageInfo {
       endCursor
       hasNextPage
+    }
+  }
+}
+""".replace("PROJECT", PROJECT)
+
+# Of one project: SWEEPS.
+SWEEPS = """
+query GetSweeps($project: String!, $entity: String!, $cursor: String, $perPage: Int = 50) {
+  project(name: $project, entityName: $entity) {
+    sweeps(after: $cursor, first: $perPage) {
+      edges {
+        node {
+          name
+          displayName # Sweep.displayName
+          method
+          state
+          description # Sweep.description
+          bestLoss
+          config
+          createdAt # Sweep.createdAt
+          updatedAt # Sweep.updatedAt
+          runCountExpected
+        }
+      }
+      pageInfo {
+        endCursor
+        hasNextPage
+      }
     }
   }
 }
@@ -69,6 +126,7 @@ query Runs($project: String!, $entity: String!, $cursor: String, $perPage: Int =
     $filters: JSONString) {
   project(name: $project, entityName: $entity) {
     runCount(filters: $filters)
+    PROJECT
     runs(filters: $filters, after: $cursor, first: $perPage, order: $order) {
       edges {
         node {
@@ -84,6 +142,7 @@ query Runs($project: String!, $entity: String!, $cursor: String, $perPage: Int =
   }
 }
 """
+_RUNS = _RUNS.replace("PROJECT", PROJECT)
 RUNS = _RUNS.replace("FIELDS", LISTED)
 RUNS_WITH_RECORDS = _RUNS.replace("FIELDS", LISTED + RECORD)
 
@@ -216,15 +275,18 @@ def about_run(parts: Collection[str]) -> tuple[str, str]:
 
 
 def without(text: str, unknown: Collection[str]) -> str:
-    """A query without the fields and arguments that the server does not know, what is inside, and idle variables."""
+    """A query without the fields and arguments that the server does not know, what is inside, and idle variables.
+
+    A field is named by itself or, if its line says so, with its type: Run.updatedAt.
+    """
     kept: list[str] = []
     skipping = 0
     for line in text.splitlines():
-        word = re.match(r"\s*(\w+)", line)
+        names = set(re.match(r"\s*(\w*)(?:.*#\s*(\S+))?", line).groups())  # type: ignore[union-attr]
         depth = line.count("{") + line.count("(") - line.count("}") - line.count(")")
         if skipping:
             skipping += depth
-        elif word and word[1] in unknown:
+        elif names & set(unknown):
             skipping = depth
         else:
             kept.append(line)

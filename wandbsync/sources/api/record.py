@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from ...model import FileRecord, Fingerprint, RunRecord, RunRef
+from ...model import FileRecord, Fingerprint, ProjectRecord, RunRecord, RunRef, SweepRecord
 from ...model.run import EDITED
 
 SUMMARIES = {"1": "min", "2": "max", "3": "mean", "4": "best", "5": "last", "6": "none", "7": "copy", "8": "first"}
@@ -70,6 +70,7 @@ def record(node: Mapping[str, Any], ref: RunRef, app_url: str, *, incomplete: st
         metadata["_wandb"] = own  # of its summary: the drop-in Api gives it back
     if definitions := defined(_list(internal.get("m"))):
         metadata["define_metric"] = definitions
+    user = _json(node.get("user"))
     return RunRecord(
         state=_text(node.get("state")) or "finished",
         source="api",
@@ -83,13 +84,60 @@ def record(node: Mapping[str, Any], ref: RunRef, app_url: str, *, incomplete: st
         group=_text(node.get("group")) or None,
         job_type=_text(node.get("jobType")) or None,
         sweep_id=_text(node.get("sweepName")),
-        host=_text(metadata.get("host")),
+        host=_text(node.get("host")) or _text(metadata.get("host")),
+        username=_text(user.get("username")),
+        user_name=_text(user.get("name")),
+        updated_at=unix(node.get("updatedAt")),
         runtime=float(runtime) if isinstance(runtime, (int, float)) else None,
         sdk_version=_text(internal.get("cli_version")),
         url="/".join([app_url, quote(ref.entity), quote(ref.project), "runs", quote(ref.run_id)]),
         forked_from=f"{branch['run_id']}@{number(branch.get('step')) or 0}" if is_fork else None,
         metadata=metadata,
         incomplete=incomplete,
+    )
+
+
+def project(node: Mapping[str, Any], entity: str, name: str, app_url: str) -> ProjectRecord:
+    """A project node."""
+    return ProjectRecord(
+        entity,
+        name,
+        _text(node.get("description")),
+        unix(node.get("createdAt")),
+        unix(node.get("updatedAt")),
+        number(node.get("totalRuns")),
+        "/".join([app_url, quote(entity), quote(name)]),
+    )
+
+
+def sweep(node: Mapping[str, Any], entity: str, project: str) -> SweepRecord:
+    """A sweep node. A config that is no YAML, or no mapping, is kept as its text."""
+    import yaml
+
+    text = node.get("config") or ""
+    try:
+        config = yaml.safe_load(text) if isinstance(text, str) else text
+        config = json.loads(json.dumps(config, default=str))  # a date, say, is a text in JSON
+    except (yaml.YAMLError, TypeError, ValueError):
+        config = None
+    if not isinstance(config, dict):
+        config = {"text": str(text)} if text else {}
+    metric, best = _json(config.get("metric")), node.get("bestLoss")
+    return SweepRecord(
+        entity,
+        project,
+        str(node["name"]),
+        _text(node.get("displayName")) or _text(config.get("name")),
+        _text(node.get("state")),
+        _text(node.get("method")) or _text(config.get("method")),
+        _text(node.get("description")),
+        _text(metric.get("name")),
+        _text(metric.get("goal")) or ("minimize" if metric else None),
+        float(best) if isinstance(best, (int, float)) else None,
+        number(node.get("runCountExpected")),
+        unix(node.get("createdAt")),
+        unix(node.get("updatedAt")),
+        config,
     )
 
 
