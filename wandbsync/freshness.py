@@ -340,13 +340,15 @@ class _Server:
             return self.config.default_entity or self.login.entity
         prefix = f"{self.login.base_url} "
         found = self.cache.sources("entity") if self.cache.exists() else {}
-        return next((where.removeprefix(prefix) for where in found if where.startswith(prefix)), None)
+        mine = {where: when for where, when in found.items() if where.startswith(prefix)}
+        return max(mine, key=lambda where: mine[where]).removeprefix(prefix) if mine else None
 
     def _viewer(self, api: Api) -> str:
         """The default entity as the server has it; asked once."""
         from .sync.viewer import note_viewer
 
-        viewer = note_viewer(self.cache, api, self.now)
+        viewer = api.viewer()
+        note_viewer(self.cache, api.login.base_url, viewer, self.now)
         return viewer.entity or viewer.username
 
     # -- the server

@@ -137,8 +137,9 @@ SOURCES = {
     ),
     "projects": (
         ", ".join(f"{name} {kind}" for name, kind, _ in TABLES["projects"][1]),
-        "SELECT entity, project, description, created_at, updated_at, total_runs, url, source, (SELECT count(*) FROM runs r WHERE "
-        "r.entity = p.entity AND r.project = p.project AND r.deleted_at IS NULL) FROM projects p",
+        "SELECT entity, project, description, created_at, updated_at, total_runs, url, source, "
+        "(SELECT count(*) FROM runs r WHERE r.entity = p.entity AND r.project = p.project "
+        "AND r.deleted_at IS NULL) FROM projects p",
     ),
     "sweeps": (
         ", ".join(f"{name} {kind}" for name, kind, _ in TABLES["sweeps"][1]),
@@ -147,7 +148,7 @@ SOURCES = {
     "files": (
         "entity VARCHAR, project VARCHAR, run_id VARCHAR, name VARCHAR, size BIGINT, updated_at TIMESTAMP, "
         "mimetype VARCHAR, md5 VARCHAR, local_path VARCHAR",
-        "SELECT entity, project, run_id, name, size, updated_at, mimetype, md5, local_path FROM files "
+        "SELECT entity, project, run_id, name, size, files.updated_at, mimetype, md5, local_path FROM files "
         "JOIN runs USING (run)",
     ),
 }

@@ -13,20 +13,23 @@ from .store import Cache
 
 def put_projects(cache: Cache, projects: Iterable[ProjectRecord]) -> None:
     """Note projects of a server; what it does not say stays as it was."""
+    names = [one.name for one in dataclasses.fields(ProjectRecord)]
     with catalog.translated(cache.folder), catalog.transaction(cache.con):
-        before = cache.con.total_changes
-        cache.con.executemany(
-            "INSERT INTO projects (entity, project, description, created_at, updated_at, total_runs, url, source) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, 'api') ON CONFLICT (entity, project) DO UPDATE SET "
-            "(description, created_at, updated_at, total_runs, url, source) = "
-            "(coalesce(excluded.description, description), coalesce(excluded.created_at, created_at), "
-            "coalesce(excluded.updated_at, updated_at), coalesce(excluded.total_runs, total_runs), excluded.url, 'api') "
-            "WHERE (excluded.description, excluded.created_at, excluded.updated_at, excluded.total_runs, excluded.url, "
-            "'api') IS NOT (description, created_at, updated_at, total_runs, url, source)",
-            [dataclasses.astuple(one) for one in projects],
-        )
-        if cache.con.total_changes > before:
+        known = {
+            (row["entity"], row["project"]): dict(row)
+            for row in cache.con.execute(f"SELECT {', '.join(names)}, source FROM projects")
+        }
+        rows = []
+        for one in projects:
+            told = {name: value for name in names if (value := getattr(one, name)) is not None} | {"source": "api"}
+            before = known.get((one.entity, one.project), {})
+            if (now := {**dict.fromkeys(names), **before, **told}) != before:
+                rows.append([now[name] for name in (*names, "source")])
+        if rows:
             catalog.count_checks(cache.con)
+            cache.con.executemany(
+                f"INSERT OR REPLACE INTO projects ({', '.join(names)}, source) VALUES ({'?, ' * len(names)}?)", rows
+            )
 
 
 def put_sweeps(cache: Cache, sweeps: Iterable[SweepRecord]) -> None:

@@ -103,7 +103,10 @@ def _rows_of(stream: str, files: Sequence[Path]) -> str:
         )
     columns = "h.key, h.step, h.value, h.kind, h.value_json"
     if stream == CONSOLE:
-        columns = "h.step AS line, split_part(h.key, ':', 1) AS printed_to, nullif(substr(h.key, 8), '') AS label, make_timestamp((h.value * 1e6)::BIGINT) AS time, h.value_json AS text"
+        columns = (
+            "h.step AS line, split_part(h.key, ':', 1) AS printed_to, nullif(substr(h.key, 8), '') AS label, "
+            "make_timestamp((h.value * 1e6)::BIGINT) AS time, h.value_json AS text"
+        )
     return (
         f"SELECT s.entity, s.project, s.run_id, {columns} FROM {rows} h "
         f"JOIN inside.streams s ON s.stream = h.stream WHERE s.name = '{stream}'"

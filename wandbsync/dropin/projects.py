@@ -16,6 +16,7 @@ from .run import _stamp
 if TYPE_CHECKING:
     from ..library import Mirror
     from ..sources.api.client import Viewer
+    from .sweeps import Sweeps
 
 
 class Projects(Pages["Project"]):
@@ -71,6 +72,22 @@ class Project:
         """As the server writes it, in UTC."""
         return _stamp(self._found()["created_at"])
 
+    @property
+    def updated_at(self) -> str | None:
+        """When it last changed on the server."""
+        return _stamp(self._found()["updated_at"])
+
+    @property
+    def description(self) -> str | None:
+        found: str | None = self._found()["description"]
+        return found
+
+    def sweeps(self, per_page: int = 50) -> Sweeps:
+        """Its sweeps, the first made first."""
+        from .sweeps import Sweeps
+
+        return Sweeps(self._mirror, self.entity, self.name, per_page)
+
     def __getattr__(self, name: str) -> Any:
         if name == "createdAt":
             return self.created_at
@@ -89,16 +106,10 @@ class Project:
 
 
 class User:
-    """Whose API key it is."""
+    """Somebody with an account."""
 
-    def __init__(self, viewer: Viewer) -> None:
-        self.username = viewer.username
-        self.entity = viewer.entity or viewer.username
-        self.teams = list(viewer.teams)
-
-    @property
-    def name(self) -> str:
-        return self.username
+    def __init__(self, username: str, name: str | None = None) -> None:
+        self.username, self.name = username, name or username
 
     def __getattr__(self, name: str) -> Any:
         if name in USER:
@@ -107,3 +118,12 @@ class User:
 
     def __repr__(self) -> str:
         return f"<User {self.username}>"
+
+
+class Owner(User):
+    """Whose API key it is."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__(viewer.username)
+        self.entity = viewer.entity or viewer.username
+        self.teams = list(viewer.teams)

@@ -29,6 +29,8 @@ from .summary import Summary
 if TYPE_CHECKING:
     from ..library import Mirror
     from ..model import Fingerprint
+    from .projects import User
+    from .sweeps import Sweep
 
 INTERNAL = ("_wandb", "wandb_version")
 
@@ -63,6 +65,7 @@ class Run:
         self._record = record
         self._attrs = {
             **{one.wandb: record[one.in_json] for one in FIELDS if one.wandb},
+            "user": {"username": record["username"], "name": record["user_name"]},
             "config": config,
             "summaryMetrics": summary,
             "tags": list(record["tags"]),
@@ -123,6 +126,21 @@ class Run:
     def sweep_name(self) -> str | None:
         """The id of its sweep."""
         return self._record["sweep_id"]  # type: ignore[no-any-return]
+
+    @property
+    def sweep(self) -> Sweep | None:
+        """The sweep it belongs to, None if to none. Raises ValueError if the cache does not know that sweep."""
+        from .sweeps import find_sweep
+
+        return None if self.sweep_name is None else find_sweep(self._mirror, self.entity, self.project, self.sweep_name)
+
+    @property
+    def user(self) -> User | None:
+        """Whose run it is, None where that is not known, as of local runs."""
+        from .projects import User
+
+        username = self._record["username"]
+        return None if username is None else User(username, self._record["user_name"])
 
     @property
     def path(self) -> list[str]:
@@ -194,8 +212,6 @@ class Run:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name in ("_attrs", "_ref"):
             raise AttributeError(name)
-        if name == "sweep" and self._record["sweep_id"] is None:
-            return None
         if name in RUN:
             call = f"wandb.Api().run('{self._ref}').{name}"
             raise refused(f"{name} of a run", call)

@@ -78,7 +78,9 @@ def viewer(cache: Cache, config: Config, *, offline: bool) -> Viewer:
     from ..sync.viewer import note_viewer
 
     with server(config) as api:
-        return note_viewer(cache, api, time.time())
+        one = api.viewer()
+        note_viewer(cache, api.login.base_url, one, time.time())
+    return one
 
 
 def default_entity(cache: Cache, config: Config, *, offline: bool) -> str | None:
@@ -96,7 +98,9 @@ def _kept(cache: Cache, kind: str, base_url: str | None, *, offline: bool) -> st
     """What is known from before of the server; without a key, or offline, of the only one that there was."""
     if not cache.exists():
         return None
-    found = [where.split(" ", 1) for where in cache.sources(kind)]
+    times = cache.sources(kind)
+    found = [where.split(" ", 1) for where in times]
+    found.sort(key=lambda one: times[" ".join(one)])
     some = [text for url, text in found if base_url is None or url == base_url]
     if not some and offline and len({url for url, _ in found}) == 1:
         some = [text for _, text in found]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ..cache import Cache, Mirrored, uses
 from ..cache.locks import workplace
 from ..cache.projects import put_projects, put_sweeps, sweeps
-from ..errors import CacheBusy, NotFound, NotPermitted, NotSignedIn, ServerError
+from ..errors import CacheBusy, NotFound, NotPermitted, ServerError
 from ..model import Fingerprint, RunRef
 from ..plan.discovery import MANY, RunFilter
 from ..plan.server import Action, Cached, Describe, Fetch, Gone, Remote, Wait, plan_server, unfinished
@@ -26,7 +26,7 @@ from ..sources.api.record import fingerprint, project, record, sweep, unix
 from . import listing
 from .commits import SECONDS
 from .report import Problem, Progress, SyncReport
-from .viewer import is_noted, note_viewer
+from .viewer import note_viewer
 
 if TYPE_CHECKING:
     from ..sources.api.fetch import Fetched
@@ -327,14 +327,14 @@ class _Pass:
         entity, name = self.asked.entity, self.asked.project
         if (told := self.api.projects_told.get((entity, name))) and self.nodes:
             put_projects(self.cache, [project(told, entity, name, self.api.login.app_url)])
+        if self.api.viewer_told is not None:
+            note_viewer(self.cache, self.api.login.base_url, self.api.viewer_told, self.started)
         now = {ref: node.get("sweepName") for ref, node in self.nodes.items() if node.get("sweepName")}
-        with contextlib.suppress(ServerError, NotFound, NotPermitted, NotSignedIn):
+        with contextlib.suppress(ServerError, NotFound, NotPermitted):
             if now and (any(one.ref in now for one in todo) or set(now.values()) - {*sweeps(self.cache, entity, name)}):
                 with sensible(self.api.login.host):
                     found = [sweep(node, entity, name) for node in self.api.sweeps(entity, name)]
                 put_sweeps(self.cache, found)
-            if not is_noted(self.cache, self.api.login.base_url):
-                note_viewer(self.cache, self.api, self.started)
 
     def _gone(self, refs: Sequence[RunRef]) -> None:
         """Runs that were not listed: those that are not there when asked for are marked, and kept."""

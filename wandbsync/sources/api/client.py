@@ -37,6 +37,11 @@ class Viewer:
     teams: tuple[str, ...]
 
 
+def _viewer(node: Node) -> Viewer:
+    teams = tuple(team["name"] for team in nodes(node.get("teams")))
+    return Viewer(node.get("username") or node.get("entity") or "", node.get("entity"), teams)
+
+
 class Api:
     """A W&B server, asked directly over HTTPS; safe to share between threads.
 
@@ -49,6 +54,7 @@ class Api:
         self._unknown: set[str] = set()  # fields this server does not have
         self._doubtful = set(queries.RARE)  # those it has not answered yet
         self.projects_told: dict[tuple[str, str], Node] = {}  # what it said of projects whose runs it has listed
+        self.viewer_told: Viewer | None = None  # and with that, whose the key is
 
     # -- who and which
 
@@ -56,8 +62,7 @@ class Api:
         found = self._ask("Viewer", queries.VIEWER, {}).get("viewer")
         if not found:
             raise NotSignedIn(f"{self.login.host} does not know the API key")
-        teams = tuple(team["name"] for team in nodes(found.get("teams")))
-        return Viewer(found.get("username") or found.get("entity") or "", found.get("entity"), teams)
+        return _viewer(found)
 
     def projects(self, entity: str) -> list[Node]:
         """The projects of an entity."""
@@ -86,6 +91,8 @@ class Api:
                 raise self._no_project(entity, project)
             counted = number(data["project"].get("runCount")) or 0
             self.projects_told[entity, project] = {**data["project"], "runs": None}
+            if data.get("viewer"):
+                self.viewer_told = _viewer(data["viewer"])
             found: Node | None = data["project"].get("runs")
             return found
 

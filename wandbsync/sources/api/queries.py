@@ -53,8 +53,7 @@ RECORD = """
           summaryMetrics
 """
 
-VIEWER = """
-query Viewer {
+_VIEWER = """
   viewer {
     id
     entity
@@ -67,8 +66,8 @@ query Viewer {
       }
     }
   }
-}
 """
+VIEWER = f"query Viewer {{{_VIEWER}}}\n"
 
 PROJECT = """description # Project.description
         createdAt # Project.createdAt
@@ -124,6 +123,7 @@ query GetSweeps($project: String!, $entity: String!, $cursor: String, $perPage: 
 _RUNS = """
 query Runs($project: String!, $entity: String!, $cursor: String, $perPage: Int = 50, $order: String,
     $filters: JSONString) {
+  VIEWER
   project(name: $project, entityName: $entity) {
     runCount(filters: $filters)
     PROJECT
@@ -142,7 +142,7 @@ query Runs($project: String!, $entity: String!, $cursor: String, $perPage: Int =
   }
 }
 """
-_RUNS = _RUNS.replace("PROJECT", PROJECT)
+_RUNS = _RUNS.replace("PROJECT", PROJECT).replace("VIEWER", _VIEWER)
 RUNS = _RUNS.replace("FIELDS", LISTED)
 RUNS_WITH_RECORDS = _RUNS.replace("FIELDS", LISTED + RECORD)
 
