@@ -48,11 +48,16 @@ def unpacked(folder: Path) -> Path:
 
 
 def contents(folder: Path, name: str = "catalog.sqlite") -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of every table of version 1."""
-    with closing(sqlite3.connect(folder / name)) as con:
-        tables = [line.split()[2] for line in schema.SCHEMA.splitlines() if line.startswith("CREATE TABLE")]
+    """Every row of every table of version 1, in the columns of version 1."""
+    with closing(sqlite3.connect(folder / name)) as con, closing(sqlite3.connect(":memory:")) as first:
+        first.executescript(schema.SCHEMA)
+        tables = [row[0] for row in first.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         assert len(tables) == 13
-        return {table: con.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in tables}
+        found = {}
+        for table in tables:
+            columns = ", ".join(row[1] for row in first.execute(f"PRAGMA table_info({table})"))
+            found[table] = con.execute(f"SELECT {columns} FROM {table} ORDER BY 1, 2").fetchall()
+        return found
 
 
 def version(path: Path) -> int:

@@ -37,7 +37,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("description", "VARCHAR", ""),
             ("metric", "VARCHAR", "what is searched for"),
             ("goal", "VARCHAR", "minimize or maximize"),
-            ("best_loss", "DOUBLE", "the best of that metric, as the server knows it"),
+            ("best_value", "DOUBLE", "the best of that metric, as the server knows it"),
             ("runs_expected", "BIGINT", "null where no end is set"),
             ("created_at", "TIMESTAMP", "UTC"),
             ("updated_at", "TIMESTAMP", "UTC"),

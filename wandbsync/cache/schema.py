@@ -95,9 +95,11 @@ ALTER TABLE projects ADD COLUMN updated_at REAL;
 ALTER TABLE projects ADD COLUMN total_runs INTEGER;
 CREATE TABLE sweeps (
   entity TEXT NOT NULL, project TEXT NOT NULL, sweep_id TEXT NOT NULL, display_name TEXT, state TEXT, method TEXT,
-  description TEXT, metric TEXT, goal TEXT, best_loss REAL, runs_expected INTEGER, created_at REAL, updated_at REAL,
+  description TEXT, metric TEXT, goal TEXT, best_value REAL, runs_expected INTEGER, created_at REAL, updated_at REAL,
   config TEXT NOT NULL DEFAULT '{}', PRIMARY KEY (entity, project, sweep_id)
 ) WITHOUT ROWID;
+-- Runs of whose small files some are still to come: not before when (unix seconds), and how often that has failed.
+CREATE TABLE owed_files (run INTEGER PRIMARY KEY, retry_at REAL NOT NULL, failures INTEGER NOT NULL);
 """,
 }
 VERSION = max(STEPS)  # PRAGMA user_version

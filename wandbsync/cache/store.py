@@ -533,7 +533,7 @@ class Cache:
             ).fetchone()
             if found:
                 forget_streams(self.con, found[0], keep=None)
-                for table in ("files", "logs", "checks", "mirrors", "evictions", "uses", "runs"):
+                for table in ("files", "owed_files", "logs", "checks", "mirrors", "evictions", "uses", "runs"):
                     self.con.execute(f"DELETE FROM {table} WHERE run = ?", (found[0],))
                 self._tidy_projects()
 

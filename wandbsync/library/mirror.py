@@ -345,6 +345,7 @@ class Mirror:
         from ..cache.retention import Limits
         from ..cache.upkeep import upkeep
         from ..sync import sync_local
+        from ..sync.files import MirroredFiles
         from ..sync.server import Terms, sync_server
 
         if self.wanted.offline and targets:
@@ -356,7 +357,8 @@ class Mirror:
             if folders:
                 reports.append(sync_local(cache, [Path(one) for one in folders], entity=config.local_entity, full=full))
             if targets:
-                terms = Terms(full=full, local_entity=config.local_entity)
+                mirrored = MirroredFiles(config.files, config.files_max_size)
+                terms = Terms(full=full, local_entity=config.local_entity, mirrored=mirrored)
                 with who.server(config) as api:
                     reports += [sync_server(cache, api, [one], terms) for one in who.asked(api, config, targets)]
             self.forget()

@@ -33,7 +33,7 @@ class SweepRecord:
     description: str | None = None
     metric: str | None = None  # what is searched for; a metric of its runs
     goal: str | None = None  # minimize or maximize
-    best_loss: float | None = None  # of that metric, as the server knows it
+    best_value: float | None = None  # of that metric, as the server knows it
     runs_expected: int | None = None  # None: no end is set
     created_at: float | None = None
     updated_at: float | None = None

@@ -13,15 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..cache import Cache, MirrorCursor, Mirrored, Share
+from ..cache.files import METADATA, read_metadata
 from ..cache.rows import steps
 from ..errors import NotPermitted, RateLimited, ServerError, Unreachable, WandbsyncError
+from ..media.content import place, read_md5
 from ..model import CONSOLE, HISTORY, SYSTEM, Columns, FileRecord, RunRecord, RunRef
 from ..plan.server import Describe, Fetch, retry_after
 from ..sources.api.client import FILES_A_PAGE, Api, Node, sensible
 from ..sources.api.fetch import Fetched, SoFar, fetch
 from ..sources.api.gather import Had
 from ..sources.api.history import STAMP
-from ..sources.api.record import fingerprint, record
+from ..sources.api.record import fingerprint, plain_environment, record
 from ..sources.api.streams import State, all_files
 from . import commits
 from .report import Problem, SyncReport
@@ -271,7 +273,14 @@ class Arrivals:
     # -- records
 
     def _api_record(self, job: Job, node: Node, incomplete: str | None) -> RunRecord:
-        return record(node, job.ref, self.api.login.app_url, incomplete=incomplete)
+        made = record(node, job.ref, self.api.login.app_url, incomplete=incomplete)
+        if job.known is None:
+            return made
+        file = next((one for one in self.cache.files(job.ref) if one.name == METADATA), None)
+        if file is None or (md5 := read_md5(file.md5)) is None:
+            return made
+        said = plain_environment(read_metadata(place(self.cache.folder / "media", md5)))
+        return replace(made, metadata={**said, **made.metadata})
 
     def _record(self, job: Job, node: Node, incomplete: str | None, *, rows: int | None = None) -> RunRecord | None:
         """The server's record; of a run that has local logs, once it has ended and is all there."""

@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from ..cache import Cache, Mirrored, uses
+from ..cache.files import owed
 from ..cache.locks import workplace
 from ..cache.projects import put_projects, put_sweeps, sweeps
 from ..errors import CacheBusy, NotFound, NotPermitted, ServerError
@@ -31,6 +32,7 @@ from .viewer import note_viewer
 if TYPE_CHECKING:
     from ..sources.api.fetch import Fetched
     from .arrivals import Arrivals, Described, Failed, Job
+    from .files import MirroredFiles
 
 LONG = 10_000  # rows of a history that take longer to download than the question before takes
 AHEAD = 12  # runs under way, so that memory is bounded
@@ -60,6 +62,7 @@ class Terms:
     dry_run: bool = False  # plan, and do nothing
     full: bool = False  # read everything again
     rows: bool = True  # else only what a listing tells of the runs
+    mirrored: MirroredFiles | None = None  # the small files that are mirrored with the rows; None: none
     files: bool = True  # list those of runs asked for by name anew, changed or not
     only: RunFilter = field(default_factory=RunFilter)
     local_entity: str = "local"  # whose the logs are that did not say whose they are
@@ -243,6 +246,7 @@ class _Pass:
             self._note([*(ref for ref in self.nodes if ref not in planned), *(arrivals.done if arrivals else ())])
         self._note_project(todo)
         self._gone([action.ref for action in actions if isinstance(action, Gone)])
+        self._mirror_files(arrivals.done if arrivals else ())
         self._tell_waiting([action for action in actions if isinstance(action, Wait)])
         if self._is_complete and not self.report.more:
             where = f"{self.api.login.base_url} {self.asked}"
@@ -335,6 +339,14 @@ class _Pass:
                 with sensible(self.api.login.host):
                     found = [sweep(node, entity, name) for node in self.api.sweeps(entity, name)]
                 put_sweeps(self.cache, found)
+
+    def _mirror_files(self, came: Sequence[RunRef]) -> None:
+        """Last of all, the small files."""
+        terms, project = self.terms, (self.asked.entity, self.asked.project)
+        if terms.mirrored is not None and terms.rows and (came or owed(self.cache, *project)):
+            from .files import fetch_files
+
+            fetch_files(self.cache, self.api, project, came, terms.mirrored, enough=terms.enough, now=terms.now)
 
     def _gone(self, refs: Sequence[RunRef]) -> None:
         """Runs that were not listed: those that are not there when asked for are marked, and kept."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -208,6 +209,21 @@ class Api:
             found = self._run(ref, {"urls"}, {"fileNames": some, "fileLimit": len(some)})
             urls |= {one["name"]: one["directUrl"] for one in nodes(found.get("files")) if one.get("directUrl")}
         return urls
+
+    def urls_of_runs(
+        self, entity: str, project: str, run_ids: Sequence[str], names: Sequence[str]
+    ) -> dict[str, dict[str, str]]:
+        """Signed addresses, for a while, of those of some files that some runs have: run_id -> name -> address."""
+        filters, limit = json.dumps({"name": {"$in": list(run_ids)}}), min(len(names), FILES_A_PAGE)
+        variables = {"entity": entity, "project": project, "filters": filters, "perPage": len(run_ids)}
+        variables |= {"fileNames": list(names), "fileLimit": limit}
+        data = self._ask("RunFileUrls", queries.URLS_OF_RUNS, variables, project=f"{entity}/{project}")
+        with sensible(self.login.host):
+            return {
+                run["name"]: {one["name"]: one["directUrl"] for one in nodes(run["files"]) if one.get("directUrl")}
+                for run in nodes((data.get("project") or {}).get("runs"))
+                if run.get("files")
+            }
 
     def download(self, url: str, path: Path) -> int:
         return self.transport.download(url, path)

@@ -146,6 +146,30 @@ _RUNS = _RUNS.replace("PROJECT", PROJECT).replace("VIEWER", _VIEWER)
 RUNS = _RUNS.replace("FIELDS", LISTED)
 RUNS_WITH_RECORDS = _RUNS.replace("FIELDS", LISTED + RECORD)
 
+# Addresses of files of many runs at once; each file that one of them may have is named.
+URLS_OF_RUNS = """
+query RunFileUrls($project: String!, $entity: String!, $filters: JSONString, $perPage: Int = 50,
+    $fileNames: [String] = [], $fileLimit: Int = 50) {
+  project(name: $project, entityName: $entity) {
+    runs(filters: $filters, first: $perPage) {
+      edges {
+        node {
+          name
+          files(names: $fileNames, first: $fileLimit) {
+            edges {
+              node {
+                name
+                directUrl
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+"""
+
 # What can be asked of one run at once: part -> (variables, fields).
 PARTS = {
     "record": ("", LISTED + RECORD),

@@ -151,8 +151,12 @@ def environment(internal: Mapping[str, Any]) -> dict[str, Any]:
     writers = [one for one in _json(internal.get("e")).values() if isinstance(one, dict)]
     if not writers:
         return {"python": internal["python_version"]} if internal.get("python_version") else {}
-    last = max(writers, key=lambda one: str(one.get("startedAt") or ""))
-    plain = {name: value for name, value in last.items() if not isinstance(value, dict) or name == "git"}
+    return plain_environment(max(writers, key=lambda one: str(one.get("startedAt") or "")))
+
+
+def plain_environment(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a run was logged, as its config or wandb-metadata.json tells it, by the names of a local log."""
+    plain = {name: value for name, value in told.items() if not isinstance(value, dict) or name == "git"}
     return {_snake(name): value for name, value in plain.items() if name not in ("startedAt", "writerId")}
 
 
