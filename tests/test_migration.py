@@ -141,7 +141,7 @@ def test_a_crash_in_the_middle_leaves_a_whole_version(old: Path, tmp_path: Path)
             is_all_there(cache)
         assert version(moment / "catalog.sqlite") == schema.VERSION
         assert not list(moment.glob("*.part"))
-    assert seen == {1, schema.VERSION}
+    assert seen == set(range(1, schema.VERSION + 1))
 
 
 def test_several_processes_upgrade_once(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from wandbsync.errors import (
     RateLimited,
     ServerError,
     Stopped,
+    TimedOut,
     Unreachable,
     UsageError,
     WandbsyncError,
@@ -279,11 +280,12 @@ def test_a_server_that_is_slow(server: Server, make: Make) -> None:
     assert viewer(transport) == ME
     assert transport.requests > 1
     server.fail("Viewer", latency=0.5, times=None)
-    error = fails(Unreachable, lambda: viewer(make(server.url, timeout=(5, 0.3), attempts=2)))
+    error = fails(TimedOut, lambda: viewer(make(server.url, timeout=(5, 0.3), attempts=2)))
     assert "did not answer within 0.3 s" in str(error)
 
 
 def test_a_wrong_key(server: Server, make: Make) -> None:
+    server.refuses_keys = True
     transport = make(server.url, key="f" * 40)
     error = fails(NotSignedIn, lambda: viewer(transport))
     assert "f" * 40 not in error.line()

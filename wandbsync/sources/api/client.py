@@ -11,18 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import NotFound, NotPermitted, NotSignedIn, ServerError, Unreachable, nearest
+from ...errors import NotFound, NotPermitted, ServerError, TimedOut, TooLarge, Unreachable, nearest
 from ...model import RunRef
 from . import queries
+from .answers import wrong_key
 from .credentials import Login
 from .record import number
 from .transport import Transport
 
 RUNS_A_PAGE = 1000  # without their records
 RECORDS_A_PAGE = 100  # a config may be large
+PROJECTS_A_PAGE = 200
 FILES_A_PAGE = 1000
+SWEEPS_A_PAGE = 200
 NEAR = 1000  # names that one that is not there is compared with
 LINES_A_PAGE = 1000
+EMPTY_PAGES = 1000  # in a row, of what is hidden from this user: a million runs
+HASTY = 2  # attempts to get what can be asked for in smaller pieces, or that is a fault of the server's own
 
 SILENT = (NotFound, NotPermitted, ServerError, Unreachable)  # when it is only about a hint
 
@@ -61,19 +66,25 @@ class Api:
 
     def viewer(self) -> Viewer:
         found = self._ask("Viewer", queries.VIEWER, {}).get("viewer")
-        if not found:
-            raise NotSignedIn(f"{self.login.host} does not know the API key")
+        if not found:  # W&B answers so, with HTTP 200, where the key is wrong or has expired
+            raise wrong_key(self.login)
         return _viewer(found)
 
     def projects(self, entity: str) -> list[Node]:
         """The projects of an entity."""
-        variables = {"entity": entity, "perPage": 200}
-        return list(self._pages("GetProjects", queries.PROJECTS, variables, lambda data: data.get("models")))
+        variables = {"entity": entity, "perPage": PROJECTS_A_PAGE}
+        found = list(self._pages("GetProjects", queries.PROJECTS, variables, lambda data: data.get("models")))
+        if not found:
+            self.viewer()  # raises NotSignedIn: whoever has no good key sees no projects
+        return found
 
     def sweeps(self, entity: str, project: str) -> list[Node]:
         """The sweeps of a project."""
-        variables = {"entity": entity, "project": project, "perPage": 200}
-        found = lambda data: (data.get("project") or {}).get("sweeps")  # noqa: E731
+        variables = {"entity": entity, "project": project, "perPage": SWEEPS_A_PAGE}
+
+        def found(data: Node) -> Node | None:
+            return (data.get("project") or {}).get("sweeps")
+
         return list(self._pages("GetSweeps", queries.SWEEPS, variables, found, project=f"{entity}/{project}"))
 
     def runs(
@@ -81,7 +92,8 @@ class Api:
     ) -> Iterator[tuple[Node, int]]:
         """The runs of a project, oldest first, each once, and how many the server counts.
 
-        With `records` their configs and summaries too. Raises NotFound if there is no such project, or none to see.
+        With `records` their configs and summaries too, but for a run whose record the server cannot give. Raises
+        NotFound if there is no such project, or none to see.
         """
         query = queries.RUNS_WITH_RECORDS if records else queries.RUNS
         counted = 0
@@ -105,7 +117,8 @@ class Api:
             "filters": filters or "{}",
         }
         seen: set[str] = set()
-        for node in self._pages("Runs", query, variables, runs, project=f"{entity}/{project}"):
+        without = queries.RUNS if records else None
+        for node in self._pages("Runs", query, variables, runs, project=f"{entity}/{project}", instead=without):
             with sensible(self.login.host):
                 name = node["name"]
                 if not isinstance(name, str):
@@ -139,7 +152,7 @@ class Api:
         """Some parts (keys of queries.PARTS) of a run in one question.
 
         A part that the server refuses is asked for alone; if it is refused again it is missing from the answer, and
-        `errors` there says why: part -> ServerError.
+        `errors` there says why: part -> ServerError. Of a record the summary may be missing alone.
         """
         asked = set(parts)
         node: Node = {}
@@ -151,18 +164,26 @@ class Api:
             asked = {part for part in asked if queries.FIRST[part] not in {*node, *self._unknown}}
             if not asked or len(parts) == 1:
                 return node
-        except ServerError as error:
-            if len(asked) == 1 or isinstance(error, NotFound):
+        except ServerError:
+            if len(asked) == 1 and "record" not in asked:
                 raise
         errors: dict[str, ServerError] = {}
         for part in sorted(asked, key=list(queries.PARTS).index):
             try:
                 node |= self._run(ref, {part}, variables)
             except ServerError as error:  # noqa: PERF203
+                errors["summary" if part == "record" else part] = error
                 if part == "record":
-                    raise
-                errors[part] = error
+                    node |= self._less(ref, errors)
         return node | {"errors": errors}
+
+    def _less(self, ref: RunRef, errors: dict[str, ServerError]) -> Node:
+        """What there is of a record whose summary is refused."""
+        try:
+            return self._run(ref, {"config"}, {})
+        except ServerError as error:
+            errors["config"] = error
+            return self._run(ref, {"listed"}, {})
 
     def _run(self, ref: RunRef, parts: Collection[str], variables: Mapping[str, Any]) -> Node:
         operation, query = queries.about_run(parts)
@@ -171,9 +192,12 @@ class Api:
         project = f"{ref.entity}/{ref.project}"
         data = self._ask(operation, query, {**named, **used}, project=project)
         with sensible(self.login.host):
-            found: Node | None = (data.get("project") or {}).get("run")
+            there = data.get("project")
+            found: Node | None = (there or {}).get("run")
             if found is not None:
                 return dict(found)
+        if there is None:  # the project is gone, or the key has expired meanwhile: no word on the run
+            raise self._no_project(ref.entity, ref.project)
         raise NotFound(f"{self.login.host} has no run {ref}, or not for this key")
 
     def page(self, ref: RunRef, first: int, stop: int, samples: int) -> list[str]:
@@ -233,7 +257,15 @@ class Api:
 
     # -- asking
 
-    def _ask(self, operation: str, query: str, variables: Mapping[str, Any], *, project: str = "") -> Node:
+    def _ask(
+        self,
+        operation: str,
+        query: str,
+        variables: Mapping[str, Any],
+        *,
+        project: str = "",
+        attempts: int | None = None,
+    ) -> Node:
         """One question; again without the fields that this server turns out not to have."""
         suspects: set[str] = set()
         while True:
@@ -242,7 +274,7 @@ class Api:
             sent = {name: value for name, value in variables.items() if re.search(rf"\${name}\b", text)}
             doubtful = {name for name in self._doubtful if re.search(rf"\b{name}\b", text)}
             try:
-                data = self.transport.ask(operation, text, sent, project=project)
+                data = self.transport.ask(operation, text, sent, project=project, attempts=attempts)
             except ServerError as error:
                 news = (_unknown(error.messages) & queries.OPTIONAL) - left_out
                 self._unknown |= news
@@ -266,11 +298,27 @@ class Api:
         project: str = "",
         cursor: str = "cursor",
         after: str | None = None,
+        instead: str | None = None,
     ) -> Iterator[Node]:
-        """The nodes of a Relay connection, page by page. An empty page is not the end; one that leads nowhere is."""
-        empty = 0
+        """The nodes of a Relay connection, page by page.
+
+        A page that is too much for the server is halved until it comes; where one node alone does not come, `instead`
+        is asked of it, which wants less. An empty page is not the end; a cursor that does not advance is an error.
+        """
+        empty, past = 0, {after}
+        usual = size = int(variables.get("perPage", 1))
         while True:
-            data = self._ask(operation, query, {**variables, cursor: after}, project=project)
+            asked = {**variables, cursor: after} | ({"perPage": size} if "perPage" in variables else {})
+            try:
+                data = self._ask(operation, query, asked, project=project, attempts=HASTY if size > 1 else None)
+            except (ServerError, TimedOut) as error:
+                if not is_too_much(error) or (size == 1 and instead is None):
+                    raise
+                if size > 1:
+                    size //= 2
+                    continue
+                data = self._ask(operation, instead or query, asked, project=project)
+                size = usual
             with sensible(self.login.host):
                 found = connection(data) or {}
                 some, end = nodes(found), next_cursor(found)
@@ -278,9 +326,17 @@ class Api:
             yield from some
             if end is None:
                 return
-            if not end or empty > 5 or (end == after and not empty):
-                raise ServerError(f"{self.login.host} goes round in circles listing {project or 'projects'}")
+            if not end or end in past or empty > EMPTY_PAGES:
+                raise ServerError(f"listing {project or 'projects'}: the cursor of {self.login.host} does not advance")
+            past.add(end)
             after = end
+
+
+def is_too_much(error: Exception) -> bool:
+    """Whether the answer may come if less is asked for: W&B's gateway answers 502, its database 500, or nothing."""
+    return isinstance(error, (TimedOut, TooLarge)) or (
+        isinstance(error, ServerError) and error.status in (413, 500, 502, 504)
+    )
 
 
 @contextlib.contextmanager
@@ -308,9 +364,10 @@ def next_cursor(connection: Node) -> str | None:
     return page.get("endCursor") or (edges[-1] or {}).get("cursor") or ""
 
 
-# That there is no such thing, for those that say so besides answering null.
+# That there is no such thing, for those that say so besides answering null. "run not found for history loading" is not
+# of these: W&B says so of a run that it has, and whose rows it cannot read.
 _ABSENT = re.compile(
-    r"\b(?:entity|project|model|run|bucket)\b.{0,100}(?:not found|not exist|n't exist)"
+    r"\b(?:entity|project|model|run|bucket)\b.{0,100}(?:not found(?! for history)|not exist|n't exist)"
     r"|(?:not find|n't find|no such|unknown|no) (?:the |a |any )?(?:entity|project|model|run|bucket)\b",
     re.IGNORECASE,
 )

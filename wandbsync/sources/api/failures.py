@@ -14,7 +14,7 @@ import requests
 import urllib3
 from urllib3.util.ssl_match_hostname import CertificateError
 
-from ...errors import ServerError, Unreachable, UsageError, WandbsyncError
+from ...errors import ServerError, TimedOut, Unreachable, UsageError, WandbsyncError
 
 UNREACHED = 2  # attempts to connect to a host that has never answered: a wrong name is told at once
 NETWORK = "check the network and WANDB_BASE_URL"
@@ -70,7 +70,7 @@ def explain(error: Exception, host: str, timeout: tuple[float, float], *, reache
         return Failed(Unreachable(text, hint=NETWORK), attempts=connecting)
     if caused_by(requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError):
         text = f"{host} did not answer within {timeout[1]:g} s"
-        return Failed(Unreachable(text, hint="try again later"), slow=True)
+        return Failed(TimedOut(text), slow=True)
     if any(_tls(cause, "WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE") for cause in causes):
         text = f"{host} does not speak https on this port"
         hint = "check the port, and http or https, in WANDB_BASE_URL"

@@ -39,6 +39,7 @@ DOWNLOADS = 4  # of one run at a time
 AGAIN = 2  # times that a file is downloaded again which is none
 SAME_TIME = 0.001  # seconds
 NONE = np.empty(0, np.int64)
+TEXTS = frozenset(("string", "utf8", "nil", ""))  # what the server calls them, and what is nothing
 
 
 class Anew(Exception):
@@ -185,10 +186,9 @@ class Gathering:
         have: NDArray[np.int64] = NONE,
         count: int | None = None,
     ) -> History:
-        texts = _texts(self.node)
         had = have if len(have) else None
         count = count if self.had.exact else None
-        return assemble(files, rows, self.keys, count=count, have=had, texts=texts, batch=BATCH)
+        return assemble(files, rows, self.keys, count=count, have=had, mixed=_mixed(self.node), batch=BATCH)
 
     def _exports(self) -> Node:
         if "parquetHistory" not in self.node:
@@ -290,13 +290,14 @@ def _history_keys(node: Node) -> Node:
     return found if isinstance(found, dict) else {}
 
 
-def _texts(node: Node) -> set[str] | None:
-    """The keys of which the server says that texts were logged; None if it does not say."""
+def _mixed(node: Node) -> set[str]:
+    """The keys of which the server counts values of other types than text: {"type": "number"}, "float64 | utf8" ..."""
+    found: set[str] = set()
     keys = _history_keys(node).get("keys")
-    if not keys or not isinstance(keys, dict):
-        return None
-    try:
-        types = {name: {kind["type"] for kind in one["typeCounts"]} for name, one in keys.items()}
-    except (KeyError, TypeError):
-        return None
-    return {name for name, some in types.items() if "string" in some}
+    for name, one in keys.items() if isinstance(keys, dict) else ():
+        counts = one.get("typeCounts") if isinstance(one, dict) else None
+        for kind in counts or ():
+            types = str(kind.get("type") or "").split("|") if isinstance(kind, dict) else ()
+            if {text.strip() for text in types} - TEXTS:
+                found.add(name)
+    return found

@@ -59,8 +59,16 @@ class Transport:
         budget.at_stop(self._api.hang_up)
         budget.at_stop(self._storage.hang_up)
 
-    def ask(self, operation: str, query: str, variables: Mapping[str, Any], *, project: str = "") -> dict[str, Any]:
-        """The `data` of the answer to a GraphQL query.
+    def ask(
+        self,
+        operation: str,
+        query: str,
+        variables: Mapping[str, Any],
+        *,
+        project: str = "",
+        attempts: int | None = None,
+    ) -> dict[str, Any]:
+        """The `data` of the answer to a GraphQL query; `attempts`: fewer than usual, where there is another way.
 
         Raises NotSignedIn, NotPermitted, Unreachable, RateLimited, Stopped; ServerError for what the server refuses
         (`messages`, `status`, and `data` if there is some in spite of errors) and if it answers no JSON.
@@ -76,6 +84,8 @@ class Transport:
                 problem = failed
                 if failed.slow:  # nothing else of its project is asked meanwhile
                     problem.attempts = SLOW
+                if attempts is not None:
+                    problem.attempts = min(attempts, problem.attempts or attempts)
             trying.after(problem)  # not in the handler, or its error would drag foreign ones along
 
     def download(self, url: str, path: Path, *, size: int | None = None) -> int:
