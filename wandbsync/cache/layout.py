@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 
 from ..model import FIELDS, Kind
+from . import lineage
 
 NUMERIC = 1 << Kind.FLOAT | 1 << Kind.INT | 1 << Kind.BIGINT
 
@@ -106,6 +107,10 @@ CONSOLE_ROWS = [
 ]
 VIEWS: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
     "history": ("one row a logged value, every one of them", ROWS),
+    "history_with_parent": (
+        "the same, of a fork also its parent's up to that step, under the fork's name",
+        ROWS,
+    ),
     "system": ("the same for machine metrics; step counts the samples, key _timestamp has their time", ROWS),
     "console": ("one row a line the program printed", CONSOLE_ROWS),
 }
@@ -144,6 +149,10 @@ SOURCES = {
     "sweeps": (
         ", ".join(f"{name} {kind}" for name, kind, _ in TABLES["sweeps"][1]),
         f"SELECT {', '.join(name for name, _, _ in TABLES['sweeps'][1])} FROM sweeps",
+    ),
+    "inside.lineage": (
+        "entity VARCHAR, project VARCHAR, run_id VARCHAR, source_id VARCHAR, until BIGINT",
+        lineage.SELECT,
     ),
     "files": (
         "entity VARCHAR, project VARCHAR, run_id VARCHAR, name VARCHAR, size BIGINT, updated_at TIMESTAMP, "

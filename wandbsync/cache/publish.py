@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     import duckdb
 
 FILE = "wandb.duckdb"
+WITH_PARENT = (
+    "SELECT l.entity, l.project, l.run_id, h.key, h.step, h.value, h.kind, h.value_json FROM inside.lineage l "
+    "JOIN history h ON h.entity = l.entity AND h.project = l.project AND h.run_id = l.source_id "
+    "WHERE l.until IS NULL OR h.step <= l.until"
+)
 
 
 def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> None:
@@ -64,7 +69,8 @@ def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> None:
         shown = ", ".join(f'"{column}"' for column, _, _ in TABLES[name][1])
         con.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {shown} FROM {tables}")
     for name in VIEWS:
-        con.execute(f"CREATE OR REPLACE VIEW {name} AS {_rows_of(name, files)}")
+        query = WITH_PARENT if name == "history_with_parent" else _rows_of(name, files)
+        con.execute(f"CREATE OR REPLACE VIEW {name} AS {query}")
 
 
 def check_segments(cache: Cache, wanted: Collection[Path] | None = None) -> None:

@@ -5,9 +5,10 @@ Only this file prints errors and chooses the exit code.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from .. import __version__, errors
-from ..errors import NothingCached, UsageError, WandbsyncError
+from ..errors import NotFound, NothingCached, UsageError, WandbsyncError
 from . import light
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ..config import Config
     from ..freshness import Question
     from ..lake.read import Reader
+    from ..model import RunRef
     from ..sources.api.client import Api
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -103,6 +105,21 @@ class Settings:
             self.say(f"answering from {cache.folder}")
         return self.filled()
 
+    def with_parents(self, cache: Cache, refs: Sequence[RunRef], **fresh: Any) -> Cache:
+        """A cache, until the command ends, in which forks among these runs have their parents' rows too.
+
+        Raises NothingCached if those are not to be had.
+        """
+        from ..freshness import Question
+        from ..library.lineage import with_parents
+
+        def fetch(parents: Sequence[RunRef]) -> None:
+            for ref in parents:
+                with contextlib.suppress(NotFound, NothingCached):
+                    self.ask(Question(f"{ref.entity}/{ref.project}", (ref.run_id,), rows=True), **fresh)
+
+        return click.get_current_context().with_resource(with_parents(cache, refs, fetch))
+
 
 def reading(command: Command) -> Command:
     """The options of every command that answers from the cache."""
@@ -117,6 +134,7 @@ def reading(command: Command) -> Command:
 
 
 from_lake = click.option("--lake", metavar="URL", help="Answer from this lake, as `wandbsync publish` makes one.")
+with_parent = click.option("--with-parent", is_flag=True, help="Of a fork also its parent's rows, up to that step.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 settings = click.make_pass_decorator(Settings)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..errors import UsageError
-from .entry import Settings, main_group, reading, settings
+from .entry import Settings, main_group, reading, settings, with_parent
 
 FORMATS = ["csv", "parquet"]
 
@@ -18,6 +18,7 @@ FORMATS = ["csv", "parquet"]
 @click.option("--format", "form", type=click.Choice(FORMATS), help="Default: as the name of the file ends, or csv.")
 @click.option("--wide", is_flag=True, help="One row a step with a column for each metric, instead of one row a value.")
 @click.option("--system", is_flag=True, help="The machine's metrics; the step counts the samples.")
+@with_parent
 @click.option("-o", "--output", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
 @reading
 @settings
@@ -29,6 +30,7 @@ def export(
     form: str | None,
     wide: bool,
     system: bool,
+    with_parent: bool,
     file: Path | None,
     offline: bool,
     refresh: bool,
@@ -62,6 +64,8 @@ def export(
     else:
         refs = [query.find_run(cache, found, asked.run)]
     tell(cache, refs, [] if asked.run is None else refs, on.say)
+    if with_parent:
+        cache = on.with_parents(cache, refs, offline=offline, refresh=refresh, max_age=max_age)
     if form is None:
         ending = file.suffix.lower().lstrip(".") if file else ""
         form = ending if ending in FORMATS else "csv"

@@ -12,7 +12,7 @@ from .. import errors
 from ..errors import NotFound, UsageError, WandbsyncError
 from ..model import RunRef
 from .drawing import drawing, plot_options
-from .entry import Settings, as_json, from_lake, main_group, reading, settings
+from .entry import Settings, as_json, from_lake, main_group, reading, settings, with_parent
 from .light import hurry
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--all-metrics", is_flag=True, help="Draw all numeric metrics, and index.html to look through them.")
 @click.option("--include-system", is_flag=True, help="With --all-metrics: also _timestamp, system.* ...")
 @click.option("--runs-where", metavar="CONDITION", help="Draw the runs for which this holds: config.lr < 0.01.")
+@with_parent
 @drawing
 @click.option(
     "--output",
@@ -47,6 +48,7 @@ def generate_plots(
     all_metrics: bool,
     include_system: bool,
     runs_where: str | None,
+    with_parent: bool,
     lake: str | None,
     as_json: bool,
     offline: bool,
@@ -72,7 +74,10 @@ def generate_plots(
     fresh: dict[str, Any] = {"offline": offline, "refresh": refresh, "max_age": max_age}
     if lake is None:
         cache, refs = _chosen_runs(on, project, runs, runs_where, fresh)
+        cache = on.with_parents(cache, refs, **fresh) if with_parent else cache
         read = None
+    elif with_parent:
+        raise UsageError("--with-parent asks a cache, and --lake asks a lake")
     else:
         reader = on.lake(lake, **fresh)
         refs, cache, read = _runs_of_lake(reader, project, runs, runs_where), reader.cache, reader.series
@@ -184,16 +189,25 @@ def download_plots(
               wandbsync download-plots me/demo 3ti4gf13 --pattern 'media/images/val/**' --pattern '*.json'
     """
     from datetime import datetime
+    from tempfile import TemporaryDirectory
 
     from .. import media, query
     from .. import output as shown
     from ..folder.names import NamedRun
     from ..freshness import Question
+    from ..library.console import NAME as CONSOLE_LOG
+    from ..library.console import write_console
+    from ..media.globs import matches
 
     cache = on.ask(Question(project, (run,), files=True), **fresh)
     ref = query.find_run(cache, query.find_project(cache, project, default_entity=on.config.default_entity), run)
     named = NamedRun(ref.entity, ref.project, ref.run_id, query.get_run(cache, ref)["name"])
-    chosen = media.choose(cache.files(ref), patterns or media.IMAGES)
+    files = cache.files(ref)
+    if not any(file.name == CONSOLE_LOG for file in files) and any(matches(CONSOLE_LOG, one) for one in patterns):
+        cache = on.ask(Question(project, (ref.run_id,), rows=True, files=True), **fresh)
+        made = write_console(cache, ref, Path(click.get_current_context().with_resource(TemporaryDirectory())))
+        files += [made] if made else []
+    chosen = media.choose(files, patterns or media.IMAGES)
     if not chosen:
         on.say(
             f"no plot files found in {ref}; `wandbsync list-files` lists its files, generate-plots draws its metrics"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -235,6 +236,7 @@ class Mirror:
         *,
         stream: str = HISTORY,
         decode: bool = False,
+        with_parent: bool = False,
     ) -> pa.Table:
         """Complete histories of one run or several as a pyarrow.Table, run by run and in order of steps.
 
@@ -247,7 +249,8 @@ class Mirror:
 
         Not wide: one row a value: run_id, key, step, value, kind, value_json, as `wandbsync sql --schema` explains.
 
-        `stream`: "history", or "system" for machine metrics, where `_step` counts the samples.
+        `stream`: "history", or "system" for machine metrics, where `_step` counts the samples. `with_parent`: of a fork
+        also the rows of the run that it was forked from, up to that step.
         `.to_pandas()` shares memory where nothing is null; `polars.from_arrow(table)` always does.
 
         Raises NotFound for a run or key that is not there.
@@ -260,14 +263,30 @@ class Mirror:
         >>> table.slice(2, 2).to_pylist()[1]
         {'run_id': 'eager', '_step': 3, 'loss': 0.25, 'epoch': 1}
         """
+        if stream not in STREAMS:
+            raise UsageError(f"there is no stream {stream!r}", hint=f"there is {', '.join(STREAMS)}")
+        refs = self._refs(runs, rows=True)
+        if not with_parent:
+            return self._history(self.cache, refs, keys, x, wide, stream, decode)
+        from .lineage import with_parents
+
+        with with_parents(self.cache, refs, lambda parents: self._fetch_rows(parents)) as cache:
+            return self._history(cache, refs, keys, x, wide, stream, decode)
+
+    def _fetch_rows(self, refs: Sequence[RunRef]) -> None:
+        """Bring the rows of some runs, if they are to be had."""
+        for ref in refs:
+            with contextlib.suppress(NotFound, NothingCached):
+                self.ask(Question(f"{ref.entity}/{ref.project}", (ref.run_id,), rows=True))
+
+    @staticmethod
+    def _history(
+        cache: Cache, refs: list[RunRef], keys: Sequence[str] | None, x: str, wide: bool, stream: str, decode: bool
+    ) -> pa.Table:
         import pyarrow as pa
 
         from ..query import wide as wider
 
-        if stream not in STREAMS:
-            raise UsageError(f"there is no stream {stream!r}", hint=f"there is {', '.join(STREAMS)}")
-        refs = self._refs(runs, rows=True)
-        cache = self.cache
         if not wide:
             return _long(cache, refs, keys, stream)
         if keys is not None:
