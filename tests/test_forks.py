@@ -24,7 +24,7 @@ def record(forked_from: str | None = None, **known: object) -> RunRecord:
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Cache:
-    """parent: steps 0-9; fork, from step 5: 4-8 (its server gives it rows of the parent too); leaf, from fork's step 6."""
+    """parent: steps 0-9; fork, from step 5: 4-8 (its server gives it rows of the parent); leaf, from fork's 6."""
     cache = Cache(tmp_path / "cache")
     rows = {
         PARENT: [

@@ -36,7 +36,6 @@ from wandbsync.errors import (
     WandbsyncError,
 )
 from wandbsync.sources.api import budget as budget_module
-from wandbsync.sources.api import transport as transport_module
 from wandbsync.sources.api.budget import Budget
 from wandbsync.sources.api.credentials import Login
 from wandbsync.sources.api.transport import Transport
@@ -628,7 +627,7 @@ def test_a_folder_that_is_not_there(server: Server, transport: Transport, tmp_pa
 def test_the_rest_is_fetched_if_it_is_the_rest_of_the_same(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport_module, "CHUNK", 100)
+    monkeypatch.setattr("wandbsync.sources.api.body.CHUNK", 100)
 
     def part(start: int, stop: int, total: int, *headers: str) -> bytes:
         """An answer that promises everything from `start` but ends at `stop`."""

@@ -95,6 +95,7 @@ class Arrivals:
         self.commits = commits.Commits(cache)
         self.new: set[RunRef] = set()
         self.done: list[RunRef] = []  # up to date now
+        self._blocked: set[str] = set()  # what was said of storages that cannot be reached
 
     # -- ask
 
@@ -192,6 +193,8 @@ class Arrivals:
                     streams, values = [], 0
                 elif values > APPEND_VALUES and job.local is None and isinstance(job.action, Fetch):
                     return replace(job, action=replace(job.action, whole=True), folder=next(self.folders))
+        if got.history.blocked is not None:
+            self._tell_blocked(got.history.blocked)
         added = {HISTORY: streams, SYSTEM: got.system, CONSOLE: got.console}
         incomplete = got.history.incomplete
         self._tell(job, [*([incomplete] if incomplete else []), *got.refused])
@@ -326,6 +329,11 @@ class Arrivals:
 
     def _tell(self, job: Job, problems: list[str]) -> None:
         self.report.problems += [Problem(str(job.ref), f"{job.ref}: {problem}") for problem in problems]
+
+    def _tell_blocked(self, why: Unreachable) -> None:
+        if str(why) not in self._blocked:
+            self._blocked.add(str(why))
+            self.report.notes.append(f"{why}: rows come from the API instead, page by page ({why.hint})")
 
     def _overtaken(self, ref: RunRef) -> None:
         self.report.notes.append(f"another process is syncing {ref}; the next sync goes on with what it leaves")

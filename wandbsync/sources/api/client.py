@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ...errors import NotFound, NotPermitted, ServerError, TimedOut, TooLarge, Unreachable, nearest
 from ...model import RunRef
@@ -27,6 +28,7 @@ SWEEPS_A_PAGE = 200
 NEAR = 1000  # names that one that is not there is compared with
 LINES_A_PAGE = 1000
 EMPTY_PAGES = 1000  # in a row, of what is hidden from this user: a million runs
+BLOCKED = 300.0  # seconds in which a storage that could not be reached is not tried for other files
 HASTY = 2  # attempts to get what can be asked for in smaller pieces, or that is a fault of the server's own
 
 SILENT = (NotFound, NotPermitted, ServerError, Unreachable)  # when it is only about a hint
@@ -61,6 +63,7 @@ class Api:
         self._doubtful = set(queries.RARE)  # those it has not answered yet
         self.projects_told: dict[tuple[str, str], Node] = {}  # what it said of projects whose runs it has listed
         self.viewer_told: Viewer | None = None  # and with that, whose the key is
+        self._blocked: dict[str, tuple[float, Unreachable]] = {}  # storages that cannot be reached: until when, and why
 
     # -- who and which
 
@@ -185,12 +188,14 @@ class Api:
             errors["config"] = error
             return self._run(ref, {"listed"}, {})
 
-    def _run(self, ref: RunRef, parts: Collection[str], variables: Mapping[str, Any]) -> Node:
+    def _run(
+        self, ref: RunRef, parts: Collection[str], variables: Mapping[str, Any], *, attempts: int | None = None
+    ) -> Node:
         operation, query = queries.about_run(parts)
         used = {name: value for name, value in variables.items() if re.search(rf"\${name}\b", query)}
         named = {"entity": ref.entity, "project": ref.project, queries.run_variable(operation): ref.run_id}
         project = f"{ref.entity}/{ref.project}"
-        data = self._ask(operation, query, {**named, **used}, project=project)
+        data = self._ask(operation, query, {**named, **used}, project=project, attempts=attempts)
         with sensible(self.login.host):
             there = data.get("project")
             found: Node | None = (there or {}).get("run")
@@ -200,9 +205,13 @@ class Api:
             raise self._no_project(ref.entity, ref.project)
         raise NotFound(f"{self.login.host} has no run {ref}, or not for this key")
 
-    def page(self, ref: RunRef, first: int, stop: int, samples: int) -> list[str]:
-        """The rows with first <= step < stop as JSON texts; a sample of them if there are more than `samples`."""
-        found = self._run(ref, {"page"}, {"minStep": first, "maxStep": stop, "pageSize": samples})
+    def page(self, ref: RunRef, first: int, stop: int, samples: int, *, hasty: bool = False) -> list[str]:
+        """The rows with first <= step < stop as JSON texts; a sample of them if there are more than `samples`.
+
+        `hasty`: do not insist on it, fewer of them would do.
+        """
+        variables = {"minStep": first, "maxStep": stop, "pageSize": samples}
+        found = self._run(ref, {"page"}, variables, attempts=HASTY if hasty else None)
         return list(found.get("history") or ())
 
     def console(self, ref: RunRef, after: str | None) -> Node:
@@ -253,7 +262,16 @@ class Api:
         return self.transport.download(url, path)
 
     def load(self, url: str, path: Path, *, hold: int) -> bytes | Path:
-        return self.transport.load(url, path, hold=hold)
+        """What `Transport.load` does; a storage that could not be reached is left alone for a while."""
+        storage, clock = urlsplit(url).netloc, self.transport.budget.clock
+        until, error = self._blocked.get(storage, (0.0, None))
+        if error is not None and clock() < until:
+            raise error
+        try:
+            return self.transport.load(url, path, hold=hold)
+        except Unreachable as why:
+            self._blocked[storage] = clock() + BLOCKED, why
+            raise
 
     # -- asking
 

@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ...errors import BadExport
+from ...errors import BadExport, TooLarge
 from ...model import EXACT_INT, Kind
 from .rows import STEP, KeyPath, Values, classified, gathered, number_kinds, with_floats
 from .texts import WORDS, from_json, is_json, is_text, is_union, json_texts, logged, strings
@@ -30,6 +30,10 @@ from .texts import WORDS, from_json, is_json, is_text, is_union, json_texts, log
 SMALL = 8 << 20  # bytes in memory; a file below that is read at once
 MAGIC = b"PAR1"
 DOUBLE = pa.float64()
+MOST_TIMES = 10  # times as many rows as the server counts that exports of a run may have ...
+MOST_MORE = 100_000  # ... and so many more
+DENSE = 256 << 20  # bytes that a file may have in memory, whatever its size
+EXPANDS = 100  # times its size that a larger one may have
 BLOCK = 1 << 20  # bytes of lists and dicts that are made into texts at once
 
 
@@ -60,12 +64,21 @@ class Export:
         return {name: table.column(places[name]) for name in names}
 
 
-def look(source: Source, *, hold: bool) -> Export:
-    """Read a file's steps; with `hold` the rest of it too, if it is small. Raises BadExport."""
+def most_rows(counted: int) -> int:
+    """How many rows the exports of a run may have: of one that was rewound, more than the server counts now."""
+    return MOST_TIMES * counted + MOST_MORE
+
+
+def look(source: Source, *, hold: bool, most: int | None = None) -> Export:
+    """Read a file's steps; with `hold` the rest of it too, if it is small.
+
+    Raises BadExport, and TooLarge if it has more than `most` rows, or is a small file of what takes much memory.
+    """
     with readable(_name(source)), _opened(source) as file:
         metadata, schema = file.metadata, file.schema_arrow
         fields = list(schema)
         count = metadata.num_rows
+        _check_size(source, metadata, most)
         sizes = _sizes(metadata, fields)
         if not count:
             return Export(source, np.empty(0, np.int64), {}, frozenset(), None, metadata)
@@ -84,6 +97,17 @@ def look(source: Source, *, hold: bool) -> Export:
 def _is_flat(kind: pa.DataType) -> bool:
     """Whether no value of such a column is a dict with more paths."""
     return bool(pa.types.is_primitive(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _check_size(source: Source, metadata: Any, most: int | None) -> None:
+    """By what the footer says, before any of it is read: both of the whole and of its parts."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    rows, size = sum(group.num_rows for group in groups), sum(group.total_byte_size for group in groups)
+    if most is not None and max(rows, metadata.num_rows) > most:
+        raise TooLarge(f"{_name(source)} of the exported history has {rows:,} rows, far more than the server counts")
+    length = len(source) if isinstance(source, bytes) else source.stat().st_size
+    if size > max(DENSE, EXPANDS * length):
+        raise TooLarge(f"{_name(source)} of the exported history has {length:,} bytes that expand to {size >> 20:,} MB")
 
 
 def is_whole(source: Source) -> bool:

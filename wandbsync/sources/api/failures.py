@@ -16,8 +16,10 @@ from urllib3.util.ssl_match_hostname import CertificateError
 
 from ...errors import ServerError, TimedOut, Unreachable, UsageError, WandbsyncError
 
+SLOW = 2  # attempts to get what takes too long
 UNREACHED = 2  # attempts to connect to a host that has never answered: a wrong name is told at once
 NETWORK = "check the network and WANDB_BASE_URL"
+LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 PROXY = "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
 
 # https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
@@ -44,8 +46,21 @@ class Failed(Exception):
         self.pause = pause or 0.0  # seconds that the server asked for
 
 
-def explain(error: Exception, host: str, timeout: tuple[float, float], *, reached: bool) -> Failed:
-    """Why `host` (with its port) gave no answer to a request made by `requests`; `reached`: it did so before."""
+def storage_hint(host: str, server: str) -> str:
+    """What to try where the storage that signed addresses lead to cannot be reached, while the server can."""
+    if _name(host) in LOOPBACK and _name(server) not in LOOPBACK:  # https://github.com/wandb/server/issues/37
+        return f"the server says that its files are on {host}, which is this machine: its administrator can mend that"
+    return f"the server keeps its files on {host}: let this machine reach it, or check HTTPS_PROXY and NO_PROXY"
+
+
+def explain(
+    error: Exception, host: str, timeout: tuple[float, float], *, reached: bool, hint: str | None = None
+) -> Failed:
+    """Why `host` (with its port) gave no answer to a request made by `requests`; `reached`: it did so before.
+
+    `hint`: what to try where the network is in the way.
+    """
+    network = hint or NETWORK
     causes = list(_causes(error))
     connecting = None if reached else UNREACHED
 
@@ -58,16 +73,17 @@ def explain(error: Exception, host: str, timeout: tuple[float, float], *, reache
         if isinstance(cause, CertificateError):  # urllib3 before 2.0 compares names itself
             return Failed(_certificate(WRONG_NAME, host), attempts=1)
     if caused_by(requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
-        return Failed(Unreachable(f"the proxy does not let us through to {host}", hint=PROXY), attempts=connecting)
+        text = f"the proxy does not let us through to {host}"
+        return Failed(Unreachable(text, hint=hint or PROXY), attempts=connecting)
     if caused_by(socket.gaierror):
-        return Failed(Unreachable(f"no host called {_name(host)} can be found", hint=NETWORK), attempts=connecting)
+        return Failed(Unreachable(f"no host called {_name(host)} can be found", hint=network), attempts=connecting)
     if caused_by(ConnectionRefusedError):
-        return Failed(Unreachable(f"{host} refuses the connection", hint=NETWORK), attempts=connecting)
+        return Failed(Unreachable(f"{host} refuses the connection", hint=network), attempts=connecting)
     if caused_by(urllib3.exceptions.NewConnectionError):
-        return Failed(Unreachable(f"there is no way to {host}", hint=NETWORK), attempts=connecting)
+        return Failed(Unreachable(f"there is no way to {host}", hint=network), attempts=connecting)
     if caused_by(requests.exceptions.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError):
         text = f"{host} cannot be reached within {timeout[0]:g} s"
-        return Failed(Unreachable(text, hint=NETWORK), attempts=connecting)
+        return Failed(Unreachable(text, hint=network), attempts=connecting)
     if caused_by(requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError):
         text = f"{host} did not answer within {timeout[1]:g} s"
         return Failed(TimedOut(text), slow=True)

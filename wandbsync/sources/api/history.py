@@ -90,15 +90,16 @@ def assemble(
     count: int | None,
     have: NDArray[np.int64] | None = None,
     mixed: Collection[str] = (),
+    most: int | None = None,
     batch: int = 1_000_000,
 ) -> History:
     """One history from exported files, in any order, and live rows.
 
     `have`: steps that the cache has already; rows of these are left out. `count`: how many rows should remain; None if
     nobody knows. `mixed`: keys of which the server says that other values than texts were logged.
-    Raises BadExport.
+    `most`: how many rows the files may have. Raises BadExport, TooLarge.
     """
-    pieces = _Pieces.of(files, live, keys, mixed)
+    pieces = _Pieces.of(files, live, keys, mixed, most)
     steps = pieces.steps()
     order = None if (steps[1:] >= steps[:-1]).all() else np.argsort(steps, kind="stable")
     ordered = steps if order is None else steps[order]
@@ -178,12 +179,18 @@ class _Pieces:
 
     @classmethod
     def of(
-        cls, files: Sequence[Source], live: Sequence[Mapping[str, Any]], keys: Keys, mixed: Collection[str]
+        cls,
+        files: Sequence[Source],
+        live: Sequence[Mapping[str, Any]],
+        keys: Keys,
+        mixed: Collection[str],
+        most: int | None,
     ) -> _Pieces:
         exports: list[Export] = []
         held = 0
         for source in files:
-            export = look(source, hold=held < HOLD)
+            export = look(source, hold=held < HOLD, most=most)
+            most = None if most is None else most - len(export.steps)
             if len(export.steps):
                 exports.append(export)
                 held += 0 if export.table is None else sum(export.sizes.values())

@@ -20,15 +20,14 @@ import requests
 import urllib3
 
 from ...errors import CacheError, ExpiredURL, NoRoom, RateLimited, ServerError
+from . import body as bodies
 from .answers import BETWEEN, STRANGE, data_of, is_page, named, passing
 from .budget import Budget, retry_after
 from .connections import Session
 from .credentials import Login
-from .failures import Failed, explain
+from .failures import SLOW, Failed, explain, storage_hint
 
-SLOW = 2  # attempts to ask something that takes too long to answer
 HOPS = 3  # redirects that are followed
-CHUNK = 1 << 17  # bytes at a time; of what is cut short, the last one is lost
 
 
 class Transport:
@@ -128,7 +127,7 @@ class Transport:
         for _ in range(HOPS):
             assert url
             with self._sent(self._api, "POST", url, body, {}) as answer:
-                content = answer.content
+                content = bodies.content(answer, self.login.host, self.timeout[1])
             url = _elsewhere_here(url, answer.headers.get("location", "")) if answer.status_code in (307, 308) else None
             if url is None:
                 break
@@ -155,7 +154,7 @@ class Transport:
             if is_page(headers) and not urlsplit(url).path.lower().endswith((".html", ".htm")):
                 error = ServerError(f"{host} answered a web page instead of a file", hint=BETWEEN, status=status)
                 raise Failed(error, attempts=STRANGE)
-            part.write(answer)
+            part.write(answer, bodies.pieces(answer, host, self.timeout[1]))
         if part.size is not None and part.written != part.size:
             text = f"{host} gave {part.written} bytes of a file of {part.size}"
             part.forget()
@@ -190,7 +189,8 @@ class Transport:
                 if answer.status_code in (200, 206) and length.isdigit() and received != int(length):
                     raise urllib3.exceptions.ProtocolError("cut short")  # urllib3 1.26 would not tell
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            failed = explain(error, host, self.timeout, reached=host in self._reached)
+            hint = storage_hint(host, self.login.host) if session is self._storage else None
+            failed = explain(error, host, self.timeout, reached=host in self._reached, hint=hint)
         else:
             return
         raise failed
@@ -248,8 +248,8 @@ class _Part:
     def forget(self) -> None:
         self.content, self.written, self._tag = None, 0, ""
 
-    def write(self, answer: requests.Response) -> None:
-        """Add what comes. Raises CacheError, or what `requests` raises."""
+    def write(self, answer: requests.Response, pieces: Iterator[bytes]) -> None:
+        """Add what comes. Raises CacheError, or what `pieces` raises."""
         tag = answer.headers.get("etag", "")
         begins = answer.headers.get("content-range", "").removeprefix("bytes ").partition("-")[0]
         rest = answer.status_code == 206
@@ -259,7 +259,7 @@ class _Part:
         if not rest:
             self.forget()
         if self.hold is not None and not rest and _length(answer) <= self.hold:
-            self.content = b"".join(answer.iter_content(CHUNK))
+            self.content = b"".join(pieces)
             return
         # A weak tag does not vouch for every byte, and what is decoded here has other positions than what is sent.
         self._tag = "" if tag.startswith("W/") or "content-encoding" in answer.headers else tag
@@ -268,10 +268,10 @@ class _Part:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("r+b" if rest else "wb") as file:
                 file.seek(self.written)
-                for chunk in answer.iter_content(CHUNK):
-                    file.write(chunk)
-                    self.written += len(chunk)
-        except requests.RequestException:
+                for piece in pieces:
+                    file.write(piece)
+                    self.written += len(piece)
+        except TimeoutError:  # of the connection
             raise
         except OSError as error:
             text = f"cannot write {self.path}: {error.strerror or error}"
