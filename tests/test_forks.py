@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from mirror import Mirror
 from rows import number, share, text
+from wandb_server import Server
 
 import wandbsync
 from wandbsync import query
@@ -82,6 +86,31 @@ def test_by_the_library(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
         table = mirror.history(["me/demo/fork", "me/demo/other"], ["loss"], with_parent=True)
         assert table.column("loss").to_pylist() == EXPECTED[FORK] + EXPECTED[OTHER]
         assert mirror.history("me/demo/fork", ["loss"]).num_rows == 5
+
+
+@pytest.mark.parametrize("exported", [0, 19])
+def test_rows_of_the_parent_that_a_server_counts_and_does_not_give(tmp_path: Path, exported: int) -> None:
+    """wandb/wandb#11056: they are not missing, neither now nor when the fork grows."""
+    point = {"m": [], "branch_point": {"run_id": "parent", "step": 20}}
+    with Server() as server:
+        rows = [{"_step": step, "loss": 1.0} for step in range(21, 40)]
+        run = server.add_run("me", "demo", "fork", rows, config={"_wandb": point}, exported=exported, state="running")
+
+        def twist(payload: dict[str, Any], status: int, body: Any) -> tuple[int, Any]:
+            return status, json.loads(
+                json.dumps(body).replace(f'"historyLineCount": {len(rows)}', f'"historyLineCount": {21 + len(rows)}')
+            )
+
+        server.twist = twist
+        mirror = Mirror(tmp_path / "cache", server)
+        mirror.quietly()
+        assert (mirror.run("fork")["rows"], mirror.run("fork")["complete"]) == (19, True)
+        assert not mirror.quietly().planned
+        server.grow(run, [{"_step": 40, "loss": 2.0}])
+        rows.append({})
+        assert [str(action) for action in mirror.quietly().planned] == ["fetch me/demo/fork (grown)"]
+        assert (mirror.run("fork")["rows"], mirror.run("fork")["complete"]) == (20, True)
+        mirror.close()
 
 
 def test_a_parent_that_is_not_here_is_fetched_or_told(tmp_path: Path) -> None:

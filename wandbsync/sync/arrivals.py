@@ -115,8 +115,9 @@ class Arrivals:
             with Cache(cache.folder) as own:  # a connection is one thread's
                 return steps(own, ref)
 
-        had = Had(rows.get(HISTORY, 0), last_step, stamp, all_steps, exact=known.local is None)
-        so_far = SoFar(had, cache.key_paths(ref, HISTORY), State.load(job.cursor.state))
+        state, exact = State.load(job.cursor.state), known.local is None
+        had = Had(rows.get(HISTORY, 0), last_step, stamp, all_steps, state.inherited, exact=exact)
+        so_far = SoFar(had, cache.key_paths(ref, HISTORY), state)
         return replace(job, so_far=so_far)
 
     def answer(self, job: Job) -> Fetched | Described | Failed:
@@ -232,7 +233,7 @@ class Arrivals:
 
     def _cursor(self, job: Job, got: Fetched) -> MirrorCursor:
         """What is noted with the rows: what did not come is tried again after a while."""
-        cursor = MirrorCursor(got.now, got.now, got.state.dump())
+        cursor = MirrorCursor(got.now, got.now, replace(got.state, inherited=got.history.inherited).dump())
         reasons = [got.history.incomplete] if got.history.incomplete else got.refused
         return self._again(replace(cursor, failures=job.cursor.failures), "; ".join(reasons)) if reasons else cursor
 

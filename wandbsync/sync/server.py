@@ -6,6 +6,7 @@ Threads fetch, this one commits. What was committed stays, whatever happens to t
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -391,11 +392,12 @@ def _cached(ref: RunRef, one: Mirrored) -> Cached:
         return Cached(
             ref, rows=one.rows, local=one.local, incomplete=one.incomplete, deleted=one.deleted, evicted=one.evicted
         )
+    inherited = json.loads(cursor.state).get("inherited", 0) if "inherited" in cursor.state else 0
     return Cached(
         ref,
         cursor.described,
         cursor.fetched,
-        one.rows,
+        one.rows + inherited,
         one.local,
         one.incomplete,
         cursor.failures,

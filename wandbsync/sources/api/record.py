@@ -63,8 +63,7 @@ def record(node: Mapping[str, Any], ref: RunRef, app_url: str, *, incomplete: st
     own = summary.pop("_wandb", None)
     runtime = own.get("runtime") if isinstance(own, dict) else None
     runtime = summary.get("_runtime") if runtime is None else runtime
-    branch = _json(internal.get("branch_point"))
-    is_fork = branch.get("run_id") not in (None, ref.run_id)  # else it was rewound
+    branch = _branch_point(internal, ref)
     metadata = environment(internal)
     if isinstance(own, dict):
         metadata["_wandb"] = own  # of its summary: the drop-in Api gives it back
@@ -91,10 +90,24 @@ def record(node: Mapping[str, Any], ref: RunRef, app_url: str, *, incomplete: st
         runtime=float(runtime) if isinstance(runtime, (int, float)) else None,
         sdk_version=_text(internal.get("cli_version")),
         url="/".join([app_url, quote(ref.entity), quote(ref.project), "runs", quote(ref.run_id)]),
-        forked_from=f"{branch['run_id']}@{number(branch.get('step')) or 0}" if is_fork else None,
+        forked_from=f"{branch[0]}@{branch[1]}" if branch else None,
         metadata=metadata,
         incomplete=incomplete,
     )
+
+
+def fork_step(node: Mapping[str, Any], ref: RunRef) -> int | None:
+    """The last step that a fork has from its parent, None if a run is no fork. The node has to have its config."""
+    branch = _branch_point(_json(_value(_json(node.get("config")).get("_wandb"))), ref)
+    return branch[1] if branch else None
+
+
+def _branch_point(internal: Mapping[str, Any], ref: RunRef) -> tuple[str, int] | None:
+    """The run and step that a fork was made from; a run of its own was rewound there."""
+    branch = _json(internal.get("branch_point"))
+    if branch.get("run_id") in (None, ref.run_id):
+        return None
+    return str(branch["run_id"]), number(branch.get("step")) or 0
 
 
 def project(node: Mapping[str, Any], entity: str, name: str, app_url: str) -> ProjectRecord:
