@@ -12,11 +12,12 @@ from ..freshness import Question
 from ..library import open as open_mirror
 from ..library import who
 from ..model import RunRef
-from .projects import Owner, Project, Projects
+from .projects import Project, Projects
 from .refusals import API, refused
 from .run import Run, RunNotFoundError, look_up
 from .runs import Runs
 from .sweeps import Sweep, find_sweep
+from .users import Owner
 
 
 class Api:
@@ -133,13 +134,13 @@ class Api:
     def _find(self, ref: RunRef) -> Run:
         try:
             cache = self._mirror.ask(Question(f"{ref.entity}/{ref.project}", (ref.run_id,)))
-            return Run(self._mirror, *look_up(cache, ref))
+            return Run(self._mirror, *look_up(cache, ref), runs=Runs)
         except NotFound as error:
             raise RunNotFoundError(f"Could not find run {ref}: {error}", hint=error.hint) from error
 
     def sweep(self, path: str = "") -> Sweep:
         """A sweep by "entity/project/sweep_id", or less if the settings say the rest. Raises ValueError if unknown."""
-        return find_sweep(self._mirror, *self._path(path.replace("/sweeps/", "/")))
+        return find_sweep(self._mirror, *self._path(path.replace("/sweeps/", "/")), Runs)
 
     def from_path(self, path: str) -> Project | Run | Sweep:
         """A project, run or sweep by its path."""

@@ -1,4 +1,4 @@
-"""Projects, and whose key it is."""
+"""Projects."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from .. import query
 from ..freshness import Question
 from ..library import who
 from .pages import Pages
-from .refusals import PROJECT, USER, refused
+from .refusals import PROJECT, refused
 from .run import _stamp
 
 if TYPE_CHECKING:
     from ..library import Mirror
-    from ..sources.api.client import Viewer
     from .sweeps import Sweeps
 
 
@@ -84,9 +83,10 @@ class Project:
 
     def sweeps(self, per_page: int = 50) -> Sweeps:
         """Its sweeps, the first made first."""
+        from .runs import Runs
         from .sweeps import Sweeps
 
-        return Sweeps(self._mirror, self.entity, self.name, per_page)
+        return Sweeps(self._mirror, self.entity, self.name, Runs, per_page)
 
     def __getattr__(self, name: str) -> Any:
         if name == "createdAt":
@@ -103,27 +103,3 @@ class Project:
 
     def __repr__(self) -> str:
         return f"<Project {self.entity}/{self.name}>"
-
-
-class User:
-    """Somebody with an account."""
-
-    def __init__(self, username: str, name: str | None = None) -> None:
-        self.username, self.name = username, name or username
-
-    def __getattr__(self, name: str) -> Any:
-        if name in USER:
-            raise refused(f"{name} of a user", f"wandb.Api().viewer.{name}")
-        raise AttributeError(f"{self!r} has no attribute {name!r}")
-
-    def __repr__(self) -> str:
-        return f"<User {self.username}>"
-
-
-class Owner(User):
-    """Whose API key it is."""
-
-    def __init__(self, viewer: Viewer) -> None:
-        super().__init__(viewer.username)
-        self.entity = viewer.entity or viewer.username
-        self.teams = list(viewer.teams)

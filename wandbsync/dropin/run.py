@@ -25,12 +25,12 @@ from .history import HistoryScan, Lines
 from .pages import frame
 from .refusals import RUN, refused
 from .summary import Summary
+from .sweeps import Look, Sweep, find_sweep
+from .users import User
 
 if TYPE_CHECKING:
     from ..library import Mirror
     from ..model import Fingerprint
-    from .projects import User
-    from .sweeps import Sweep
 
 INTERNAL = ("_wandb", "wandb_version")
 
@@ -48,10 +48,12 @@ class Run:
         record: Mapping[str, Any],
         seen: Fingerprint | None = None,
         own: Mapping[str, Any] | None = None,
+        *,
+        runs: Look,
     ) -> None:
         """`record` as `query.get_run` gives it; `seen`: what the server listed, None for runs it does not have; `own`:
-        what W&B keeps of its own in the summary."""
-        self._mirror = mirror
+        what W&B keeps of its own in the summary; `runs`: how a sweep looks for its runs."""
+        self._mirror, self._look = mirror, runs
         self._ref = RunRef(record["entity"], record["project"], record["id"])
         self._attrs: dict[str, Any] = {}
         self._metadata: dict[str, Any] | None = None
@@ -130,15 +132,12 @@ class Run:
     @property
     def sweep(self) -> Sweep | None:
         """The sweep it belongs to, None if to none. Raises ValueError if the cache does not know that sweep."""
-        from .sweeps import find_sweep
-
-        return None if self.sweep_name is None else find_sweep(self._mirror, self.entity, self.project, self.sweep_name)
+        name = self.sweep_name
+        return None if name is None else find_sweep(self._mirror, self.entity, self.project, name, self._look)
 
     @property
     def user(self) -> User | None:
         """Whose run it is, None where that is not known, as of local runs."""
-        from .projects import User
-
         username = self._record["username"]
         return None if username is None else User(username, self._record["user_name"])
 

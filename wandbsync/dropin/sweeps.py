@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from .run import Run
     from .runs import Runs
 
+Look = Callable[..., "Runs"]
 COLUMNS = ("createdAt", "updatedAt", "name", "sweep")  # of runs, where an order does not mean their summary
 
 
@@ -28,8 +30,9 @@ class SweepNotFoundError(NotFound, ValueError):
 class Sweep:
     """A sweep as its server described it when the project was last synced."""
 
-    def __init__(self, mirror: Mirror, record: SweepRecord) -> None:
-        self._mirror, self._record = mirror, record
+    def __init__(self, mirror: Mirror, record: SweepRecord, runs: Look) -> None:
+        """`runs` gives the runs of a project that fit a filter, in an order."""
+        self._mirror, self._record, self._look = mirror, record, runs
         self.id, self.entity, self.project = record.sweep_id, record.entity, record.project
         self.config = dict(record.config)
         self.state = record.state
@@ -56,9 +59,7 @@ class Sweep:
         return self._runs("+created_at")
 
     def _runs(self, order: str) -> Runs:
-        from .runs import Runs
-
-        return Runs(self._mirror, self.entity, self.project, {"sweep": self.id}, order)
+        return self._look(self._mirror, self.entity, self.project, {"sweep": self.id}, order)
 
     def best_run(self, order: str | None = None) -> Run | None:
         """The best run by the metric of its config, or by an `order` such as "+val_loss"; None if it has no runs.
@@ -98,26 +99,26 @@ class Sweep:
 class Sweeps(Pages[Sweep]):
     """The sweeps of a project, the first made first."""
 
-    def __init__(self, mirror: Mirror, entity: str, project: str, per_page: int = 50) -> None:
+    def __init__(self, mirror: Mirror, entity: str, project: str, runs: Look, per_page: int = 50) -> None:
         super().__init__(self._find, per_page)
-        self.entity, self.project, self._mirror = entity, project, mirror
+        self.entity, self.project, self._mirror, self._look = entity, project, mirror, runs
 
     def _find(self) -> list[Sweep]:
         cache = self._mirror.ask(Question(f"{self.entity}/{self.project}"))
-        return [Sweep(self._mirror, one) for one in sweeps(cache, self.entity, self.project).values()]
+        return [Sweep(self._mirror, one, self._look) for one in sweeps(cache, self.entity, self.project).values()]
 
     def __repr__(self) -> str:
         return f"<Sweeps {self.entity}/{self.project}>"
 
 
-def find_sweep(mirror: Mirror, entity: str, project: str, sweep_id: str) -> Sweep:
+def find_sweep(mirror: Mirror, entity: str, project: str, sweep_id: str, runs: Look) -> Sweep:
     """A sweep by its id. Raises SweepNotFoundError, with the ids there are."""
     cache = mirror.ask(Question(f"{entity}/{project}"))
     known = sweeps(cache, entity, project)
     if sweep_id not in known:
         hint = f"there is {', '.join(known)}" if known else "the cache has no sweeps of that project"
         raise SweepNotFoundError(f"Could not find sweep {entity}/{project}/{sweep_id}", hint=hint)
-    return Sweep(mirror, known[sweep_id])
+    return Sweep(mirror, known[sweep_id], runs)
 
 
 def _order(key: str) -> str:

@@ -71,9 +71,8 @@ def _fetch(api: Api, ref: RunRef, listed: Fingerprint, so_far: SoFar, folder: Pa
         fileLimit=FILES_A_PAGE,
     )
     now = fingerprint(node)
-    less = had.exact and (
-        now.lines < had.rows + had.inherited or had.last_step is None
-    )  # without a value no row can be told
+    fewer = now.lines < had.rows + had.inherited
+    less = had.exact and (fewer or had.last_step is None)  # without a value no row can be told
     if had.rows and (less or now.created_at[:19] != listed.created_at[:19]):
         raise Anew  # it was made again, or cut, since it was listed
     errors: dict[str, ServerError] = node.get("errors", {})
