@@ -19,10 +19,11 @@ from ..errors import NotPermitted, RateLimited, ServerError, Unreachable, Wandbs
 from ..media.content import place, read_md5
 from ..model import CONSOLE, HISTORY, SYSTEM, Columns, FileRecord, RunRecord, RunRef
 from ..plan.server import Describe, Fetch, retry_after
-from ..sources.api.client import FILES_A_PAGE, Api, Node, sensible
+from ..sources.api.client import FILES_A_PAGE, Api
 from ..sources.api.fetch import Fetched, SoFar, fetch
 from ..sources.api.gather import Had
 from ..sources.api.history import STAMP
+from ..sources.api.nodes import Node, sensible
 from ..sources.api.record import fingerprint, plain_environment, record
 from ..sources.api.streams import State, all_files
 from . import commits
@@ -123,10 +124,9 @@ class Arrivals:
     def answer(self, job: Job) -> Fetched | Described | Failed:
         """Ask the server. Raises what is not the run's own fault, and NotFound."""
         try:
-            with sensible(self.api.login.host):
-                if isinstance(job.action, Fetch):
-                    return fetch(self.api, job.ref, job.action.now, job.so_far, job.folder, whole=job.action.whole)
-                return self._described(job)
+            if isinstance(job.action, Fetch):
+                return fetch(self.api, job.ref, job.action.now, job.so_far, job.folder, whole=job.action.whole)
+            return self._described(job)
         except RateLimited:
             raise
         except (ServerError, NotPermitted, Unreachable) as error:
@@ -160,13 +160,12 @@ class Arrivals:
         """Put what came into the next commit; the job again if all of the rows have to be fetched after all."""
         again = None
         try:
-            with sensible(self.api.login.host):
-                if isinstance(got, Fetched):
-                    again = self._fetched(job, got)
-                elif isinstance(got, Described):
-                    self._describe(job, got)
-                else:
-                    self._failed(job, got)
+            if isinstance(got, Fetched):
+                again = self._fetched(job, got)
+            elif isinstance(got, Described):
+                self._describe(job, got)
+            else:
+                self._failed(job, got)
         except RateLimited:
             raise
         except (ServerError, NotPermitted, Unreachable) as error:  # in the middle of what is fetched in parts
@@ -248,13 +247,16 @@ class Arrivals:
         if got.files is not None:
             state.files = True
         self._tell(job, got.refused)
+        cursor = replace(job.cursor, described=fingerprint(got.node), state=state.dump())
+        if got.refused:
+            cursor = self._again(cursor, "; ".join(got.refused))
         self._add(
             Share(
                 job.ref,
                 job.revision,
                 self._record(job, got.node, incomplete),
                 files=None if got.files is None else self._files(job, got.files),
-                mirror=replace(job.cursor, described=fingerprint(got.node), state=state.dump()),
+                mirror=cursor,
             )
         )
 
@@ -277,7 +279,8 @@ class Arrivals:
     # -- records
 
     def _api_record(self, job: Job, node: Node, incomplete: str | None) -> RunRecord:
-        made = record(node, job.ref, self.api.login.app_url, incomplete=incomplete)
+        with sensible(self.api.login.host):
+            made = record(node, job.ref, self.api.login.app_url, incomplete=incomplete)
         if job.known is None:
             return made
         file = next((one for one in self.cache.files(job.ref) if one.name == METADATA), None)
@@ -287,7 +290,12 @@ class Arrivals:
         return replace(made, metadata={**said, **made.metadata})
 
     def _record(self, job: Job, node: Node, incomplete: str | None, *, rows: int | None = None) -> RunRecord | None:
-        """The server's record; of a run that has local logs, once it has ended and is all there."""
+        """The server's record; of a run that has local logs, once it has ended and is all there.
+
+        None where the server did not give the config: what is known of it stays.
+        """
+        if "config" in node.get("errors", ()) and job.known is not None:
+            return None
         made = self._api_record(job, node, incomplete)
         if job.known is None or job.local is None:
             return made

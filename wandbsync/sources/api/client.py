@@ -17,6 +17,9 @@ from ...model import RunRef
 from . import queries
 from .answers import wrong_key
 from .credentials import Login
+from .nodes import Node, next_cursor, nodes, sensible
+from .nodes import listed as listed_node
+from .nodes import run as run_node
 from .record import number
 from .transport import Transport
 
@@ -32,8 +35,6 @@ BLOCKED = 300.0  # seconds in which a storage that could not be reached is not t
 HASTY = 2  # attempts to get what can be asked for in smaller pieces, or that is a fault of the server's own
 
 SILENT = (NotFound, NotPermitted, ServerError, Unreachable)  # when it is only about a hint
-
-Node = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,8 @@ class Api:
         found = self._ask("Viewer", queries.VIEWER, {}).get("viewer")
         if not found:  # W&B answers so, with HTTP 200, where the key is wrong or has expired
             raise wrong_key(self.login)
-        return _viewer(found)
+        with sensible(self.login.host):
+            return _viewer(found)
 
     def projects(self, entity: str) -> list[Node]:
         """The projects of an entity."""
@@ -107,8 +109,8 @@ class Api:
                 raise self._no_project(entity, project)
             counted = number(data["project"].get("runCount")) or 0
             self.projects_told[entity, project] = {**data["project"], "runs": None}
-            if data.get("viewer"):
-                self.viewer_told = _viewer(data["viewer"])
+            if isinstance(told := data.get("viewer"), dict):
+                self.viewer_told = _viewer(told)
             found: Node | None = data["project"].get("runs")
             return found
 
@@ -122,12 +124,8 @@ class Api:
         seen: set[str] = set()
         without = queries.RUNS if records else None
         for node in self._pages("Runs", query, variables, runs, project=f"{entity}/{project}", instead=without):
-            with sensible(self.login.host):
-                name = node["name"]
-                if not isinstance(name, str):
-                    raise TypeError(f"a run is called {name!r}")
-            if name not in seen:
-                seen.add(name)
+            if node["name"] not in seen:
+                seen.add(node["name"])
                 yield node, counted
 
     def _no_project(self, entity: str, project: str) -> NotFound:
@@ -198,21 +196,22 @@ class Api:
         data = self._ask(operation, query, {**named, **used}, project=project, attempts=attempts)
         with sensible(self.login.host):
             there = data.get("project")
-            found: Node | None = (there or {}).get("run")
+            found = (there or {}).get("run")
             if found is not None:
-                return dict(found)
+                return run_node(found)
         if there is None:  # the project is gone, or the key has expired meanwhile: no word on the run
             raise self._no_project(ref.entity, ref.project)
         raise NotFound(f"{self.login.host} has no run {ref}, or not for this key")
 
-    def page(self, ref: RunRef, first: int, stop: int, samples: int, *, hasty: bool = False) -> list[str]:
-        """The rows with first <= step < stop as JSON texts; a sample of them if there are more than `samples`.
+    def page(self, ref: RunRef, first: int, stop: int, samples: int, *, hasty: bool = False) -> list[Node]:
+        """The rows with first <= step < stop; a sample of them if there are more than `samples`.
 
         `hasty`: do not insist on it, fewer of them would do.
         """
         variables = {"minStep": first, "maxStep": stop, "pageSize": samples}
         found = self._run(ref, {"page"}, variables, attempts=HASTY if hasty else None)
-        return list(found.get("history") or ())
+        rows: list[Node] = found.get("history") or []
+        return rows
 
     def console(self, ref: RunRef, after: str | None) -> Node:
         """A page of console lines: the connection, with `edges` and `pageInfo`."""
@@ -339,7 +338,7 @@ class Api:
                 size = usual
             with sensible(self.login.host):
                 found = connection(data) or {}
-                some, end = nodes(found), next_cursor(found)
+                some, end = [listed_node(node) for node in nodes(found)], next_cursor(found)
                 empty = 0 if found.get("edges") else empty + 1
             yield from some
             if end is None:
@@ -355,31 +354,6 @@ def is_too_much(error: Exception) -> bool:
     return isinstance(error, (TimedOut, TooLarge)) or (
         isinstance(error, ServerError) and error.status in (413, 500, 502, 504)
     )
-
-
-@contextlib.contextmanager
-def sensible(host: str) -> Iterator[None]:
-    """What an answer that is not at all as W&B's are does to whoever reads it, as a ServerError."""
-    try:
-        yield
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        text = f"{host} gave an answer without sense: {type(error).__name__}: {error}"
-        raise ServerError(text, hint="is this a W&B server?") from error
-
-
-def nodes(connection: Node | None) -> list[Node]:
-    """The nodes of a page of a Relay connection."""
-    edges = (connection or {}).get("edges") or ()
-    return [edge["node"] for edge in edges if edge and edge.get("node")]
-
-
-def next_cursor(connection: Node) -> str | None:
-    """Where the next page begins; empty if the server does not say where, None if this page is the last."""
-    page = connection.get("pageInfo") or {}
-    if not page.get("hasNextPage"):
-        return None
-    edges = connection.get("edges") or [None]
-    return page.get("endCursor") or (edges[-1] or {}).get("cursor") or ""
 
 
 # That there is no such thing, for those that say so besides answering null. "run not found for history loading" is not

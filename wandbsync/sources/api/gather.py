@@ -11,7 +11,6 @@ grow again between two looks, so the rows in the cache are compared with what is
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,10 +24,11 @@ from numpy.typing import NDArray
 from ...errors import ExpiredURL, Unreachable
 from ...model import RunRef
 from ..keys import Keys
-from .client import Api, Node
+from .client import Api
 from .exports import Source, is_whole, look, most_rows
 from .history import STAMP, History, assemble
-from .pages import PAGE, at_steps, between, in_gaps, parsed, step_of
+from .nodes import Node, step_of
+from .pages import PAGE, at_steps, between, in_gaps
 from .record import fingerprint, fork_step, number
 from .rows import row_steps
 
@@ -134,7 +134,7 @@ class Gathering:
         """The rows after the last one in the cache, if they are all that it lacks."""
         if "history" not in self.node:
             return None
-        rows, last = parsed(self.node["history"] or ()), self.had.last_step
+        rows, last = self.node["history"] or [], self.had.last_step
         if last is None:
             return rows if self.counted <= len(rows) < PAGE else None
         if len(rows) >= PAGE:
@@ -149,7 +149,7 @@ class Gathering:
     def _all(self) -> Iterator[History]:
         exports, had = self._exports(), self.had
         have = had.steps() if had.rows else NONE
-        live = np.sort(row_steps(parsed(exports.get("liveData") or ())))
+        live = np.sort(row_steps(exports.get("liveData") or ()))
         new = ~_among(live, have)
         # If just the live ones are new, a download would show no more than that the last row is still there.
         sure = had.rows > LARGE or had.last_step in live
@@ -279,7 +279,7 @@ class Gathering:
 
     def _stop(self) -> int:
         """A step after the last one, as far as the server tells; within 32 bits if need be, which none refuses."""
-        return max((number(_history_keys(self.node).get("lastStep")) or 0) + 1, 2**31 - 1)
+        return max((number((self.node.get("historyKeys") or {}).get("lastStep")) or 0) + 1, 2**31 - 1)
 
     # -- is what the cache has still there?
 
@@ -323,16 +323,10 @@ def _names(urls: Sequence[str]) -> Sequence[str]:
     return paths if len(set(paths)) == len(paths) else urls
 
 
-def _history_keys(node: Node) -> Node:
-    found = node.get("historyKeys")
-    found = json.loads(found) if isinstance(found, str) else found
-    return found if isinstance(found, dict) else {}
-
-
 def _mixed(node: Node) -> set[str]:
     """The keys of which the server counts values of other types than text: {"type": "number"}, "float64 | utf8" ..."""
     found: set[str] = set()
-    keys = _history_keys(node).get("keys")
+    keys = (node.get("historyKeys") or {}).get("keys")
     for name, one in keys.items() if isinstance(keys, dict) else ():
         counts = one.get("typeCounts") if isinstance(one, dict) else None
         for kind in counts or ():

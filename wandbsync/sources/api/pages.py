@@ -6,29 +6,19 @@ page that is too much for the server is asked for again with half as many rows.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ...errors import ServerError, TimedOut
 from ...model import RunRef
-from .client import Api, Node, is_too_much
+from .client import Api, is_too_much
+from .nodes import Node, step_of
 
 PAGE = 1000  # what the SDK asks for, so that every server gives as many
 FEWEST = 2  # rows of a page that tell where to cut a range in two
 GAPS = 20  # gaps that are looked into
-
-
-def parsed(texts: Sequence[Any]) -> list[Node]:
-    """Rows that come as JSON texts, or as objects."""
-    return [json.loads(text, strict=False) if isinstance(text, str) else text for text in texts]
-
-
-def step_of(row: Node) -> int:
-    return int(row.get("_step") or 0)
 
 
 def at_steps(api: Api, ref: RunRef, steps: NDArray[np.int64], wanted: NDArray[np.bool_]) -> Iterator[list[Node]]:
@@ -74,7 +64,7 @@ def between(api: Api, ref: RunRef, first: int, stop: int) -> Iterator[list[Node]
 def _page(api: Api, ref: RunRef, first: int, stop: int, samples: int, *, smallest: bool) -> list[Node] | None:
     """The rows of a page; None if they are too much for the server, and fewer can be asked for."""
     try:
-        return parsed(api.page(ref, first, stop, samples, hasty=not smallest))
+        return api.page(ref, first, stop, samples, hasty=not smallest)
     except (ServerError, TimedOut) as error:
         if smallest or not is_too_much(error):
             raise
