@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from mirror import Mirror
 from rows import number, share, text
 from wandb_server import Server
@@ -14,6 +15,7 @@ from wandb_server import Server
 import wandbsync
 from wandbsync import query
 from wandbsync.cache import Cache
+from wandbsync.cli import main_group
 from wandbsync.errors import NothingCached
 from wandbsync.library.lineage import with_parents
 from wandbsync.model import RunRecord, RunRef
@@ -129,3 +131,25 @@ def test_a_parent_that_is_not_here_is_fetched_or_told(tmp_path: Path) -> None:
 
     with with_parents(cache, [FORK], fetch) as whole:
         assert query.series(whole, FORK, "loss")[1].tolist() == [0.5, 1.0]
+
+
+def test_by_the_commands(cache: Cache, tmp_path: Path) -> None:
+    def said(words: str) -> str:
+        result = CliRunner().invoke(
+            main_group, ["--cache-dir", str(cache.folder), *words.split()], catch_exceptions=False
+        )
+        assert result.exit_code == 0
+        return result.stdout
+
+    rows = said("export me/demo/fork --metrics loss --wide --format csv --with-parent --offline").splitlines()
+    assert [float(row.split(",")[2]) for row in rows[1:]] == EXPECTED[FORK]
+    metrics = json.loads(said("list-metrics me/demo leaf --with-parent --json --offline"))
+    assert (
+        metrics["loss"]["count"],
+        json.loads(said("list-metrics me/demo leaf --json --offline"))["loss"]["count"],
+    ) == (9, 2)
+    out = tmp_path / "plots"
+    said(f"generate-plots me/demo fork,other --metrics loss --with-parent --no-ema --data csv --output {out} --offline")
+    (points,) = out.glob("*.csv")
+    assert len(points.read_text().splitlines()) == 1 + len(EXPECTED[FORK] + EXPECTED[OTHER])
+    assert "--with-parent" in next(iter(json.loads((out / "metadata.json").read_text())["plots"].values()))["command"]

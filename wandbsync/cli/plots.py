@@ -70,7 +70,7 @@ def generate_plots(
     from ..figures import shown
     from ..plot import generate
 
-    chosen = plot_options(all_metrics=all_metrics, include_system=include_system, **options)
+    chosen = plot_options(all_metrics=all_metrics, include_system=include_system, with_parent=with_parent, **options)
     fresh: dict[str, Any] = {"offline": offline, "refresh": refresh, "max_age": max_age}
     if lake is None:
         cache, refs = _chosen_runs(on, project, runs, runs_where, fresh)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
@@ -10,7 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -266,18 +265,19 @@ class Mirror:
         if stream not in STREAMS:
             raise UsageError(f"there is no stream {stream!r}", hint=f"there is {', '.join(STREAMS)}")
         refs = self._refs(runs, rows=True)
-        if not with_parent:
-            return self._history(self.cache, refs, keys, x, wide, stream, decode)
-        from .lineage import with_parents
-
-        with with_parents(self.cache, refs, lambda parents: self._fetch_rows(parents)) as cache:
+        with self._with_parents(refs) if with_parent else nullcontext(self.cache) as cache:
             return self._history(cache, refs, keys, x, wide, stream, decode)
 
-    def _fetch_rows(self, refs: Sequence[RunRef]) -> None:
-        """Bring the rows of some runs, if they are to be had."""
-        for ref in refs:
-            with contextlib.suppress(NotFound, NothingCached):
-                self.ask(Question(f"{ref.entity}/{ref.project}", (ref.run_id,), rows=True))
+    def _with_parents(self, refs: Sequence[RunRef]) -> AbstractContextManager[Cache]:
+        """A cache for a while in which forks have their parents' rows too."""
+        from .lineage import with_parents
+
+        def fetch(parents: Sequence[RunRef]) -> None:
+            for ref in parents:
+                with suppress(NotFound, NothingCached):
+                    self.ask(Question(f"{ref.entity}/{ref.project}", (ref.run_id,), rows=True))
+
+        return with_parents(self.cache, refs, fetch)
 
     @staticmethod
     def _history(
@@ -332,18 +332,18 @@ class Mirror:
         from ..figures import shown
         from ..plot import PlotOptions, compose
 
-        refs = self._refs(runs, rows=True)
-        cache = self.cache
-        query.plot_metrics(cache, refs, list(metrics), all_metrics=False, include_system=True)  # raises NotFound
         try:
             chosen = PlotOptions(**options)
         except TypeError as error:
             raise UsageError(f"{error}".replace("PlotOptions.__init__()", "plot")) from error
-        drawn = shown(cache, refs, chosen)
-        try:
-            return compose(drawn.runs, metrics, chosen, drawn.source, labels=drawn.labels, groups=drawn.groups)
-        except UsageError as error:
-            raise NotFound(str(error), hint=error.hint) from error
+        refs = self._refs(runs, rows=True)
+        with self._with_parents(refs) if chosen.with_parent else nullcontext(self.cache) as cache:
+            query.plot_metrics(cache, refs, list(metrics), all_metrics=False, include_system=True)  # raises NotFound
+            drawn = shown(cache, refs, chosen)
+            try:
+                return compose(drawn.runs, metrics, chosen, drawn.source, labels=drawn.labels, groups=drawn.groups)
+            except UsageError as error:
+                raise NotFound(str(error), hint=error.hint) from error
 
     # -- sources
 

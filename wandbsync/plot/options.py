@@ -52,7 +52,7 @@ class Smoothing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlotOptions:
-    """How to draw. `all_metrics`, `include_system` are the caller's business, noted here.
+    """How to draw. `all_metrics`, `include_system`, `with_parent` are the caller's business, noted here.
 
     `smooth` above 1 draws the mean of the last `smooth` values, and no EMA; else the predecessor's time-weighted EMA is
     drawn unless `ema` is False. `smoothing` names one of W&B's own instead. Either way the values themselves stand
@@ -92,6 +92,7 @@ class PlotOptions:
     output: Path | None = None
     all_metrics: bool = False
     include_system: bool = False
+    with_parent: bool = False  # forks begin with their parents' rows
 
     def __post_init__(self) -> None:
         wrong = [*self._wrong_smoothing(), *self._wrong_axes(), *self._wrong_page()]
@@ -192,6 +193,7 @@ class PlotOptions:
 
 
 _FLAGS = {
+    "with_parent": "--with-parent",
     "full_res": "--full-res",
     "smooth": "--smooth",
     "ema": None,

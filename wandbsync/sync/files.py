@@ -25,6 +25,7 @@ from ..sources.api.record import plain_environment
 
 RUNS_AT_ONCE = 100
 NAMES_AT_ONCE = 500
+IN_MEMORY = 1 << 20  # bytes; a larger file goes to the disk as it comes
 FEW = 20  # runs that are asked for one by one, where a server does not tell of many at once
 GIVE_UP_AFTER = 3  # files in a row for which nobody could be reached
 
@@ -138,7 +139,9 @@ class _Batch:
         assert md5 is not None
         part = self.store.new()
         try:
-            self.api.transport.download(url, part, size=file.size)
+            got = self.api.load(url, part, hold=min(file.size, IN_MEMORY))
+            if isinstance(got, bytes):
+                part.write_bytes(got)
             found = of_file(part)
             if found != Content(file.size, md5):
                 return False

@@ -29,7 +29,7 @@ from ..sources.api.record import fingerprint, project, record, sweep, unix
 from . import listing
 from .commits import SECONDS
 from .report import Problem, Progress, SyncReport
-from .viewer import note_viewer
+from .viewer import is_noted, note_viewer
 
 if TYPE_CHECKING:
     from ..sources.api.fetch import Fetched
@@ -334,8 +334,11 @@ class _Pass:
         entity, name = self.asked.entity, self.asked.project
         if (told := self.api.projects_told.get((entity, name))) and self.nodes:
             put_projects(self.cache, [project(told, entity, name, self.api.login.app_url)])
-        if self.api.viewer_told is not None:
-            note_viewer(self.cache, self.api.login.base_url, self.api.viewer_told, self.started)
+        server = self.api.login.base_url
+        with contextlib.suppress(ServerError, NotPermitted):
+            viewer = self.api.viewer_told or (None if is_noted(self.cache, server) else self.api.viewer())
+            if viewer is not None:
+                note_viewer(self.cache, server, viewer, self.started)
         now = {ref: node.get("sweepName") for ref, node in self.nodes.items() if node.get("sweepName")}
         with contextlib.suppress(ServerError, NotFound, NotPermitted):
             if now and (any(one.ref in now for one in todo) or set(now.values()) - {*sweeps(self.cache, entity, name)}):

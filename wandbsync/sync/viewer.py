@@ -18,3 +18,8 @@ def note_viewer(cache: Cache, base_url: str, viewer: Viewer, at: float) -> None:
         known = {where: when for where, when in cache.sources(kind).items() if where.startswith(f"{base_url} ")}
         if not known or max(known, key=lambda where: known[where]) != f"{base_url} {text}":
             cache.synced(kind, f"{base_url} {text}", at)
+
+
+def is_noted(cache: Cache, base_url: str) -> bool:
+    """Whether it is known whose the key for a server is."""
+    return any(where.startswith(f"{base_url} ") for where in cache.sources("viewer"))
