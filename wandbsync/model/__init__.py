@@ -1,5 +1,7 @@
 """The words everything else is written in; no input or output happens here.
 
+    run  a run's name, record and the table of its fields        project  projects and sweeps
+
 A *run* is named by entity, project and run_id. What it logged is kept as *streams* of long rows, one row per value:
 `history` (what `run.log` was given), `system` (machine metrics) and `console` (what the program printed).
 A row is (key, step, value, kind, value_json):

@@ -293,7 +293,7 @@ class Api:
             try:
                 data = self.transport.ask(operation, text, sent, project=project, attempts=attempts)
             except ServerError as error:
-                news = (_unknown(error.messages) & queries.OPTIONAL) - left_out
+                news = queries.optional(_unknown(error.messages), text) - left_out
                 self._unknown |= news
                 if not news and doubtful and error.status in (None, 400, 422) and error.data is None:
                     suspects |= doubtful  # it does not say what it has against the question
@@ -380,14 +380,13 @@ _REFUSED = re.compile(
 )
 
 
-def _unknown(messages: Sequence[str]) -> set[str]:
-    """The names that the server says it does not know: with their types, where it says those and we ask so."""
-    found = set()
+def _unknown(messages: Sequence[str]) -> set[tuple[str | None, str]]:
+    """The names that the server says it does not know, each with its type, if that is said too."""
+    found: set[tuple[str | None, str]] = set()
     for message in messages:
         kind = _TYPE.search(message)
-        for name in {name for names in _REFUSED.findall(message) for name in names if name}:
-            typed = f"{kind[1]}.{name}" if kind else name
-            found.add(typed if typed in queries.OPTIONAL else name)
+        names = {name for names in _REFUSED.findall(message) for name in names if name}
+        found |= {(kind[1] if kind and kind[1] in queries.TYPES else None, name) for name in names}
     return found
 
 

@@ -29,6 +29,7 @@ OPTIONAL = frozenset(
     ]
 )
 
+TYPES = ("Run", "File", "Project", "Sweep")  # as W&B calls them
 # Those of them that the SDK does not ask for: left out where a server refuses a question and does not say what of it.
 RARE = (
     "eventsLineCount",
@@ -43,7 +44,8 @@ RARE = (
 
 def _asked(one: Field) -> str:
     inside = "".join(f"\n{name}" for name in one.asks)
-    return f"{one.wandb}" + (f" {{{inside}\n}}" if inside else f" # Run.{one.wandb}")
+    tag = f" # Run.{one.wandb}" if f"Run.{one.wandb}" in OPTIONAL else ""
+    return f"{one.wandb}" + (f" {{{inside}\n}}" if inside else tag)
 
 
 LISTED = "\n".join(["", *(_asked(one) for one in FIELDS if one.wandb), "eventsLineCount", "logLineCount", ""])
@@ -300,19 +302,33 @@ def about_run(parts: Collection[str]) -> tuple[str, str]:
     return name, text
 
 
+def optional(refused: Collection[tuple[str | None, str]], text: str) -> set[str]:
+    """What to leave out of a query of which a server refuses some names, with their types where it says those.
+
+    Of several fields of one name, where it does not, those that their lines name with their types go first: they are
+    the newer ones.
+    """
+    tags = set(re.findall(r"# (\S+)$", text, re.MULTILINE))
+    found: set[str] = set()
+    for kind, name in refused:
+        alike = {tag for tag in tags if tag.endswith(f".{name}") and kind in (None, tag.partition(".")[0])}
+        found |= alike or {name}
+    return found & OPTIONAL
+
+
 def without(text: str, unknown: Collection[str]) -> str:
     """A query without the fields and arguments that the server does not know, what is inside, and idle variables.
 
-    A field is named by itself or, if its line says so, with its type: Run.updatedAt.
+    A field is named by itself or, if its line says its type, with that: Run.updatedAt.
     """
     kept: list[str] = []
     skipping = 0
     for line in text.splitlines():
-        names = set(re.match(r"\s*(\w*)(?:.*#\s*(\S+))?", line).groups())  # type: ignore[union-attr]
+        name, tag = re.match(r"\s*(\w*)(?:.*# (\S+))?", line).groups()  # type: ignore[union-attr]
         depth = line.count("{") + line.count("(") - line.count("}") - line.count(")")
         if skipping:
             skipping += depth
-        elif names & set(unknown):
+        elif (tag or name) in unknown:
             skipping = depth
         else:
             kept.append(line)
