@@ -61,6 +61,8 @@ def test_metadata_always_and_what_the_patterns_choose(server: Server, mirror: Mi
     assert kept(mirror) == {FILES[name] for name in chosen}
     mirror.quietly(mirrored=WANTED)
     assert mirror.asked == {"Runs": 1}
+    found = query.sql(mirror.cache, "SELECT name, local_path FROM files WHERE run_id = 'a' AND local_path IS NOT NULL")
+    assert {name: Path(path).read_bytes() for name, path in found.fetchall()} == {name: FILES[name] for name in chosen}
 
 
 def test_one_question_for_many_runs(server: Server, mirror: Mirror) -> None:

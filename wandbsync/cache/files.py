@@ -31,10 +31,13 @@ def owe(cache: Cache, refs: Iterable[RunRef], *, retry_at: float, failed: bool =
 def paid(cache: Cache, refs: Iterable[RunRef]) -> None:
     """Note runs all of whose files have come."""
     with catalog.translated(cache.folder), catalog.transaction(cache.con):
+        before = cache.con.total_changes
         cache.con.executemany(
             "DELETE FROM owed_files WHERE run = (SELECT run FROM runs WHERE entity = ? AND project = ? AND run_id = ?)",
             [(ref.entity, ref.project, ref.run_id) for ref in refs],
         )
+        if cache.con.total_changes > before:
+            catalog.count_checks(cache.con)  # SQL says where they are
 
 
 def owed(cache: Cache, entity: str, project: str) -> dict[RunRef, tuple[float, int]]:

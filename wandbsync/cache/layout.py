@@ -83,7 +83,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("updated_at", "TIMESTAMP", "UTC"),
             ("mimetype", "VARCHAR", ""),
             ("md5", "VARCHAR", "base64, as W&B has it"),
-            ("local_path", "VARCHAR", "where it is on this machine"),
+            ("local_path", "VARCHAR", "where it is on this machine, or its copy in the cache"),
         ],
     ),
 }

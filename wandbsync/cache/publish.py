@@ -7,6 +7,7 @@ the tables and views of `describe()`; what these are made of is in the schema `i
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import secrets
 import shutil
@@ -55,7 +56,10 @@ def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> None:
                     )
                 else:
                     con.execute(f"CREATE OR REPLACE TABLE {name} ({columns})")
-                _load(con, name, columns, _fetch(cache, select, since))
+                data = _fetch(cache, select, since)
+                if name == "files" and data:
+                    data[-1] = _places(cache, data[-2], data[-1])
+                _load(con, name, columns, data)
             files = _files(cache)
         if not (gone := {path for path in files if not path.exists()}):
             break
@@ -128,6 +132,22 @@ def _fetch(cache: Cache, select: str, since: int) -> list[list[Any]]:
     cursor = cache.con.cursor()
     cursor.row_factory = None
     return [list(column) for column in zip(*cursor.execute(select, {"since": since}), strict=True)]
+
+
+def _places(cache: Cache, md5: Sequence[str | None], local: Sequence[str | None]) -> list[str | None]:
+    """Where files are on this machine: their own paths, or their copies in the cache."""
+    kept = {path.name: str(path) for path in (cache.folder / "media").glob("??/*")}
+    if not kept:
+        return list(local)
+    return [path or kept.get(_hex(text or "")) for path, text in zip(local, md5, strict=True)]
+
+
+def _hex(md5: str) -> str:
+    """An MD5 in hex, which W&B writes in base64, and some servers in hex."""
+    try:
+        return md5 if len(md5) == 32 else base64.b64decode(md5, validate=True).hex()
+    except ValueError:
+        return ""
 
 
 def _load(con: duckdb.DuckDBPyConnection, name: str, columns: str, data: list[list[Any]]) -> None:

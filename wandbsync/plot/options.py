@@ -168,7 +168,7 @@ class PlotOptions:
 
     def drawing(self) -> dict[str, Any]:
         """All that decides what a picture looks like; not where it goes."""
-        elsewhere = ("output", "group_by_prefix", "all_metrics", "include_system", "grid", "data")
+        elsewhere = ("output", "group_by_prefix", "all_metrics", "include_system", "with_parent", "grid", "data")
         return {name: value for name, value in asdict(self).items() if name not in elsewhere}
 
     def flags(self) -> list[str]:
