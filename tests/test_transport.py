@@ -38,6 +38,7 @@ from wandbsync.errors import (
 from wandbsync.sources.api import budget as budget_module
 from wandbsync.sources.api.budget import Budget
 from wandbsync.sources.api.credentials import Login
+from wandbsync.sources.api.network import Network
 from wandbsync.sources.api.transport import Transport
 
 KEY = "0123456789abcdef" * 2 + "01234567"  # the test server's
@@ -89,10 +90,12 @@ def make() -> Iterator[Make]:
     """Transports, closed in the end; on a clock of their own unless they get a budget."""
     made: list[Transport] = []
 
-    def transport(url: str, *, budget: Budget | None = None, key: str = KEY, **how: Any) -> Transport:
+    def transport(
+        url: str, *, budget: Budget | None = None, key: str = KEY, network: Network | None = None, **how: Any
+    ) -> Transport:
         clock = Clock()
         budget = budget or Budget(clock=clock, sleep=clock.sleep, jitter=random.Random(1))
-        made.append(Transport(Login(url, key), budget, **how))
+        made.append(Transport(Login(url, key, network=network or Network()), budget, **how))
         return made[-1]
 
     yield transport
@@ -493,6 +496,25 @@ def test_certificates(
     assert says in str(error) and hint in error.hint
     assert transport.requests == 1  # it will not be better the next time
     assert server.heads == []
+
+
+@pytest.mark.parametrize("how", [Network(checked=False), Network(bundle=str(TLS / "good.pem"))])
+def test_certificates_as_the_sdk_is_told(how: Network, make: Make) -> None:
+    with Scripted(reply(b'{"data": {}}'), certificate="good") as server:
+        assert make(server.url, network=how).ask("", "{ x }", {}) == {}
+
+
+def test_headers_and_proxies_as_the_sdk_is_told(make: Make, tmp_path: Path) -> None:
+    """The headers are for the server alone: its storage is another's."""
+    with Scripted(reply(b'{"data": {}}')) as proxy:
+        how = Network(headers={"X-Team": "ml"}, proxies={"http": proxy.url})
+        transport = make("http://wandb.example", network=how)
+        assert transport.ask("", "{ x }", {}) == {}
+    assert proxy.heads[0].startswith(b"POST http://wandb.example/graphql ") and b"X-Team: ml" in proxy.heads[0]
+    with Scripted(reply(b"data")) as proxy:
+        how = Network(headers={"X-Team": "ml"}, proxies={"http": proxy.url})
+        make("http://wandb.example", network=how).download("http://storage.example/file", tmp_path / "file")
+    assert proxy.heads[0].startswith(b"GET http://storage.example/file ") and b"X-Team" not in proxy.heads[0]
 
 
 def test_http_where_https_was_meant_and_the_other_way_round(server: Server, make: Make) -> None:

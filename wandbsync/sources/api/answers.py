@@ -19,7 +19,10 @@ STRANGE = 3  # attempts where something else than W&B seems to answer
 OWN_FAULT = 2  # attempts where W&B itself says that it could not: another one seldom helps
 _NOT_SIGNED_IN = re.compile(r"not (logged|signed) in|unauthenticated|invalid api key", re.IGNORECASE)
 _NOT_PERMITTED = re.compile(r"permission denied|access denied|not permitted|unauthori[sz]ed|forbidden", re.IGNORECASE)
-BETWEEN = "a proxy or a login page may be in between: check WANDB_BASE_URL and HTTPS_PROXY"
+BETWEEN = (
+    "a proxy or a login page may be in between: check WANDB_BASE_URL, HTTPS_PROXY and, "
+    "if it wants a header, WANDB_X_EXTRA_HTTP_HEADERS"
+)
 
 
 def data_of(status: int, headers: Mapping[str, str], content: bytes, login: Login) -> dict[str, Any]:
@@ -72,6 +75,7 @@ def _refused(
             target = urlsplit(headers.get("location", ""))
             place = f"{target.scheme}://{target.hostname}" if target.hostname else place
         says, hint = f"{host} sends us on to {place}", "if that is the server's address, set WANDB_BASE_URL to it"
+        hint += "; a login page in between may want a header: WANDB_X_EXTRA_HTTP_HEADERS"
     elif status == 401:
         return Failed(wrong_key(login), attempts=1)
     elif status == 403 and not page:

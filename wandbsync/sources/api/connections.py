@@ -1,7 +1,8 @@
 """Connections that carry no credentials but those given, keep no cookies, and can be cut from another thread.
 
-Proxies and certificates come from the environment, as `requests` has it. What it also takes from there is what netrc
-has for a host, on the first request and on every redirect: not here, where one key is for one server.
+Proxies and certificates come from the environment, as `requests` has it, and from what the SDK is told (network.py).
+What `requests` also takes from there is what netrc has for a host, on the first request and on every redirect: not
+here, where one key is for one server.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from ... import __version__
+from .network import Network
 
 KEPT = 32  # connections kept open per host
 
@@ -28,8 +30,11 @@ KEPT = 32  # connections kept open per host
 class Session(requests.Session):
     """May be used by several threads at once."""
 
-    def __init__(self, auth: tuple[str, str] | None, **headers: str) -> None:
+    def __init__(self, auth: tuple[str, str] | None, network: Network, **headers: str) -> None:
         super().__init__()
+        self._network = network
+        if not network.checked:  # as was asked for; urllib3 would say so at every request
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         self.auth = auth or _no_credentials
         self.headers.update({"User-Agent": f"wandbsync/{__version__}", **headers})
         self.max_redirects = 5
@@ -57,11 +62,17 @@ class Session(requests.Session):
         return prepared
 
     def merge_environment_settings(self, url: str, *settings: Any) -> Any:
-        """Proxies and certificates as the environment has them, looked up once for each host: it takes a while."""
+        """Proxies and certificates as they are set, looked up once for each host: it takes a while."""
         parts = urlsplit(url)
         key = (parts.scheme, parts.netloc)
         if key not in self._environment:
-            self._environment[key] = super().merge_environment_settings(url, *settings)
+            found = super().merge_environment_settings(url, *settings)
+            found["proxies"].update(self._network.proxies)
+            if not self._network.checked:
+                found["verify"] = False
+            elif found["verify"] is True and self._network.bundle:
+                found["verify"] = self._network.bundle
+            self._environment[key] = found
         return dict(self._environment[key])
 
     def hang_up(self) -> None:

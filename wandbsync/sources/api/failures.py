@@ -97,7 +97,7 @@ def explain(
     ):  # fmt: skip
         return Failed(ServerError(f"{host} gave an address that leads nowhere", hint="try again later"), attempts=1)
     if "CA certificate bundle" in str(error) or any(_tls(cause, "NO_CERTIFICATE_OR_CRL_FOUND") for cause in causes):
-        text = "the certificates named in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE cannot be read"
+        text = "the certificates named in REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE or SSL_CERT_FILE cannot be read"
         return Failed(UsageError(text, hint="name a file of certificates there, or nothing"), attempts=1)
     return Failed(Unreachable(f"the connection to {host} broke off", hint="try again later"))
 
@@ -114,7 +114,7 @@ def _certificate(code: int, host: str) -> Unreachable:
         return Unreachable(f"the certificate of {host} is for another host", hint="check WANDB_BASE_URL")
     return Unreachable(
         f"the certificate of {host} is not signed by anybody this machine trusts",
-        hint="if a company's proxy or server signs its own, name its certificates in REQUESTS_CA_BUNDLE",
+        hint="if a company's server or proxy signs its own, name that in SSL_CERT_FILE or REQUESTS_CA_BUNDLE",
     )
 
 

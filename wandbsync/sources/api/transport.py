@@ -53,8 +53,9 @@ class Transport:
         self.bytes = 0  # received in bodies, as they came over the wire
         self._counting = threading.Lock()
         self._reached: set[str] = set()  # hosts that have answered
-        self._api = Session(("api", login.key), **{"Content-Type": "application/json", "Accept-Encoding": "gzip"})
-        self._storage = Session(None, **{"Accept-Encoding": "identity"})
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "gzip", **login.network.headers}
+        self._api = Session(("api", login.key), login.network, **headers)
+        self._storage = Session(None, login.network, **{"Accept-Encoding": "identity"})
         budget.at_stop(self._api.hang_up)
         budget.at_stop(self._storage.hang_up)
 
