@@ -12,9 +12,9 @@ from .store import Cache
 # (run, entity, project, run_id, source_id, until, up): of each run itself and its ancestors, the last step whose rows
 # count; null for all. `up` is "run_id@step" of the next one. Rows of a step that a younger one has are not taken twice:
 # some servers give a fork its parent's rows. A hundred generations, should a chain lead back to itself.
-_FIRST = (
-    "(SELECT min(m.first_step) FROM streams s JOIN metrics m USING (stream) "
-    "WHERE s.run = r.run AND s.generation = r.generation AND s.name = 'history')"
+_FIRST = (  # its first step; asked for of forks alone
+    "CASE WHEN r.forked_from IS NOT NULL THEN (SELECT min(m.first_step) FROM streams s JOIN metrics m USING (stream) "
+    "WHERE s.run = r.run AND s.generation = r.generation AND s.name = 'history') END"
 )
 _PARENT = "substr(rtrim(l.up, '0123456789'), 1, length(rtrim(l.up, '0123456789')) - 1)"
 _STEP = "CAST(substr(l.up, length(rtrim(l.up, '0123456789')) + 1) AS INTEGER)"
