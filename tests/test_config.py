@@ -16,6 +16,7 @@ WORDS = {
     "server.entity": ("team", "team"), "server.projects": ("a/b,c/*", ("a/b", "c/*")),
     "server.exclude": ("*/scratch", ("*/scratch",)), "server.states": ("running,failed", ("running", "failed")),
     "server.tags": ("best", ("best",)), "server.newer_than": ("2h", 7200.0), "server.in_flight": ("3", 3),
+    "server.files": ("a.txt,media/**", ("a.txt", "media/**")), "server.files_max_size": ("2MB", 2_000_000),
     "server.downloads": ("2", 2), "daemon.poll": ("5s", 5.0), "daemon.settled": ("1h", 3600.0),
     "daemon.sweep": ("1d", 86400.0), "daemon.scan": ("10m", 600.0), "daemon.metrics_port": ("9187", 9187),
     "lake.url": ("s3://lab/wandb", "s3://lab/wandb"), "lake.every": ("1h", 3600.0), "lake.machine": ("m1", "m1"),

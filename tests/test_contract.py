@@ -76,6 +76,8 @@ def seed(server: Server) -> None:
     server.add_run("me", "demo", "empty", created_at=AT + timedelta(days=2))
     server.add_run("me", "demo", "long", {"x": list(range(3000))}, exported=2000, created_at=AT + timedelta(days=3))
     server.add_run("me", "demo", "going", [{"x": 1}], state="running", created_at=AT + timedelta(days=4))
+    sweep = "name: hunt\nmethod: grid\nmetric: {name: val/loss, goal: minimize}\nparameters: {lr: {values: [1, 2]}}\n"
+    server.add_sweep("me", "tuning", "sw", sweep, runCountExpected=6)
     for i in range(12):  # to be filtered and ordered
         server.add_run(
             "me", "tuning", f"t{i:02}", [{"val/loss": (i * 7 % 12) / 4, "epoch": i}],
@@ -83,7 +85,7 @@ def seed(server: Server) -> None:
             | ({"rare": True} if i == 5 else {}),
             created_at=AT + timedelta(hours=i), state=["finished", "crashed", "failed"][i % 3],
             tags=["even"] if i % 2 == 0 else ["odd", "late"], group=f"g{i // 4}", job_type=["train", "eval"][i % 2],
-            display_name=f"eager-fox-{i}",
+            display_name=f"eager-fox-{i}", username="me", sweep_name="sw" if i < 6 else None,
         )  # fmt: skip
 
 
@@ -165,6 +167,12 @@ ASKED |= {
     "from_path": "[repr(api.from_path('demo')), repr(api.from_path('me/demo')), repr(api.from_path('me/demo/runs/live'))]",
     "flushed": "api.flush()", "flushed_again": "api.runs('me/demo') is runs",
     "changed": "[setattr(live, 'name', 'mine'), live.name, live.load(force=True)['displayName'], live.name]",
+    "user": "(lambda run: [run.user.username, run.user.name])(api.run('me/tuning/t00'))",
+    "sweep": "(lambda one: [one.id, one.name, one.entity, one.project, one.state, one.config, one.order, one.path, one.url,"
+    " one.expected_run_count, repr(one), one.best_run().id, one.best_run('-epoch').id])(api.sweep('me/tuning/sw'))",
+    "sweep_runs": "[run.id for run in api.from_path('me/tuning/sweeps/sw').runs]", "no_sweep": "api.sweep('me/tuning/no')",
+    "sweep_of_runs": "[run.sweep and run.sweep.id for run in api.runs('me/tuning')]",
+    "sweeps": "[[one.id for one in api.project('tuning').sweeps()], repr(api.project('tuning').sweeps())]",
     "finished": "exported.wait_until_finished()",
     "long_history": "long.history(samples=3000, pandas=False)", "long_scan_end": "list(long.scan_history())[-1]",
     "long_sampled": "long.history(samples=100, pandas=False)", "long_sampled_keys": "long.history(samples=7, keys=['x'])",
@@ -198,11 +206,12 @@ DIFFERENCES: dict[str, tuple[str, Any, Any]] = {
 REFUSED = {
     "update of a run": "live.update()", "delete of a run": "live.delete()", "artifacts": "api.artifact('a:v0')",
     "summary": "live.summary.update({'a': 1})", "summary item": "live.summary.__setitem__('a', 1)",
-    "reports": "api.reports('me/demo')", "sweep": "api.sweep('me/demo/s')", "upload": "live.upload_file('x')",
-    "storage_id": "live.storage_id", "user": "live.user", "artifacts of a run": "live.logged_artifacts()",
-    "delete of a file": "live.file('output.log').delete()", "sweeps": "api.project('demo').sweeps()",
+    "reports": "api.reports('me/demo')", "upload": "live.upload_file('x')",
+    "storage_id": "live.storage_id", "artifacts of a run": "live.logged_artifacts()",
+    "delete of a file": "live.file('output.log').delete()",
     "e-mail": "api.viewer.email", "exports": "live.download_history_exports('x')", "raw config": "live.rawconfig",
-    "from_path": "api.from_path('me/demo/sweeps/s')", "create_run": "api.create_run()",
+    "from_path": "api.from_path('me/demo/artifacts/a')", "create_run": "api.create_run()",
+    "agents": "api.sweep('me/tuning/sw').agents()",
 }  # fmt: skip
 
 
@@ -282,7 +291,7 @@ def test_what_is_not_mirrored_names_the_call_for_it(server: Server, place: Path,
             eval(text, {"api": api, "live": live})
         assert re.search(r"wandb\.Api\(\)\.\w+", error.value.hint), what
         assert "of the wandb SDK" in error.value.line()
-    assert not hasattr(api, "artifact") and not hasattr(live, "user")  # for scripts that ask first
+    assert not hasattr(api, "artifact") and not hasattr(live, "storage_id")  # for scripts that ask first
     with pytest.raises(wandbsync.UsageError) as error:
         wandbsync.Api(api_key="x" * 40)
     assert "WANDB_API_KEY" in error.value.hint

@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "sources": {"sources"},
     "plan": set(),
     "cache": {"cache", "sizes"},
-    "sync": {"cache", "plan", "sources"},
+    "sync": {"cache", "media", "plan", "sources"},
     "targets": set(),
     "watch": {"sources"},
     "status": {"cache"},

@@ -48,11 +48,16 @@ def unpacked(folder: Path) -> Path:
 
 
 def contents(folder: Path, name: str = "catalog.sqlite") -> dict[str, list[tuple[Any, ...]]]:
-    """Every row of every table of version 1."""
-    with closing(sqlite3.connect(folder / name)) as con:
-        tables = [line.split()[2] for line in schema.SCHEMA.splitlines() if line.startswith("CREATE TABLE")]
+    """Every row of every table of version 1, in the columns of version 1."""
+    with closing(sqlite3.connect(folder / name)) as con, closing(sqlite3.connect(":memory:")) as first:
+        first.executescript(schema.SCHEMA)
+        tables = [row[0] for row in first.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         assert len(tables) == 13
-        return {table: con.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in tables}
+        found = {}
+        for table in tables:
+            columns = ", ".join(row[1] for row in first.execute(f"PRAGMA table_info({table})"))
+            found[table] = con.execute(f"SELECT {columns} FROM {table} ORDER BY 1, 2").fetchall()
+        return found
 
 
 def version(path: Path) -> int:
@@ -136,7 +141,7 @@ def test_a_crash_in_the_middle_leaves_a_whole_version(old: Path, tmp_path: Path)
             is_all_there(cache)
         assert version(moment / "catalog.sqlite") == schema.VERSION
         assert not list(moment.glob("*.part"))
-    assert seen == {1, schema.VERSION}
+    assert seen == set(range(1, schema.VERSION + 1))
 
 
 def test_several_processes_upgrade_once(tmp_path: Path) -> None:
@@ -153,7 +158,8 @@ def test_several_processes_upgrade_once(tmp_path: Path) -> None:
         makers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(5)]
         said = [maker.communicate(timeout=60)[0] for maker in makers]
         assert [maker.returncode for maker in makers] == [0] * 5
-        assert sorted("".join(said).split()) == ["5"] * 5 + ["kept"]
+        words = "".join(said).split()  # each version is kept by whoever leaves it, at the most
+        assert words.count("5") == 5 and 1 <= words.count("kept") < schema.VERSION and len(words) < 5 + schema.VERSION
 
 
 def test_readers_see_the_old_schema_or_the_new_one(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +179,7 @@ def test_readers_see_the_old_schema_or_the_new_one(old: Path, monkeypatch: pytes
         monkeypatch.setattr(schema, "statements", statements)
         with Cache(old) as cache:
             assert len(cache.last_steps()) == 5
-        assert heard == [1, 0]
+        assert heard == [1, 0, 2, 1]
         assert reader.execute("SELECT count(*) FROM runs").fetchone() == (5,)
         reader.execute("COMMIT")
 
@@ -203,7 +209,7 @@ def test_a_newer_cache_stays_refused(old: Path) -> None:
 
 def test_a_step_that_fails_changes_nothing(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(old)
-    monkeypatch.setitem(schema.STEPS, schema.VERSION, schema.STEPS[schema.VERSION] + ";\nCREATE TABLE runs (x)")
+    monkeypatch.setitem(schema.STEPS, 2, schema.STEPS[2] + ";\nCREATE TABLE runs (x)")
     with pytest.raises(CacheError, match="already exists"):
         Cache(old).last_steps()
     assert contents(old) == before and version(old / "catalog.sqlite") == 1

@@ -36,6 +36,8 @@ class Config:
     states: tuple[str, ...] = ()  # only runs in these states; () for all, as below
     tags: tuple[str, ...] = ()  # only runs with one of these tags
     newer_than: float | None = None  # only runs made since then
+    files: tuple[str, ...] = ()  # globs of small files that are mirrored with their runs
+    files_max_size: int | None = 1_000_000  # of such a file, bytes
     in_flight: int = 1  # requests of one project under way at a time
     downloads: int = 4  # files under way at a time
     pace: Pace = field(default_factory=Pace)  # of projects that have none of their own
@@ -189,6 +191,8 @@ KEYS: dict[str, tuple[str, Any, tuple[str, ...]]] = {
     "server.states": ("states", _names, ()),
     "server.tags": ("tags", _names, ()),
     "server.newer_than": ("newer_than", parse_duration, ()),
+    "server.files": ("files", _names, ()),
+    "server.files_max_size": ("files_max_size", parse_size, ()),
     "server.in_flight": ("in_flight", _few, ()),
     "server.downloads": ("downloads", _few, ()),
     "daemon.poll": ("pace.poll", _interval, ()),

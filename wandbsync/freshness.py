@@ -294,21 +294,16 @@ class _Server:
         api = self._connect()
         try:
             entity = entity or self._viewer(api)
-            from .sources.api.record import unix
+            from .cache.projects import put_projects
+            from .sources.api.record import project
 
             projects = [
-                (
-                    node.get("entityName") or entity,
-                    node["name"],
-                    node.get("description"),
-                    unix(node.get("createdAt")),
-                    f"{self.login.app_url}/{node.get('entityName') or entity}/{node['name']}",
-                )
+                project(node, node.get("entityName") or entity, node["name"], self.login.app_url)
                 for node in api.projects(entity)
             ]
         finally:
             api.transport.close()
-        self.cache.put_projects(projects)
+        put_projects(self.cache, projects)
         self._note("projects", f"{self.login.base_url} {entity}")
 
     def _cached(self, project: tuple[str, str], name: str) -> RunRef | None:
@@ -358,14 +353,16 @@ class _Server:
             return self.config.default_entity or self.login.entity
         prefix = f"{self.login.base_url} "
         found = self.cache.sources("entity") if self.cache.exists() else {}
-        return next((where.removeprefix(prefix) for where in found if where.startswith(prefix)), None)
+        mine = {where: when for where, when in found.items() if where.startswith(prefix)}
+        return max(mine, key=lambda where: mine[where]).removeprefix(prefix) if mine else None
 
     def _viewer(self, api: Api) -> str:
         """The default entity as the server has it; asked once."""
+        from .sync.viewer import note_viewer
+
         viewer = api.viewer()
-        entity = viewer.entity or viewer.username
-        self._note("entity", f"{api.login.base_url} {entity}")
-        return entity
+        note_viewer(self.cache, api.login.base_url, viewer, self.now)
+        return viewer.entity or viewer.username
 
     # -- the server
 

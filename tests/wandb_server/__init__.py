@@ -24,7 +24,7 @@ from .front import Listener, Request
 from .history import History, Row, Rows
 from .root import Root
 from .signing import Signer
-from .store import Clock, File, LogLine, Project, Run, Store
+from .store import Clock, File, LogLine, Project, Run, Store, stamp
 
 __all__ = ["HTML", "Clock", "Count", "Fault", "File", "History", "LogLine", "Project", "Request", "Run", "Server"]
 
@@ -110,6 +110,18 @@ class Server:
         assert found
         return found
 
+    def add_sweep(self, entity: str, project: str, name: str, config: str, **fields: Any) -> Row:
+        """A sweep with its config as YAML; the runs that belong to it are made with `sweep_name`."""
+        now = stamp(self.clock.now())
+        made = {
+            "id": f"Sweep:{name}", "name": name, "displayName": None, "method": "random", "state": "RUNNING",
+            "description": None, "bestLoss": None, "config": config, "createdAt": now, "updatedAt": now,
+            "runCount": 0, "runCountExpected": None, **fields,
+        }  # fmt: skip
+        with self.store.lock:
+            self.add_project(entity, project).sweeps.append(made)
+        return made
+
     def add_run(
         self,
         entity: str,
@@ -178,6 +190,7 @@ class Server:
         with self.store.lock:
             for name, value in fields.items():
                 setattr(run, name, value)
+            run.edited_at = self.clock.now()
             self.store.changes += 1
 
     def rewind(self, run: Run, step: int) -> None:

@@ -39,12 +39,16 @@ def matches(run: Run, query: Mapping[str, Any]) -> bool:
 
 
 def ordered(runs: list[Run], order: str) -> list[Run]:
-    """The runs by an order such as `-summary_metrics.loss`; those without a value come last, either way."""
+    """The runs by an order such as `-summary_metrics.loss`: numbers, then texts; those without either come last."""
     descending, field = order.startswith("-"), order.lstrip("+-")
     pairs = [(_plain(_value(run, field)), run) for run in runs]
-    present = [(_rank(value), value, run) for value, run in pairs if value is not None]
-    present.sort(key=lambda item: item[:2], reverse=descending)
-    return [run for _, _, run in present] + [run for value, run in pairs if value is None]
+    groups: list[list[tuple[Any, Run]]] = [[], [], []]
+    for value, run in pairs:
+        is_number = isinstance(value, int | float) and value == value
+        groups[0 if is_number else 1 if isinstance(value, str) else 2].append((value, run))
+    for group in groups[:2]:
+        group.sort(key=lambda pair: pair[0], reverse=descending)
+    return [run for group in groups for _, run in group]
 
 
 def _matches_one(run: Run, field: str, condition: Any) -> bool:
@@ -114,7 +118,3 @@ def _as_time(value: Any) -> Any:
         return value
     time = datetime.fromisoformat(value.replace("Z", "+00:00"))
     return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()
-
-
-def _rank(value: Any) -> str:
-    return "number" if isinstance(value, int | float) else type(value).__name__

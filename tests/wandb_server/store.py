@@ -78,6 +78,7 @@ class Run:
     display_name: str
     created_at: datetime
     heartbeat_at: datetime
+    edited_at: datetime | None = None
     declared: str = "running"
     config: Row = field(default_factory=dict)
     summary: Row = field(default_factory=dict)
@@ -113,6 +114,11 @@ class Run:
         silent = self.project.store.clock.now() - self.heartbeat_at > CRASHED_AFTER
         return "crashed" if self.declared == "running" and silent else self.declared
 
+    @property
+    def updated_at(self) -> datetime:
+        """The last change, whoever made it."""
+        return max(self.heartbeat_at, self.edited_at or self.created_at)
+
     def beat(self) -> None:
         self.heartbeat_at = self.project.store.clock.now()
 
@@ -146,6 +152,8 @@ class Project:
     entity: str
     name: str
     created_at: datetime
+    description: str | None = None
+    sweeps: list[Row] = field(default_factory=list)  # as GraphQL has them
     runs: dict[str, Run] = field(default_factory=dict)
     listings: dict[tuple[str, str], tuple[int, list[Run]]] = field(default_factory=dict)
 

@@ -81,12 +81,17 @@ class EntityView:
 
 
 class ProjectView:
-    description = views = None
-    access, is_benchmark, read_only, total_sweeps = "USER_READ", False, False, 0
+    views = None
+    access, is_benchmark, read_only = "USER_READ", False, False
 
     def __init__(self, root: Root, project: Project) -> None:
         self._root, self._project = root, project
         self.name, self.entity_name, self.created_at = project.name, project.entity, stamp(project.created_at)
+        self.description, self.total_runs, self.total_sweeps = (
+            project.description,
+            len(project.runs),
+            len(project.sweeps),
+        )
         self.id = base64.b64encode(f"Project:v1:{project.name}:{project.entity}".encode()).decode()
         self.internal_id = base64.b64encode(f"ProjectInternalId:{project.number}".encode()).decode()
 
@@ -95,6 +100,10 @@ class ProjectView:
 
     def user(self) -> UserView:
         return UserView(self._root, self._root.store.username)
+
+    @property
+    def updated_at(self) -> str:
+        return stamp(max((run.updated_at for run in self._project.runs.values()), default=self._project.created_at))
 
     def run_count(self, filters: str | None = None) -> int:
         return len(self._listing(filters, "+created_at"))
@@ -117,11 +126,11 @@ class ProjectView:
             raise Refused(404, f"run {name} not found")
         return run
 
-    def sweeps(self, **_: Any) -> Row:
-        return connection([], lambda sweep: sweep, None, None)
+    def sweeps(self, after: str | None = None, first: int | None = None, filters: str | None = None) -> Row:
+        return connection(self._project.sweeps, lambda sweep: sweep, after, first)
 
-    def sweep(self, sweep_name: str) -> None:
-        return None
+    def sweep(self, sweep_name: str) -> Row | None:
+        return next((one for one in self._project.sweeps if one["name"] == sweep_name), None)
 
     def artifact_type(self, name: str) -> None:
         return None
@@ -170,6 +179,10 @@ class RunView:
     @property
     def heartbeat_at(self) -> str:
         return stamp(self._run.heartbeat_at)
+
+    @property
+    def updated_at(self) -> str:
+        return stamp(self._run.updated_at)
 
     @property
     def config(self) -> str:

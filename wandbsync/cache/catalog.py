@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import CacheBusy, CacheError, NewerCache, NoRoom
-from ..model import GOING_ON
+from ..model import FIELDS, GOING_ON
 from .frozen import freeze, obstacle
 from .migration import upgrade, version_of
 from .schema import VERSION
@@ -24,6 +24,7 @@ from .schema import VERSION
 BUSY_SECONDS = 10.0
 # The order in which segments are read: a merge takes the oldest of a level, what is on a higher one was logged earlier.
 OLDEST_FIRST = "level DESC, segment"
+RUN = ", ".join(f'{one.shown} AS "{one.name}"' for one in FIELDS)  # of `runs` and `checks`, as people see a run
 GOES_ON = f"runs.state IN ({', '.join(map(repr, GOING_ON))})"  # of a run, as its source tells
 
 

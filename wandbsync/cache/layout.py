@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from ..model import Kind
+from ..model import FIELDS, Kind
+from . import lineage
 
 NUMERIC = 1 << Kind.FLOAT | 1 << Kind.INT | 1 << Kind.BIGINT
 
@@ -18,43 +19,35 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("project", "VARCHAR", ""),
             ("description", "VARCHAR", ""),
             ("created_at", "TIMESTAMP", "UTC"),
+            ("updated_at", "TIMESTAMP", "UTC, last change on the server"),
+            ("total_runs", "BIGINT", "how many runs the server has"),
             ("url", "VARCHAR", ""),
             ("source", "VARCHAR", "local or api"),
             ("runs", "BIGINT", "how many runs are in the cache"),
         ],
     ),
-    "runs": (
-        "one row a run",
+    "sweeps": (
+        "one row a sweep",
         [
             ("entity", "VARCHAR", ""),
             ("project", "VARCHAR", ""),
-            ("run_id", "VARCHAR", "unique in its project"),
-            ("display_name", "VARCHAR", "the name people see"),
-            ("state", "VARCHAR", "running, finished, failed, crashed, ..."),
+            ("sweep_id", "VARCHAR", "unique in its project"),
+            ("display_name", "VARCHAR", ""),
+            ("state", "VARCHAR", "RUNNING, PAUSED, CANCELED, FINISHED, ..."),
+            ("method", "VARCHAR", "grid, random, bayes, ..."),
+            ("description", "VARCHAR", ""),
+            ("metric", "VARCHAR", "what is searched for"),
+            ("goal", "VARCHAR", "minimize or maximize"),
+            ("best_value", "DOUBLE", "the best of that metric, as the server knows it"),
+            ("runs_expected", "BIGINT", "null where no end is set"),
             ("created_at", "TIMESTAMP", "UTC"),
-            ("heartbeat_at", "TIMESTAMP", "UTC, last sign of life"),
-            ("synced_at", "TIMESTAMP", "UTC, when the cache last agreed with the source"),
-            ("runtime", "DOUBLE", "seconds"),
-            ("exit_code", "INTEGER", ""),
-            ("tags", "VARCHAR[]", ""),
-            ("notes", "VARCHAR", ""),
-            ("group", "VARCHAR", "quote it in SQL"),
-            ("job_type", "VARCHAR", ""),
-            ("sweep_id", "VARCHAR", ""),
-            ("host", "VARCHAR", ""),
-            ("url", "VARCHAR", ""),
-            ("sdk_version", "VARCHAR", ""),
-            ("forked_from", "VARCHAR", "run_id@step"),
-            ("source", "VARCHAR", "local, api, or both"),
-            ("complete", "BOOLEAN", "every row the source had at synced_at is here"),
-            ("incomplete", "VARCHAR", "why not"),
-            ("rows", "BIGINT", "log calls in the history"),
-            ("last_step", "BIGINT", "the highest of its history"),
-            ("deleted_at", "TIMESTAMP", "UTC, when it was found to be gone from its server"),
-            ("config", "JSON", "config->>'lr', config->'$.opt.name'"),
-            ("summary", "JSON", "the last value of each metric"),
-            ("metadata", "JSON", "program, git, python, machine"),
+            ("updated_at", "TIMESTAMP", "UTC"),
+            ("config", "JSON", "what its YAML says"),
         ],
+    ),
+    "runs": (
+        "one row a run",
+        [(one.name, one.type, one.meaning) for one in FIELDS],
     ),
     "metrics": (
         "one row a run and key: statistics over the whole history",
@@ -90,7 +83,7 @@ TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
             ("updated_at", "TIMESTAMP", "UTC"),
             ("mimetype", "VARCHAR", ""),
             ("md5", "VARCHAR", "base64, as W&B has it"),
-            ("local_path", "VARCHAR", "where it is on this machine"),
+            ("local_path", "VARCHAR", "where it is on this machine, or its copy in the cache"),
         ],
     ),
 }
@@ -108,11 +101,16 @@ CONSOLE_ROWS = [
     *ROWS[:3],
     ("line", "BIGINT", "from 0"),
     ("printed_to", "VARCHAR", "stdout or stderr"),
+    ("label", "VARCHAR", "of the process that printed it, where several did: rank-0 ..."),
     ("time", "TIMESTAMP", "UTC"),
     ("text", "VARCHAR", ""),
 ]
 VIEWS: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
     "history": ("one row a logged value, every one of them", ROWS),
+    "history_with_parent": (
+        "the same, of a fork also its parent's up to that step, under the fork's name",
+        ROWS,
+    ),
     "system": ("the same for machine metrics; step counts the samples, key _timestamp has their time", ROWS),
     "console": ("one row a line the program printed", CONSOLE_ROWS),
 }
@@ -120,12 +118,7 @@ VISIBLE = {**TABLES, **VIEWS}
 
 # What is taken from the catalog: table -> (columns and types, SELECT). `:since` is the commit up to which what belongs
 # to a run is known from the last time.
-RECORD = (
-    "display_name VARCHAR, state VARCHAR, created_at TIMESTAMP, heartbeat_at TIMESTAMP, runtime DOUBLE, "
-    'exit_code BIGINT, tags VARCHAR[], notes VARCHAR, "group" VARCHAR, job_type VARCHAR, sweep_id VARCHAR, '
-    "host VARCHAR, url VARCHAR, sdk_version VARCHAR, forked_from VARCHAR, source VARCHAR, complete BOOLEAN, "
-    "incomplete VARCHAR, rows BIGINT, last_step BIGINT, deleted_at TIMESTAMP, config JSON, summary JSON, metadata JSON"
-)
+_RECORDS = [one for one in FIELDS if one.of not in ("name", "check")]
 LIVE = "runs r JOIN streams s ON s.run = r.run AND s.generation = r.generation"
 SOURCES = {
     "inside.runs": (
@@ -133,10 +126,8 @@ SOURCES = {
         "SELECT run, revision, entity, project, run_id, synced_at FROM runs LEFT JOIN checks USING (run)",
     ),
     "inside.records": (
-        f"run BIGINT, {RECORD}",
-        "SELECT run, coalesce(display_name, run_id), state, created_at, heartbeat_at, runtime, exit_code, tags, notes, "
-        "run_group, job_type, sweep_id, host, url, sdk_version, forked_from, source, incomplete IS NULL, incomplete, "
-        "rows, last_step, deleted_at, config, summary, metadata FROM runs WHERE revision > :since",
+        "run BIGINT, " + ", ".join(f'"{one.name}" {one.type}' for one in _RECORDS),
+        f"SELECT run, {', '.join(one.shown for one in _RECORDS)} FROM runs WHERE revision > :since",
     ),
     "inside.streams": (
         "stream BIGINT, revision BIGINT, entity VARCHAR, project VARCHAR, run_id VARCHAR, name VARCHAR",
@@ -151,15 +142,23 @@ SOURCES = {
         f"FROM {LIVE} JOIN metrics m ON m.stream = s.stream WHERE s.name <> 'console' AND r.revision > :since",
     ),
     "projects": (
-        "entity VARCHAR, project VARCHAR, description VARCHAR, created_at TIMESTAMP, url VARCHAR, source VARCHAR, "
-        "runs BIGINT",
-        "SELECT entity, project, description, created_at, url, source, (SELECT count(*) FROM runs r WHERE "
-        "r.entity = p.entity AND r.project = p.project AND r.deleted_at IS NULL) FROM projects p",
+        ", ".join(f"{name} {kind}" for name, kind, _ in TABLES["projects"][1]),
+        "SELECT entity, project, description, created_at, updated_at, total_runs, url, source, "
+        "(SELECT count(*) FROM runs r WHERE r.entity = p.entity AND r.project = p.project "
+        "AND r.deleted_at IS NULL) FROM projects p",
+    ),
+    "sweeps": (
+        ", ".join(f"{name} {kind}" for name, kind, _ in TABLES["sweeps"][1]),
+        f"SELECT {', '.join(name for name, _, _ in TABLES['sweeps'][1])} FROM sweeps",
+    ),
+    "inside.lineage": (
+        "entity VARCHAR, project VARCHAR, run_id VARCHAR, source_id VARCHAR, until BIGINT",
+        lineage.SELECT,
     ),
     "files": (
         "entity VARCHAR, project VARCHAR, run_id VARCHAR, name VARCHAR, size BIGINT, updated_at TIMESTAMP, "
         "mimetype VARCHAR, md5 VARCHAR, local_path VARCHAR",
-        "SELECT entity, project, run_id, name, size, updated_at, mimetype, md5, local_path FROM files "
+        "SELECT entity, project, run_id, name, size, files.updated_at, mimetype, md5, local_path FROM files "
         "JOIN runs USING (run)",
     ),
 }

@@ -7,6 +7,7 @@ the tables and views of `describe()`; what these are made of is in the schema `i
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import secrets
 import shutil
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
     import duckdb
 
 FILE = "wandb.duckdb"
+WITH_PARENT = (
+    "SELECT l.entity, l.project, l.run_id, h.key, h.step, h.value, h.kind, h.value_json FROM inside.lineage l "
+    "JOIN history h ON h.entity = l.entity AND h.project = l.project AND h.run_id = l.source_id "
+    "WHERE l.until IS NULL OR h.step <= l.until"
+)
 
 
 def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> None:
@@ -50,7 +56,10 @@ def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> None:
                     )
                 else:
                     con.execute(f"CREATE OR REPLACE TABLE {name} ({columns})")
-                _load(con, name, columns, _fetch(cache, select, since))
+                data = _fetch(cache, select, since)
+                if name == "files" and data:
+                    data[-1] = _places(cache, data[-2], data[-1])
+                _load(con, name, columns, data)
             files = _files(cache)
         if not (gone := {path for path in files if not path.exists()}):
             break
@@ -64,7 +73,8 @@ def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> None:
         shown = ", ".join(f'"{column}"' for column, _, _ in TABLES[name][1])
         con.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {shown} FROM {tables}")
     for name in VIEWS:
-        con.execute(f"CREATE OR REPLACE VIEW {name} AS {_rows_of(name, files)}")
+        query = WITH_PARENT if name == "history_with_parent" else _rows_of(name, files)
+        con.execute(f"CREATE OR REPLACE VIEW {name} AS {query}")
 
 
 def check_segments(cache: Cache, wanted: Collection[Path] | None = None) -> None:
@@ -104,7 +114,8 @@ def _rows_of(stream: str, files: Sequence[Path]) -> str:
     columns = "h.key, h.step, h.value, h.kind, h.value_json"
     if stream == CONSOLE:
         columns = (
-            "h.step AS line, h.key AS printed_to, make_timestamp((h.value * 1e6)::BIGINT) AS time, h.value_json AS text"
+            "h.step AS line, split_part(h.key, ':', 1) AS printed_to, nullif(substr(h.key, 8), '') AS label, "
+            "make_timestamp((h.value * 1e6)::BIGINT) AS time, h.value_json AS text"
         )
     return (
         f"SELECT s.entity, s.project, s.run_id, {columns} FROM {rows} h "
@@ -121,6 +132,22 @@ def _fetch(cache: Cache, select: str, since: int) -> list[list[Any]]:
     cursor = cache.con.cursor()
     cursor.row_factory = None
     return [list(column) for column in zip(*cursor.execute(select, {"since": since}), strict=True)]
+
+
+def _places(cache: Cache, md5: Sequence[str | None], local: Sequence[str | None]) -> list[str | None]:
+    """Where files are on this machine: their own paths, or their copies in the cache."""
+    kept = {path.name: str(path) for path in (cache.folder / "media").glob("??/*")}
+    if not kept:
+        return list(local)
+    return [path or kept.get(_hex(text or "")) for path, text in zip(local, md5, strict=True)]
+
+
+def _hex(md5: str) -> str:
+    """An MD5 in hex, which W&B writes in base64, and some servers in hex."""
+    try:
+        return md5 if len(md5) == 32 else base64.b64decode(md5, validate=True).hex()
+    except ValueError:
+        return ""
 
 
 def _load(con: duckdb.DuckDBPyConnection, name: str, columns: str, data: list[list[Any]]) -> None:

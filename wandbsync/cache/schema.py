@@ -86,6 +86,21 @@ CREATE TABLE evictions (run INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
 -- When somebody last asked for a run's rows, to within an hour, and when the last of them came.
 CREATE TABLE uses (run INTEGER PRIMARY KEY, asked_at REAL, came_at REAL);
 """,
+    3: """
+-- Whose a run is, and when its server last changed it; what else a server says of a project; its sweeps.
+ALTER TABLE runs ADD COLUMN username TEXT;
+ALTER TABLE runs ADD COLUMN user_name TEXT;
+ALTER TABLE runs ADD COLUMN updated_at REAL;
+ALTER TABLE projects ADD COLUMN updated_at REAL;
+ALTER TABLE projects ADD COLUMN total_runs INTEGER;
+CREATE TABLE sweeps (
+  entity TEXT NOT NULL, project TEXT NOT NULL, sweep_id TEXT NOT NULL, display_name TEXT, state TEXT, method TEXT,
+  description TEXT, metric TEXT, goal TEXT, best_value REAL, runs_expected INTEGER, created_at REAL, updated_at REAL,
+  config TEXT NOT NULL DEFAULT '{}', PRIMARY KEY (entity, project, sweep_id)
+) WITHOUT ROWID;
+-- Runs of whose small files some are still to come: not before when (unix seconds), and how often that has failed.
+CREATE TABLE owed_files (run INTEGER PRIMARY KEY, retry_at REAL NOT NULL, failures INTEGER NOT NULL);
+""",
 }
 VERSION = max(STEPS)  # PRAGMA user_version
 

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CacheBusy
-from ..model import HISTORY, Columns, FileRecord, RunRecord, RunRef
+from ..model import HISTORY, Columns, Field, FileRecord, RunRecord, RunRef
+from ..model.run import RECORDED
 from . import catalog
 from .cursors import LogCursor, MirrorCursor, Mirrored, cells, mirror_cursor
 from .disk import os_errors, write_segment
@@ -437,32 +438,9 @@ class Cache:
             nested = con.execute("SELECT key, path FROM metrics WHERE stream = ? AND path IS NOT NULL", (stream,))
             paths = {key: json.loads(path) for key, path in nested}
             summary = summarize(stream_stats(con, stream), paths, record.rules, last_step)
-        values |= (
-            {}
-            if record is None
-            else {
-                "display_name": record.display_name,
-                "state": record.state,
-                "created_at": record.created_at,
-                "heartbeat_at": record.heartbeat_at,
-                "runtime": record.runtime,
-                "exit_code": record.exit_code,
-                "tags": dump(list(record.tags)),
-                "notes": record.notes,
-                "run_group": record.group,
-                "job_type": record.job_type,
-                "sweep_id": record.sweep_id,
-                "host": record.host,
-                "url": record.url,
-                "sdk_version": record.sdk_version,
-                "forked_from": record.forked_from,
-                "source": record.source,
-                "incomplete": record.incomplete,
-                "config": dump(record.config),
-                "summary": dump(summary),
-                "metadata": dump(record.metadata),
-            }
-        )
+        if record is not None:
+            values |= {one.column: _cell(one, getattr(record, one.name)) for one in RECORDED}
+            values["summary"] = dump(summary)
         if con.execute("SELECT 1 FROM evictions WHERE run = ? AND generation = ?", (run, old)).fetchone():
             if generation != old:
                 values.setdefault("incomplete", None)
@@ -555,7 +533,7 @@ class Cache:
             ).fetchone()
             if found:
                 forget_streams(self.con, found[0], keep=None)
-                for table in ("files", "logs", "checks", "mirrors", "evictions", "uses", "runs"):
+                for table in ("files", "owed_files", "logs", "checks", "mirrors", "evictions", "uses", "runs"):
                     self.con.execute(f"DELETE FROM {table} WHERE run = ?", (found[0],))
                 self._tidy_projects()
 
@@ -588,16 +566,6 @@ class Cache:
                 "evictions e WHERE e.run = r.run AND e.generation = r.generation) THEN ? ELSE incomplete END "
                 "WHERE entity = ? AND project = ? AND run_id = ?",
                 [(at, version, LOST, *_name(ref)) for ref in refs],
-            )
-
-    def put_projects(self, projects: Iterable[tuple[str, str, str | None, float | None, str | None]]) -> None:
-        """Note projects of a server: entity, project, description, when it was made (unix seconds), URL."""
-        with catalog.translated(self.folder), catalog.transaction(self.con):
-            catalog.count_checks(self.con)
-            self.con.executemany(
-                "INSERT INTO projects VALUES (?1, ?2, ?3, ?4, ?5, 'api') ON CONFLICT (entity, project) DO UPDATE SET "
-                "description = ?3, created_at = ?4, url = ?5, source = 'api'",
-                list(projects),
             )
 
     def checked(self, refs: Iterable[RunRef], at: float) -> None:
@@ -649,6 +617,13 @@ def _first(record: RunRecord | None) -> tuple[str, str]:
 
 class _LostRace(Exception):
     """A signal between two methods here, not an error."""
+
+
+def _cell(one: Field, value: Any) -> Any:
+    """A value of a record as the catalog has it."""
+    if one.type == "JSON":
+        return catalog.dump(value)
+    return catalog.dump(list(value)) if one.type.endswith("[]") else value
 
 
 def _name(ref: RunRef) -> tuple[str, str, str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import click
 
 from .. import __version__, errors
-from ..errors import NothingCached, UsageError, WandbsyncError
+from ..errors import NotFound, NothingCached, UsageError, WandbsyncError
 from ..formats import ENDINGS, FORMATS, chosen
 from . import light
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..config import Config
     from ..freshness import Question
     from ..lake.read import Reader
+    from ..model import RunRef
     from ..sources.api.client import Api
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -106,6 +107,21 @@ class Settings:
             self.say(f"answering from {cache.folder}")
         return self.filled()
 
+    def with_parents(self, cache: Cache, refs: Sequence[RunRef], **fresh: Any) -> Cache:
+        """A cache, until the command ends, in which forks among these runs have their parents' rows too.
+
+        Raises NothingCached if those are not to be had.
+        """
+        from ..freshness import Question
+        from ..library.lineage import with_parents
+
+        def fetch(parents: Sequence[RunRef]) -> None:
+            for ref in parents:
+                with suppress(NotFound, NothingCached):
+                    self.ask(Question(f"{ref.entity}/{ref.project}", (ref.run_id,), rows=True), **fresh)
+
+        return click.get_current_context().with_resource(with_parents(cache, refs, fetch))
+
 
 def reading(command: Command) -> Command:
     """The options of every command that answers from the cache."""
@@ -153,6 +169,7 @@ def formatted(default: str) -> Callable[[Command], Command]:
 
 
 from_lake = click.option("--lake", metavar="URL", help="Answer from this lake, as `wandbsync publish` makes one.")
+with_parent = click.option("--with-parent", is_flag=True, help="Of a fork also its parent's rows, up to that step.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 settings = click.make_pass_decorator(Settings, ensure=True)
 

@@ -8,7 +8,7 @@ import click
 
 from ..errors import UsageError
 from ..formats import write
-from .entry import Settings, formatted, main_group, reading, settings
+from .entry import Settings, formatted, main_group, reading, settings, with_parent
 
 
 @main_group.command()
@@ -17,6 +17,7 @@ from .entry import Settings, formatted, main_group, reading, settings
 @formatted("csv")
 @click.option("--wide", is_flag=True, help="One row a step with a column for each metric, instead of one row a value.")
 @click.option("--system", is_flag=True, help="The machine's metrics; the step counts the samples.")
+@with_parent
 @reading
 @settings
 def export(
@@ -27,6 +28,7 @@ def export(
     form: str,
     wide: bool,
     system: bool,
+    with_parent: bool,
     file: Path | None,
     offline: bool,
     refresh: bool,
@@ -60,6 +62,8 @@ def export(
     else:
         refs = [query.find_run(cache, found, asked.run)]
     tell(cache, refs, [] if asked.run is None else refs, on.say)
+    if with_parent:
+        cache = on.with_parents(cache, refs, offline=offline, refresh=refresh, max_age=max_age)
     keys = query.split_names(metrics, query.known_metrics(cache, refs)) if metrics else None
     shown = write(exported(cache, refs, keys, wide=wide, stream=SYSTEM if system else HISTORY), form, file)
     if file:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..formats import write
-from .entry import Settings, formatted, from_lake, main_group, reading, settings
+from .entry import Settings, formatted, from_lake, main_group, reading, settings, with_parent
 
 
 @main_group.command("list-projects")
@@ -101,6 +101,7 @@ def list_runs(
 @click.argument("run")
 @click.option("--include-system", is_flag=True, help="Also _step, _timestamp ... and machine metrics (system.*).")
 @click.option("--limit", type=click.IntRange(min=0), default=100, show_default="100, in a file all", help="0 for all.")
+@with_parent
 @formatted("table")
 @reading
 @settings
@@ -111,6 +112,7 @@ def list_metrics(
     run: str,
     include_system: bool,
     limit: int,
+    with_parent: bool,
     form: str,
     file: Path | None,
     **fresh: Any,
@@ -119,8 +121,10 @@ def list_metrics(
     from .. import output, query
     from ..freshness import Question
 
-    cache = on.ask(Question(project, (run,), rows=True, statistics=not include_system), **fresh)
+    statistics = not (include_system or with_parent)
+    cache = on.ask(Question(project, (run,), rows=True, statistics=statistics), **fresh)
     ref = query.find_run(cache, query.find_project(cache, project, default_entity=on.config.default_entity), run)
+    cache = on.with_parents(cache, [ref], **fresh) if with_parent else cache
     found = query.list_metrics(cache, ref, include_system=include_system)
     metrics = dict(list(found.items())[: limit or None])
     _tell_more(on, len(metrics), len(found), "metrics")

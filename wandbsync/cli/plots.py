@@ -79,7 +79,10 @@ def generate_plots(
         raise UsageError("no run to plot", hint="name some, choose them with --runs-where, or draw --all")
     if lake is None:
         cache, refs = _chosen_runs(on, project, names, runs_where, fresh)
+        cache = on.with_parents(cache, refs, **fresh) if chosen.with_parent else cache
         read = None
+    elif chosen.with_parent:
+        raise UsageError("--with-parent asks a cache, and --lake asks a lake")
     else:
         reader = on.lake(lake, **fresh)
         refs, cache, read = _runs_of_lake(reader, project, names, runs_where), reader.cache, reader.series
@@ -206,16 +209,25 @@ def download_plots(
               wandbsync download-plots me/demo 3ti4gf13 --pattern 'media/images/val/**' --pattern '*.json'
     """
     from datetime import datetime
+    from tempfile import TemporaryDirectory
 
     from .. import media, query
     from .. import output as shown
     from ..folder.names import NamedRun
     from ..freshness import Question
+    from ..library.console import NAME as CONSOLE_LOG
+    from ..library.console import write_console
+    from ..media.globs import matches
 
     cache = on.ask(Question(project, (run,), files=True), **fresh)
     ref = query.find_run(cache, query.find_project(cache, project, default_entity=on.config.default_entity), run)
     named = NamedRun(ref.entity, ref.project, ref.run_id, query.get_run(cache, ref)["name"])
-    chosen = media.choose(cache.files(ref), patterns or media.IMAGES)
+    files = cache.files(ref)
+    if not any(file.name == CONSOLE_LOG for file in files) and any(matches(CONSOLE_LOG, one) for one in patterns):
+        cache = on.ask(Question(project, (ref.run_id,), rows=True, files=True), **fresh)
+        made = write_console(cache, ref, Path(click.get_current_context().with_resource(TemporaryDirectory())))
+        files += [made] if made else []
+    chosen = media.choose(files, patterns or media.IMAGES)
     if not chosen:
         on.say(
             f"no plot files found in {ref}; `wandbsync list-files` lists its files, generate-plots draws its metrics"

@@ -147,6 +147,7 @@ def _server(
     from .. import output
     from ..library import who
     from ..sync import Problem, SyncReport
+    from ..sync.files import MirroredFiles
     from ..sync.server import Terms, sync_server
 
     chosen, exclude = only
@@ -160,7 +161,15 @@ def _server(
             try:
                 with output.sync_progress(quiet=on.quiet) as progress:
                     entity = config.local_entity
-                    terms = Terms(dry_run=dry_run, full=full, only=chosen, local_entity=entity, progress=progress)
+                    mirrored = MirroredFiles(config.files, config.files_max_size)
+                    terms = Terms(
+                        dry_run=dry_run,
+                        full=full,
+                        only=chosen,
+                        local_entity=entity,
+                        mirrored=mirrored,
+                        progress=progress,
+                    )
                     report = sync_server(cache, server(), [one], terms)
             except (NotFound, NotPermitted, ServerError, CacheBusy) as error:
                 if len(asked) == 1:

@@ -185,6 +185,7 @@ class Projects:
 
     def _synced(self, api: Api, project: Project, past: Past, *, sweep: bool) -> Past:
         """Sync a project for a while. Raises what sync_server raises."""
+        from ..sync.files import MirroredFiles
         from ..sync.server import Asked, Terms, sync_server
 
         clock, service = self.service.clock, self.service
@@ -192,6 +193,7 @@ class Projects:
         terms = Terms(
             only=self._only,
             local_entity=self.config.local_entity,
+            mirrored=MirroredFiles(self.config.files, self.config.files_max_size),
             quick=not sweep,
             shared=True,
             enough=lambda: service.stopping.is_set() or clock() - started > SLICE,

@@ -12,10 +12,12 @@ from ..freshness import Question
 from ..library import open as open_mirror
 from ..library import who
 from ..model import RunRef
-from .projects import Project, Projects, User
+from .projects import Project, Projects
 from .refusals import API, refused
 from .run import Run, RunNotFoundError, look_up
 from .runs import Runs
+from .sweeps import Sweep, find_sweep
+from .users import Owner
 
 
 class Api:
@@ -65,9 +67,9 @@ class Api:
         self._projects: dict[str, Projects] = {}
 
     @property
-    def viewer(self) -> User:
+    def viewer(self) -> Owner:
         """Whose API key it is; asked once, then known offline too. Raises NotSignedIn, Unreachable, UsageError."""
-        return User(who.viewer(self._mirror.cache, self._mirror.config, offline=self._mirror.wanted.offline))
+        return Owner(who.viewer(self._mirror.cache, self._mirror.config, offline=self._mirror.wanted.offline))
 
     @property
     def default_entity(self) -> str | None:
@@ -132,17 +134,23 @@ class Api:
     def _find(self, ref: RunRef) -> Run:
         try:
             cache = self._mirror.ask(Question(f"{ref.entity}/{ref.project}", (ref.run_id,)))
-            return Run(self._mirror, *look_up(cache, ref))
+            return Run(self._mirror, *look_up(cache, ref), runs=Runs)
         except NotFound as error:
             raise RunNotFoundError(f"Could not find run {ref}: {error}", hint=error.hint) from error
 
-    def from_path(self, path: str) -> Project | Run:
-        """A project or run by its path."""
+    def sweep(self, path: str = "") -> Sweep:
+        """A sweep by "entity/project/sweep_id", or less if the settings say the rest. Raises ValueError if unknown."""
+        return find_sweep(self._mirror, *self._path(path.replace("/sweeps/", "/")), Runs)
+
+    def from_path(self, path: str) -> Project | Run | Sweep:
+        """A project, run or sweep by its path."""
         parts = path.strip("/ ").split("/")
         if len(parts) <= 2:
             return self.project(parts[-1], parts[0] if len(parts) == 2 else None)
         if len(parts) == 3 or parts[2].startswith("run"):
             return self.run(path)
+        if parts[2].startswith("sweep"):
+            return self.sweep(path)
         raise refused(f"{parts[2]}", f"wandb.Api().from_path({path!r})")
 
     def _entity(self, entity: str | None) -> str:

@@ -18,7 +18,8 @@ EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 @dataclass(frozen=True)
 class ConsoleLogLine:
-    """One line. `level` is "error" for what went to stderr, else empty; `timestamp` is None where none is known."""
+    """One line. `level` is "error" for what went to stderr, else empty; `label` is that of the process, such as
+    rank-0, where several printed; `timestamp` is None where none is known."""
 
     number: int
     timestamp: datetime | None
@@ -42,8 +43,8 @@ class ConsoleLogs(Pages[ConsoleLogLine]):
             ConsoleLogLine(
                 row["step"],
                 None if row["value"] is None else EPOCH + timedelta(microseconds=round(row["value"] * 1e6)),
-                "error" if row["key"] == "stderr" else "",
-                "",
+                "error" if row["key"].startswith("stderr") else "",
+                row["key"].partition(":")[2],
                 row["value_json"] or "",
             )
             for row in rows

@@ -7,11 +7,14 @@ import os
 import re
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace as replace_record
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NotFound, UsageError
+from ..library.console import NAME as CONSOLE_LOG
+from ..library.console import write_console
 from ..model import FileRecord
 from .pages import Pages
 from .refusals import FILE, refused
@@ -33,10 +36,18 @@ class Files(Pages["File"]):
         files = self.run._ask(files=True).files(self.run._ref)
         if self._names:
             files = [file for file in files if file.name in self._names]
+            if CONSOLE_LOG in self._names and not any(file.name == CONSOLE_LOG for file in files):
+                files += self._console()
         if self._pattern:
             like = "".join({"%": ".*", "_": "."}.get(char, re.escape(char)) for char in self._pattern)
             files = [file for file in files if re.fullmatch(like, file.name, re.DOTALL)]
         return [File(file, self.run) for file in files]
+
+    def _console(self) -> list[FileRecord]:
+        """output.log of a run that has no such file, as it is made from the console lines."""
+        with tempfile.TemporaryDirectory() as folder:
+            made = write_console(self.run._ask(rows=True), self.run._ref, Path(folder))
+        return [replace_record(made, local_path=None)] if made else []
 
     def __repr__(self) -> str:
         return f"<Files {'/'.join(self.run.path)} ({len(self)})>"
@@ -95,10 +106,25 @@ class File:
             raise UsageError(f"the file {self.name} would leave {root}", hint="it is not downloaded")
         return Path(path)
 
+    def _can_be_had(self) -> bool:
+        """Whether there is such a file, here or on a server that may be asked."""
+        from ..media import content
+
+        md5 = content.read_md5(self.md5)
+        if self._record.local_path is not None or md5 is None:
+            return self._record.local_path is not None
+        return not self.run._mirror.wanted.offline or content.place(self.run._mirror.cache_dir / "media", md5).exists()
+
     def fetch(self, path: Path) -> None:
         """Put the bytes at a path, whole or not at all."""
         from .. import media
 
+        if self.name == CONSOLE_LOG and not self._can_be_had():
+            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".wandbsync-") as folder:
+                made = write_console(self.run._mirror.cache, self.run._ref, Path(folder))
+                if made and made.local_path:
+                    Path(made.local_path).replace(path)
+                    return
         mirror, ref = self.run._mirror, self.run._ref
         named = self.run._named
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".wandbsync-") as folder:

@@ -1,4 +1,4 @@
-"""Projects, and whose key it is."""
+"""Projects."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from .. import query
 from ..freshness import Question
 from ..library import who
 from .pages import Pages
-from .refusals import PROJECT, USER, refused
+from .refusals import PROJECT, refused
 from .run import _stamp
 
 if TYPE_CHECKING:
     from ..library import Mirror
-    from ..sources.api.client import Viewer
+    from .sweeps import Sweeps
 
 
 class Projects(Pages["Project"]):
@@ -71,6 +71,23 @@ class Project:
         """As the server writes it, in UTC."""
         return _stamp(self._found()["created_at"])
 
+    @property
+    def updated_at(self) -> str | None:
+        """When it last changed on the server."""
+        return _stamp(self._found()["updated_at"])
+
+    @property
+    def description(self) -> str | None:
+        found: str | None = self._found()["description"]
+        return found
+
+    def sweeps(self, per_page: int = 50) -> Sweeps:
+        """Its sweeps, the first made first."""
+        from .runs import Runs
+        from .sweeps import Sweeps
+
+        return Sweeps(self._mirror, self.entity, self.name, Runs, per_page)
+
     def __getattr__(self, name: str) -> Any:
         if name == "createdAt":
             return self.created_at
@@ -86,24 +103,3 @@ class Project:
 
     def __repr__(self) -> str:
         return f"<Project {self.entity}/{self.name}>"
-
-
-class User:
-    """Whose API key it is."""
-
-    def __init__(self, viewer: Viewer) -> None:
-        self.username = viewer.username
-        self.entity = viewer.entity or viewer.username
-        self.teams = list(viewer.teams)
-
-    @property
-    def name(self) -> str:
-        return self.username
-
-    def __getattr__(self, name: str) -> Any:
-        if name in USER:
-            raise refused(f"{name} of a user", f"wandb.Api().viewer.{name}")
-        raise AttributeError(f"{self!r} has no attribute {name!r}")
-
-    def __repr__(self) -> str:
-        return f"<User {self.username}>"

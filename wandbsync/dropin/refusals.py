@@ -10,7 +10,7 @@ API = frozenset(
         "artifact_type", "artifact_types", "artifact_versions", "artifacts", "automation", "automations", "client",
         "create_automation", "create_custom_chart", "create_project", "create_registry", "create_run",
         "create_run_queue", "create_team", "create_user", "delete_automation", "integrations", "job", "list_jobs",
-        "organization", "queued_run", "registries", "registry", "reports", "run_queue", "slack_integrations", "sweep",
+        "organization", "queued_run", "registries", "registry", "reports", "run_queue", "slack_integrations",
         "sync_tensorboard", "team", "update_automation", "upsert_run_queue", "user", "users", "webhook_integrations",
     )
 )  # fmt: skip
@@ -18,18 +18,23 @@ RUN = frozenset(
     (
         "commit", "create", "delete", "description", "dir", "download_history_exports", "historyKeys", "history_keys",
         "json_config", "log_artifact", "logged_artifacts", "projectId", "project_id", "rawconfig", "readOnly",
-        "read_only", "save", "stop", "storage_id", "sweep", "update", "update_state", "upload_file", "use_artifact",
-        "used_artifacts", "user", "wait_until_running",
+        "read_only", "save", "stop", "storage_id", "update", "update_state", "upload_file", "use_artifact",
+        "used_artifacts", "wait_until_running",
     )
 )  # fmt: skip
 PROJECT = frozenset(
     (
-        "artifacts_types", "collections", "id", "internal_id", "is_benchmark", "owner", "sweeps", "user",
+        "artifacts_types", "collections", "id", "internal_id", "is_benchmark", "owner", "user",
     )
 )  # fmt: skip
 FILE = frozenset(
     (
         "delete", "directUrl", "direct_url", "id", "path_uri",
+    )
+)  # fmt: skip
+SWEEP = frozenset(
+    (
+        "agent", "agents", "enqueue_run", "get", "load",
     )
 )  # fmt: skip
 USER = frozenset(

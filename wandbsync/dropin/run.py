@@ -17,7 +17,7 @@ from ..cache import Cache
 from ..errors import NotFound, UsageError, WandbsyncError
 from ..freshness import Question
 from ..library.gaps import tell
-from ..model import GOING_ON, HISTORY, SYSTEM, RunRef
+from ..model import FIELDS, GOING_ON, HISTORY, SYSTEM, RunRef
 from . import history as rows_of
 from .console import ConsoleLogs
 from .files import File, Files
@@ -25,6 +25,8 @@ from .history import HistoryScan, Lines
 from .pages import frame
 from .refusals import RUN, refused
 from .summary import Summary
+from .sweeps import Look, Sweep, find_sweep
+from .users import User
 
 if TYPE_CHECKING:
     from ..library import Mirror
@@ -46,10 +48,12 @@ class Run:
         record: Mapping[str, Any],
         seen: Fingerprint | None = None,
         own: Mapping[str, Any] | None = None,
+        *,
+        runs: Look,
     ) -> None:
         """`record` as `query.get_run` gives it; `seen`: what the server listed, None for runs it does not have; `own`:
-        what W&B keeps of its own in the summary."""
-        self._mirror = mirror
+        what W&B keeps of its own in the summary; `runs`: how a sweep looks for its runs."""
+        self._mirror, self._look = mirror, runs
         self._ref = RunRef(record["entity"], record["project"], record["id"])
         self._attrs: dict[str, Any] = {}
         self._metadata: dict[str, Any] | None = None
@@ -62,20 +66,16 @@ class Run:
             summary["_wandb"] = own
         self._record = record
         self._attrs = {
-            "name": record["id"],
-            "displayName": record["name"],
-            "state": record["state"],
+            **{one.wandb: record[one.in_json] for one in FIELDS if one.wandb},
+            "user": {"username": record["username"], "name": record["user_name"]},
             "config": config,
             "summaryMetrics": summary,
             "tags": list(record["tags"]),
-            "group": record["group"],
-            "jobType": record["job_type"],
-            "sweepName": record["sweep_id"],
-            "notes": record["notes"],
             "createdAt": seen.created_at if seen else _stamp(record["created_at"]),
             "heartbeatAt": seen.heartbeat_at if seen else _stamp(record["heartbeat_at"]),
-            "historyLineCount": record["rows"] if seen is None else seen.lines,
         }
+        if seen is not None:
+            self._attrs["historyLineCount"] = seen.lines
         self.summary_metrics = summary
         self.summary = Summary(summary)
 
@@ -128,6 +128,18 @@ class Run:
     def sweep_name(self) -> str | None:
         """The id of its sweep."""
         return self._record["sweep_id"]  # type: ignore[no-any-return]
+
+    @property
+    def sweep(self) -> Sweep | None:
+        """The sweep it belongs to, None if to none. Raises ValueError if the cache does not know that sweep."""
+        name = self.sweep_name
+        return None if name is None else find_sweep(self._mirror, self.entity, self.project, name, self._look)
+
+    @property
+    def user(self) -> User | None:
+        """Whose run it is, None where that is not known, as of local runs."""
+        username = self._record["username"]
+        return None if username is None else User(username, self._record["user_name"])
 
     @property
     def path(self) -> list[str]:
@@ -199,8 +211,6 @@ class Run:
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name in ("_attrs", "_ref"):
             raise AttributeError(name)
-        if name == "sweep" and self._record["sweep_id"] is None:
-            return None
         if name in RUN:
             call = f"wandb.Api().run('{self._ref}').{name}"
             raise refused(f"{name} of a run", call)

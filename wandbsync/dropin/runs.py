@@ -47,7 +47,7 @@ class Runs(Pages[Run]):
         seen = {ref.run_id: one.cursor and one.cursor.described for ref, one in cache.mirrored(*found).items()}
         own = query.own_summaries(cache, found)
         chosen = query.choose(records, self.filters, self.order)
-        return [Run(self._mirror, one, seen.get(one["id"]) or None, own.get(one["id"])) for one in chosen]
+        return [Run(self._mirror, one, seen.get(one["id"]) or None, own.get(one["id"]), runs=Runs) for one in chosen]
 
     def histories(
         self,

@@ -142,7 +142,8 @@ def moment(cache: Cache, numbers: Sequence[int]) -> Moment:
     with catalog.translated(cache.folder), catalog.snapshot(cache.con):
         con = cache.con
         records = con.execute(
-            f"SELECT r.*, c.synced_at, e.run IS NOT NULL AS evicted FROM runs r LEFT JOIN checks c ON c.run = r.run "
+            f"SELECT r.run, revision, r.generation, e.run IS NOT NULL AS evicted, {catalog.RUN} FROM runs r "
+            "LEFT JOIN checks c ON c.run = r.run "
             f"LEFT {EVICTED} WHERE r.{which} ORDER BY r.run",
             (some,),
         ).fetchall()

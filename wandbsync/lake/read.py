@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ..cache import Cache, catalog
 from ..cache.metrics import STAT_COLUMNS
 from ..errors import NothingCached, UsageError, WandbsyncError
-from ..model import HISTORY, STREAMS, SYSTEM, Kind, RunRef
+from ..model import FIELDS, HISTORY, STREAMS, SYSTEM, Field, Kind, RunRef
 from ..query import Answer, find_project, find_run, run_names, split_names
 from . import tables
 from .address import Address
@@ -95,24 +95,15 @@ class Reader:
         return found
 
     def _put_projects(self) -> None:
-        columns = ["server", "entity", "project", "description", "created_at", "url", "source"]
+        columns = ["entity", "project", "description", "created_at", "updated_at", "total_runs", "url", "source"]
         rows = sorted(
-            self.lake.scan("projects", columns, None).to_pylist(), key=lambda row: row["server"].startswith("local@")
+            self.lake.scan("projects", ["server", *columns], None).to_pylist(),
+            key=lambda row: row["server"].startswith("local@"),
         )
         with catalog.translated(self.cache.folder), catalog.transaction(self.cache.con):
             self.cache.con.executemany(
-                "INSERT OR IGNORE INTO projects VALUES (?, ?, ?, ?, ?, ?)",
-                [
-                    (
-                        row["entity"],
-                        row["project"],
-                        row["description"],
-                        seconds(row["created_at"]),
-                        row["url"],
-                        row["source"],
-                    )
-                    for row in rows
-                ],
+                f"INSERT OR IGNORE INTO projects ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
+                [[seconds(row[name]) if name.endswith("_at") else row[name] for name in columns] for row in rows],
             )
 
     def _put_runs(self, project: tuple[str, str], light: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -152,9 +143,7 @@ class Reader:
 
     @staticmethod
     def _describe_one(con: Any, row: Mapping[str, Any]) -> None:
-        values = {name: row[name] for name in _AS_IT_IS}
-        values |= {name: seconds(row[name]) for name in ("created_at", "heartbeat_at", "deleted_at")}
-        values |= {"tags": json.dumps(row["tags"] or []), "run_group": row["group"]}
+        values = {one.column: _cell(one, row[one.name]) for one in _DESCRIBED}
         key = row["entity"], row["project"], row["run_id"]
         run = con.execute(
             f"UPDATE runs SET {', '.join(f'{name} = ?' for name in values)} WHERE entity = ? AND project = ? "
@@ -259,10 +248,14 @@ class Reader:
             ) from error
 
 
-_AS_IT_IS = (
-    "display_name", "state", "runtime", "exit_code", "notes", "job_type", "sweep_id", "host", "url", "sdk_version",
-    "forked_from", "source", "incomplete", "rows", "last_step", "config", "summary", "metadata",
-)  # fmt: skip
+_DESCRIBED = tuple(one for one in FIELDS if one.of in ("record", "cache"))
+
+
+def _cell(one: Field, value: Any) -> Any:
+    """A value of the lake as the catalog has it."""
+    if one.type == "TIMESTAMP":
+        return seconds(value)
+    return json.dumps(value or []) if one.type.endswith("[]") else value
 
 
 def _shown(column: str, kind: str, there: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ..model import FIELDS, Field
 from . import tables
 from .here import Moment, Project, ProjectHere
 from .plan import Action, Reach
@@ -32,6 +33,8 @@ def project(of: ProjectHere, writer: str, machine: str, now: float) -> dict[str,
         "project": of.row["project"],
         "description": of.row["description"],
         "created_at": at(of.row["created_at"]),
+        "updated_at": at(of.row["updated_at"]),
+        "total_runs": of.row["total_runs"],
         "url": of.row["url"],
         "source": of.row["source"],
         "runs": of.row["shown"],
@@ -66,17 +69,22 @@ def runs(
         made.append(
             {
                 **row,
+                **{one.name: _cell(one, row[one.name]) for one in FIELDS},
                 **where,
-                "display_name": row["display_name"] or run_id,
-                "tags": json.loads(row["tags"]),
-                "group": row["run_group"],
-                "complete": row["incomplete"] is None,
                 "bucket": wanted[run_id].bucket,
                 "published_at": at(now),
                 "writer": writer,
                 "generation": generation if kept is None else kept,
                 "published": json.dumps(published, separators=(",", ":")),
-                **{name: at(row[name]) for name in ("created_at", "heartbeat_at", "synced_at", "deleted_at")},
             }
         )
     return sorted(made, key=lambda row: str(row["run_id"]))
+
+
+def _cell(one: Field, value: Any) -> Any:
+    """A value of the catalog as the lake has it."""
+    if one.type == "TIMESTAMP":
+        return at(value)
+    if one.type == "BOOLEAN":
+        return bool(value)
+    return json.loads(value) if one.type.endswith("[]") else value

@@ -66,7 +66,8 @@ TITLES = {
     **{name: title for name, (title, _) in TABLES.items()},
     "history": "one row a logged value, every one of them",
     "system": "the same for machine metrics; step counts the samples, key _timestamp has their time",
-    "console": "what was printed: key is stdout or stderr, step the line, value its time, value_json the text",
+    "console": "what was printed: key is stdout or stderr (stderr:rank-1 with a label), step the line, value its time, "
+    "value_json the text",
 }
 VISIBLE = {name: (TITLES[name], columns) for name, columns in COLUMNS.items()}
 PARTITIONS = {name: ["server", "entity", "project", "bucket"] for name in COLUMNS} | {"projects": []}

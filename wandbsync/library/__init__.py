@@ -5,7 +5,8 @@
 
     mirror   the object that answers            shown    lists and dicts that show themselves as tables
     who      server, login, whose projects      gaps     histories that are not here, or not whole
-    export   histories into files
+    export   histories into files              lineage  forks with their parents' rows
+    console  output.log from the console lines
 
 The commands are faces over the same functions. Nothing here prints, and nothing imports the wandb SDK; Arrow, DuckDB
 and matplotlib are imported when they are needed.

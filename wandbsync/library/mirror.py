@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -235,6 +235,7 @@ class Mirror:
         *,
         stream: str = HISTORY,
         decode: bool = False,
+        with_parent: bool = False,
     ) -> pa.Table:
         """Complete histories of one run or several as a pyarrow.Table, run by run and in order of steps.
 
@@ -247,7 +248,8 @@ class Mirror:
 
         Not wide: one row a value: run_id, key, step, value, kind, value_json, as `wandbsync sql --schema` explains.
 
-        `stream`: "history", or "system" for machine metrics, where `_step` counts the samples.
+        `stream`: "history", or "system" for machine metrics, where `_step` counts the samples. `with_parent`: of a fork
+        also the rows of the run that it was forked from, up to that step.
         `.to_pandas()` shares memory where nothing is null; `polars.from_arrow(table)` always does.
 
         Raises NotFound for a run or key that is not there.
@@ -260,14 +262,31 @@ class Mirror:
         >>> table.slice(2, 2).to_pylist()[1]
         {'run_id': 'eager', '_step': 3, 'loss': 0.25, 'epoch': 1}
         """
+        if stream not in STREAMS:
+            raise UsageError(f"there is no stream {stream!r}", hint=f"there is {', '.join(STREAMS)}")
+        refs = self._refs(runs, rows=True)
+        with self._with_parents(refs) if with_parent else nullcontext(self.cache) as cache:
+            return self._history(cache, refs, keys, x, wide, stream, decode)
+
+    def _with_parents(self, refs: Sequence[RunRef]) -> AbstractContextManager[Cache]:
+        """A cache for a while in which forks have their parents' rows too."""
+        from .lineage import with_parents
+
+        def fetch(parents: Sequence[RunRef]) -> None:
+            for ref in parents:
+                with suppress(NotFound, NothingCached):
+                    self.ask(Question(f"{ref.entity}/{ref.project}", (ref.run_id,), rows=True))
+
+        return with_parents(self.cache, refs, fetch)
+
+    @staticmethod
+    def _history(
+        cache: Cache, refs: list[RunRef], keys: Sequence[str] | None, x: str, wide: bool, stream: str, decode: bool
+    ) -> pa.Table:
         import pyarrow as pa
 
         from ..query import wide as wider
 
-        if stream not in STREAMS:
-            raise UsageError(f"there is no stream {stream!r}", hint=f"there is {', '.join(STREAMS)}")
-        refs = self._refs(runs, rows=True)
-        cache = self.cache
         if not wide:
             return _long(cache, refs, keys, stream)
         if keys is not None:
@@ -314,18 +333,18 @@ class Mirror:
         from ..figures import shown
         from ..plot import PlotOptions, compose
 
-        refs = self._refs(runs, rows=True)
-        cache = self.cache
-        drawn_metrics = query.plot_metrics(cache, refs, list(metrics), all_metrics=False, include_system=True)
         try:
             chosen = PlotOptions(**options).or_smoothing(self.config.smoothing)
         except TypeError as error:
             raise UsageError(f"{error}".replace("PlotOptions.__init__()", "plot")) from error
-        drawn = shown(cache, refs, chosen)
-        try:
-            return compose(drawn.runs, drawn_metrics, chosen, drawn.source, **drawn.sorting)
-        except UsageError as error:
-            raise NotFound(str(error), hint=error.hint) from error
+        refs = self._refs(runs, rows=True)
+        with self._with_parents(refs) if chosen.with_parent else nullcontext(self.cache) as cache:
+            names = query.plot_metrics(cache, refs, list(metrics), all_metrics=False, include_system=True)
+            drawn = shown(cache, refs, chosen)
+            try:
+                return compose(drawn.runs, names, chosen, drawn.source, **drawn.sorting)
+            except UsageError as error:
+                raise NotFound(str(error), hint=error.hint) from error
 
     # -- sources
 
@@ -346,6 +365,7 @@ class Mirror:
         from ..cache.retention import Limits
         from ..cache.upkeep import upkeep
         from ..sync import sync_local
+        from ..sync.files import MirroredFiles
         from ..sync.server import Terms, sync_server
 
         if self.wanted.offline and targets:
@@ -357,7 +377,8 @@ class Mirror:
             if folders:
                 reports.append(sync_local(cache, [Path(one) for one in folders], entity=config.local_entity, full=full))
             if targets:
-                terms = Terms(full=full, local_entity=config.local_entity)
+                mirrored = MirroredFiles(config.files, config.files_max_size)
+                terms = Terms(full=full, local_entity=config.local_entity, mirrored=mirrored)
                 with who.server(config) as api:
                     reports += [sync_server(cache, api, [one], terms) for one in who.asked(api, config, targets)]
             self.forget()

@@ -70,17 +70,17 @@ def viewer(cache: Cache, config: Config, *, offline: bool) -> Viewer:
     from ..sources.api.client import Viewer
 
     found = login(config)
-    kept = _kept(cache, "viewer", found.base_url if found else None)
+    kept = _kept(cache, "viewer", found.base_url if found else None, offline=offline)
     if kept is not None:
         said = json.loads(kept)
         return Viewer(said["username"], said["entity"], tuple(said["teams"]))
     if offline:
         raise UsageError("whose key it is has not been asked yet", hint="ask once without offline")
+    from ..sync.viewer import note_viewer
+
     with server(config) as api:
         one = api.viewer()
-        said = {"username": one.username, "entity": one.entity, "teams": one.teams}
-        cache.synced("viewer", f"{api.login.base_url} {json.dumps(said)}", time.time())
-        cache.synced("entity", f"{api.login.base_url} {one.entity or one.username}", time.time())
+        note_viewer(cache, api.login.base_url, one, time.time())
     return one
 
 
@@ -88,19 +88,23 @@ def default_entity(cache: Cache, config: Config, *, offline: bool) -> str | None
     """Whose projects are meant where nobody is named: as the settings say, else as the server says; None if unknown."""
     found = login(config)
     known = config.default_entity or (found.entity if found else None)
-    known = known or _kept(cache, "entity", found.base_url if found else None)
+    known = known or _kept(cache, "entity", found.base_url if found else None, offline=offline)
     if known or offline or found is None:
         return known
     one = viewer(cache, config, offline=False)
     return one.entity or one.username
 
 
-def _kept(cache: Cache, kind: str, base_url: str | None) -> str | None:
-    """What is known from before of the server, or without a key, of the only one that there was."""
+def _kept(cache: Cache, kind: str, base_url: str | None, *, offline: bool) -> str | None:
+    """What is known from before of the server; without a key, or offline, of the only one that there was."""
     if not cache.exists():
         return None
-    found = [where.split(" ", 1) for where in cache.sources(kind)]
+    times = cache.sources(kind)
+    found = [where.split(" ", 1) for where in times]
+    found.sort(key=lambda one: times[" ".join(one)])
     some = [text for url, text in found if base_url is None or url == base_url]
+    if not some and offline and len({url for url, _ in found}) == 1:
+        some = [text for _, text in found]
     return some[-1] if some else None
 
 

@@ -83,6 +83,11 @@ def make_durable(path: Path) -> None:
         os.close(handle)
 
 
+def place(folder: Path, md5: bytes) -> Path:
+    """Where a Store in a folder keeps a file."""
+    return folder / md5.hex()[:2] / md5.hex()
+
+
 class Store:
     """Files kept below a folder by their MD5: ab/ab12...; it is made with the first file. Safe to share by threads."""
 
@@ -92,7 +97,7 @@ class Store:
         self._scratch: Scratch | None = None
 
     def path(self, md5: bytes) -> Path:
-        return self._folder / md5.hex()[:2] / md5.hex()
+        return place(self._folder, md5)
 
     def take(self, md5: bytes, size: int, to: Path) -> Content | None:
         """Copy a file out; None if it is not here. A damaged one is removed."""
@@ -116,7 +121,7 @@ class Store:
         kept = self.path(content.md5)
         if kept.is_file() and kept.stat().st_size == content.size:
             return
-        part = self._new()
+        part = self.new()
         try:
             if copy(path, part) == content:
                 kept.parent.mkdir(mode=0o700, exist_ok=True)
@@ -124,7 +129,8 @@ class Store:
         finally:
             part.unlink(missing_ok=True)
 
-    def _new(self) -> Path:
+    def new(self) -> Path:
+        """The path of a file that is not there yet, on the same disk."""
         with self._lock:
             if self._scratch is None:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ X_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlotOptions:
-    """How to draw. `all_metrics`, `include_system` are the caller's business, noted here.
+    """How to draw. `all_metrics`, `include_system`, `with_parent` are the caller's business, noted here.
 
     `smoothing` names a smoothing, with its parameter as in "ema:0.9", or in `smoothing_param`. Without it, `smooth`
     above 1 draws the mean of the last `smooth` values, `ema` False the values themselves, and `ema`, `ema_weight` or
@@ -61,6 +61,7 @@ class PlotOptions:
         False, "--all-metrics", WHAT, "Draw all numeric metrics, and index.html to look through them."
     )
     include_system: bool = option(False, "--include-system", WHAT, "With --all-metrics: also _timestamp, system.* ...")
+    with_parent: bool = option(False, "--with-parent", WHAT, "Of a fork also its parent's rows, up to that step.")
 
     x: str = option("auto", "--x AXIS", AXES, "step, time, relative or a metric; default: as define_metric says.")
     log_x: bool = option(False, "--logx", AXES, "A logarithmic x axis.")
@@ -215,7 +216,7 @@ class PlotOptions:
 
     def drawing(self) -> dict[str, Any]:
         """All that decides what a picture looks like; not where it goes."""
-        elsewhere = ("output", "group_by_prefix", "all_metrics", "include_system", "grid", "data")
+        elsewhere = ("output", "group_by_prefix", "all_metrics", "include_system", "with_parent", "grid", "data")
         return {name: value for name, value in asdict(self).items() if name not in elsewhere}
 
     def flags(self) -> list[str]:

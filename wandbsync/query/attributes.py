@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ..errors import NotFound, UsageError, nearest
+from .filters import MISSING, dig
 
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _NESTED = ("config", "summary_metrics", "metadata")  # they have names of their own inside
@@ -47,16 +48,8 @@ def attribute(run: Mapping[str, Any], name: str) -> Any:
 
 def _inside(nested: Any, path: str) -> Any:
     """What stands under a.b.c, where a dot parts nested names or is in one."""
-    if not isinstance(nested, Mapping):
-        return None
-    if path in nested:
-        return nested[path]
-    for i, char in enumerate(path):
-        if char == "." and path[:i] in nested:
-            found = _inside(nested[path[:i]], path[i + 1 :])
-            if found is not None:
-                return found
-    return None
+    found = dig(nested, path)
+    return None if found is MISSING else found
 
 
 def names_in(run: Mapping[str, Any]) -> list[str]:

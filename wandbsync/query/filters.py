@@ -9,32 +9,17 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 from typing import Any
 
 from ..errors import UsageError
+from ..model import FIELDS
 
 Run = Mapping[str, Any]
 
 MISSING: Any = object()
-_FIELDS: dict[str, Callable[[Run], Any]] = {
-    "name": lambda run: run["id"],
-    "displayName": lambda run: run["name"],
-    "state": lambda run: run["state"],
-    "tags": lambda run: run["tags"],
-    "createdAt": lambda run: _seconds(run["created_at"]),
-    "heartbeatAt": lambda run: _seconds(run["heartbeat_at"]),
-    "group": lambda run: run["group"],
-    "jobType": lambda run: run["job_type"],
-    "sweep": lambda run: run["sweep_id"],
-    "notes": lambda run: run["notes"],
-    "host": lambda run: run["host"],
-    "duration": lambda run: run["runtime"],
-    "historyLineCount": lambda run: run["rows"],
-    "entity": lambda run: run["entity"],
-    "project": lambda run: run["project"],
-}
-_TIMES = ("createdAt", "heartbeatAt")
+_ZULU = re.compile("[Zz]$")
+_FIELDS = {one.asked_by: one for one in FIELDS if one.asked_by}
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "$eq": operator.eq,
     "$gt": operator.gt,
@@ -51,7 +36,8 @@ def choose(
 ) -> list[dict[str, Any]]:
     """The runs that fit, in an order such as `-summary_metrics.loss` or `+created_at`; None: as they come.
 
-    Runs without the value that is ordered by come last, either way. Raises UsageError for what cannot be asked.
+    What is neither number nor text comes last, either way; infinities are numbers. Raises UsageError for what cannot
+    be asked.
     """
     found = [run for run in runs if fits(run, filters or {})]
     return found if order is None else _ordered(found, order)
@@ -95,8 +81,12 @@ def _holds(value: Any, name: str, wanted: Any, *, is_time: bool) -> bool:
         return name == "$eq" and wanted is None
     if isinstance(value, list):  # one tag that fits is enough
         return value == wanted or any(_holds(item, name, wanted, is_time=is_time) for item in value)
+    if is_time:
+        wanted = _seconds(wanted)
+    elif isinstance(wanted, (int, float)):
+        value = _number(value)
     try:
-        return bool(_OPERATORS[name](value, _seconds(wanted) if is_time and isinstance(wanted, str) else wanted))
+        return bool(_OPERATORS[name](value, wanted))
     except TypeError:  # a number against a string
         return False
     except re.error as error:
@@ -104,18 +94,21 @@ def _holds(value: Any, name: str, wanted: Any, *, is_time: bool) -> bool:
 
 
 def _ordered(runs: Sequence[dict[str, Any]], order: str) -> list[dict[str, Any]]:
+    """Numbers first, then texts, each in the order asked for; then, as they come, what has no order, such as NaN."""
     descending, field = order.startswith("-"), order.lstrip("+-")
-    pairs = [(_value(run, field)[0], run) for run in runs]
-    present = [(_rank(value), value, run) for value, run in pairs if value is not None and value is not MISSING]
-    try:
-        present.sort(key=lambda item: item[:2], reverse=descending)
-    except TypeError as error:
-        raise UsageError(f"runs cannot be ordered by {field}: {error}") from error
-    return [run for _, _, run in present] + [run for value, run in pairs if value is None or value is MISSING]
+    pairs = [(_number(_value(run, field)[0]), run) for run in runs]
+    groups: list[list[tuple[Any, dict[str, Any]]]] = [[], [], []]
+    for value, run in pairs:
+        is_number = isinstance(value, (int, float)) and value == value
+        groups[0 if is_number else 1 if isinstance(value, str) and value != "NaN" else 2].append((value, run))
+    for group in groups[:2]:
+        group.sort(key=lambda pair: pair[0], reverse=descending)
+    return [run for group in groups for _, run in group]
 
 
-def _rank(value: Any) -> str:
-    return "number" if isinstance(value, (int, float)) else type(value).__name__
+def _number(value: Any) -> Any:
+    """A value, infinities as numbers: in JSON they are words."""
+    return float(value) if value in ("Infinity", "-Infinity") else value
 
 
 def _value(run: Run, field: str) -> tuple[Any, bool]:
@@ -132,11 +125,18 @@ def _value(run: Run, field: str) -> tuple[Any, bool]:
     name = re.sub("_(.)", lambda match: match[1].upper(), field)
     if name not in _FIELDS:
         raise UsageError(f"runs cannot be asked for by {field}", hint=_HINT)
-    return _FIELDS[name](run), name in _TIMES
+    known = _FIELDS[name]
+    value, is_time = run[known.in_json], known.type == "TIMESTAMP"
+    return (_seconds(value) if is_time else value), is_time
 
 
 def dig(values: Any, path: str) -> Any:
-    """What is under a dotted path, where keys may have dots of their own."""
+    """What is under a dotted path, where keys may have dots of their own, and items of lists are counted from 0."""
+    if isinstance(values, list):
+        first, _, rest = path.partition(".")
+        if not first.isdecimal() or int(first) >= len(values):
+            return MISSING
+        return dig(values[int(first)], rest) if rest else values[int(first)]
     if not isinstance(values, Mapping):
         return MISSING
     if path in values:
@@ -149,12 +149,15 @@ def dig(values: Any, path: str) -> Any:
     return MISSING
 
 
-def _seconds(text: str | None) -> float | None:
-    """An ISO 8601 time as unix seconds; without a zone it is UTC."""
-    if text is None:
-        return None
-    try:
-        time = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError as error:
-        raise UsageError(f"{text!r} is not a time", hint="write 2026-01-31 or 2026-01-31T12:00:00Z") from error
+def _seconds(time: Any) -> Any:
+    """A datetime, a date or ISO 8601 text as unix seconds, without a zone it is UTC; anything else as it is."""
+    if isinstance(time, date) and not isinstance(time, datetime):
+        time = datetime(time.year, time.month, time.day)
+    if isinstance(time, str):
+        try:
+            time = datetime.fromisoformat(_ZULU.sub("+00:00", time))
+        except ValueError as error:
+            raise UsageError(f"{time!r} is not a time", hint="write 2026-01-31 or 2026-01-31T12:00:00Z") from error
+    if not isinstance(time, datetime):
+        return time
     return (time if time.tzinfo else time.replace(tzinfo=timezone.utc)).timestamp()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from ..cache import Cache, catalog
-from ..errors import NotFound
-from ..model import RunRef
+from ..errors import NotFound, UsageError
+from ..model import FIELDS, STATES, RunRef
+from ..model.run import HEAVY
 
 if TYPE_CHECKING:
     from ..cache.retention import Limits
@@ -38,6 +39,8 @@ def list_projects(cache: Cache, *, entity: str | None = None, limit: int | None 
             "entity": row["entity"],
             "description": row["description"],
             "created_at": timestamp(row["created_at"]),
+            "updated_at": timestamp(row["updated_at"]),
+            "total_runs": row["total_runs"],
             "url": row["url"],
             "runs": row["runs"],
             "source": row["source"],
@@ -51,10 +54,12 @@ def list_projects(cache: Cache, *, entity: str | None = None, limit: int | None 
 def list_runs(
     cache: Cache, project: tuple[str, str], *, state: str | None = None, limit: int | None = 100
 ) -> list[dict[str, Any]]:
-    """The runs of a project, newest first; `limit` None for all."""
+    """The runs of a project, newest first; `limit` None for all. Raises UsageError for a state that no run can have."""
+    if state is not None and state not in STATES:
+        raise UsageError(f"no run is ever {state!r}", hint=f"states are {', '.join(STATES)}")
     with catalog.translated(cache.folder):
         rows = cache.con.execute(
-            "SELECT * FROM runs LEFT JOIN checks USING (run) WHERE entity = ?1 AND project = ?2 "
+            f"{_RUNS} WHERE entity = ?1 AND project = ?2 "
             "AND (?3 IS NULL OR state = ?3) ORDER BY created_at DESC, run DESC LIMIT ?4",
             (*project, state, -1 if limit is None else limit),
         ).fetchall()
@@ -65,7 +70,7 @@ def all_runs(cache: Cache, project: tuple[str, str]) -> list[dict[str, Any]]:
     """Every run of a project as `get_run` has it, oldest first; those deleted on their server are there too."""
     with catalog.translated(cache.folder):
         rows = cache.con.execute(
-            "SELECT * FROM runs LEFT JOIN checks USING (run) WHERE entity = ? AND project = ? ORDER BY created_at, run",
+            f"{_RUNS} WHERE entity = ? AND project = ? ORDER BY created_at, run",
             project,
         ).fetchall()
     return [_whole(row) for row in rows]
@@ -85,7 +90,7 @@ def get_run(cache: Cache, ref: RunRef) -> dict[str, Any]:
     """One run as `list_runs` lists it, and its config."""
     with catalog.translated(cache.folder):
         row = cache.con.execute(
-            "SELECT * FROM runs LEFT JOIN checks USING (run) WHERE entity = ? AND project = ? AND run_id = ?",
+            f"{_RUNS} WHERE entity = ? AND project = ? AND run_id = ?",
             (ref.entity, ref.project, ref.run_id),
         ).fetchone()
     if row is None:
@@ -126,33 +131,17 @@ def own_summaries(cache: Cache, project: tuple[str, str], run_id: str | None = N
 
 
 def _run(row: Any) -> dict[str, Any]:
-    return {
-        "id": row["run_id"],
-        "name": row["display_name"] or row["run_id"],
-        "entity": row["entity"],
-        "project": row["project"],
-        "state": row["state"],
-        "created_at": timestamp(row["created_at"]),
-        "heartbeat_at": timestamp(row["heartbeat_at"]),
-        "runtime": row["runtime"],
-        "exit_code": row["exit_code"],
-        "tags": json.loads(row["tags"]),
-        "notes": row["notes"],
-        "group": row["run_group"],
-        "job_type": row["job_type"],
-        "sweep_id": row["sweep_id"],
-        "host": row["host"],
-        "forked_from": row["forked_from"],
-        "url": row["url"],
-        "rows": row["rows"],
-        "last_step": row["last_step"],
-        "summary_metrics": json.loads(row["summary"]),
-        "source": row["source"],
-        "synced_at": timestamp(row["synced_at"]),
-        "complete": row["incomplete"] is None,
-        "incomplete": row["incomplete"],
-        "deleted_at": timestamp(row["deleted_at"]),
-    }
+    return {shown: row[name] if read is None else read(row[name]) for shown, name, read in _LISTED}
+
+
+# What the catalog has of a type -> as JSON has it.
+_READ: dict[str, Callable[[Any], Any]] = {
+    "TIMESTAMP": timestamp, "BOOLEAN": bool, "JSON": json.loads, "VARCHAR[]": json.loads,
+}  # fmt: skip
+_LISTED = [
+    (one.in_json, one.name, _READ.get(one.type)) for one in FIELDS if one.json is not None and one.name not in HEAVY
+]
+_RUNS = f"SELECT {catalog.RUN} FROM runs LEFT JOIN checks USING (run)"
 
 
 def list_files(cache: Cache, ref: RunRef) -> list[dict[str, Any]]:

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..cache import Cache, MirrorCursor, Mirrored, Share
+from ..cache.files import METADATA, read_metadata
 from ..cache.rows import steps
 from ..errors import NotPermitted, RateLimited, ServerError, Unreachable, WandbsyncError
+from ..media.content import place, read_md5
 from ..model import CONSOLE, HISTORY, SYSTEM, Columns, FileRecord, RunRecord, RunRef
 from ..plan.server import Describe, Fetch, retry_after
 from ..sources.api.client import FILES_A_PAGE, Api
@@ -22,7 +24,7 @@ from ..sources.api.fetch import Fetched, SoFar, fetch
 from ..sources.api.gather import Had
 from ..sources.api.history import STAMP
 from ..sources.api.nodes import Node, sensible
-from ..sources.api.record import fingerprint, record
+from ..sources.api.record import fingerprint, plain_environment, record
 from ..sources.api.streams import State, all_files
 from . import commits
 from .report import Problem, SyncReport
@@ -114,8 +116,9 @@ class Arrivals:
             with Cache(cache.folder) as own:  # a connection is one thread's
                 return steps(own, ref)
 
-        had = Had(rows.get(HISTORY, 0), last_step, stamp, all_steps, exact=known.local is None)
-        so_far = SoFar(had, cache.key_paths(ref, HISTORY), State.load(job.cursor.state))
+        state, exact = State.load(job.cursor.state), known.local is None
+        had = Had(rows.get(HISTORY, 0), last_step, stamp, all_steps, state.inherited, exact=exact)
+        so_far = SoFar(had, cache.key_paths(ref, HISTORY), state)
         return replace(job, so_far=so_far)
 
     def answer(self, job: Job) -> Fetched | Described | Failed:
@@ -229,7 +232,7 @@ class Arrivals:
 
     def _cursor(self, job: Job, got: Fetched) -> MirrorCursor:
         """What is noted with the rows: what did not come is tried again after a while."""
-        cursor = MirrorCursor(got.now, got.now, got.state.dump())
+        cursor = MirrorCursor(got.now, got.now, replace(got.state, inherited=got.history.inherited).dump())
         reasons = [got.history.incomplete] if got.history.incomplete else got.refused
         return self._again(replace(cursor, failures=job.cursor.failures), "; ".join(reasons)) if reasons else cursor
 
@@ -277,7 +280,14 @@ class Arrivals:
 
     def _api_record(self, job: Job, node: Node, incomplete: str | None) -> RunRecord:
         with sensible(self.api.login.host):
-            return record(node, job.ref, self.api.login.app_url, incomplete=incomplete)
+            made = record(node, job.ref, self.api.login.app_url, incomplete=incomplete)
+        if job.known is None:
+            return made
+        file = next((one for one in self.cache.files(job.ref) if one.name == METADATA), None)
+        if file is None or (md5 := read_md5(file.md5)) is None:
+            return made
+        said = plain_environment(read_metadata(place(self.cache.folder / "media", md5)))
+        return replace(made, metadata={**said, **made.metadata})
 
     def _record(self, job: Job, node: Node, incomplete: str | None, *, rows: int | None = None) -> RunRecord | None:
         """The server's record; of a run that has local logs, once it has ended and is all there.

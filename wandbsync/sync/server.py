@@ -6,6 +6,7 @@ Threads fetch, this one commits. What was committed stays, whatever happens to t
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,21 +16,25 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from ..cache import Cache, Mirrored, uses
+from ..cache.files import owed
 from ..cache.locks import workplace
+from ..cache.projects import put_projects, put_sweeps, sweeps
 from ..errors import CacheBusy, NotFound, NotPermitted, ServerError
 from ..model import Fingerprint, RunRef
 from ..plan.discovery import MANY, RunFilter
 from ..plan.server import Action, Cached, Describe, Fetch, Gone, Remote, Wait, plan_server, unfinished
 from ..sources.api.client import FILES_A_PAGE, Api
 from ..sources.api.nodes import sensible
-from ..sources.api.record import fingerprint, record, unix
+from ..sources.api.record import fingerprint, project, record, sweep, unix
 from . import listing
 from .commits import SECONDS
 from .report import Problem, Progress, SyncReport
+from .viewer import is_noted, note_viewer
 
 if TYPE_CHECKING:
     from ..sources.api.fetch import Fetched
     from .arrivals import Arrivals, Described, Failed, Job
+    from .files import MirroredFiles
 
 LONG = 10_000  # rows of a history that take longer to download than the question before takes
 AHEAD = 12  # runs under way, so that memory is bounded
@@ -59,6 +64,7 @@ class Terms:
     dry_run: bool = False  # plan, and do nothing
     full: bool = False  # read everything again
     rows: bool = True  # else only what a listing tells of the runs
+    mirrored: MirroredFiles | None = None  # the small files that are mirrored with the rows; None: none
     files: bool = True  # list those of runs asked for by name anew, changed or not
     only: RunFilter = field(default_factory=RunFilter)
     local_entity: str = "local"  # whose the logs are that did not say whose they are
@@ -241,7 +247,9 @@ class _Pass:
             if self.asked.runs and self.terms.rows:
                 uses.note(self.cache, self.nodes, self.started)
             self._note([*(ref for ref in self.nodes if ref not in planned), *(arrivals.done if arrivals else ())])
+        self._note_project(todo)
         self._gone([action.ref for action in actions if isinstance(action, Gone)])
+        self._mirror_files(arrivals.done if arrivals else ())
         self._tell_waiting([action for action in actions if isinstance(action, Wait)])
         if self._is_complete and not self.report.more:
             where = f"{self.api.login.base_url} {self.asked}"
@@ -318,6 +326,34 @@ class _Pass:
         self.terms.progress(self.at)
         return again
 
+    def _note_project(self, todo: Sequence[Fetch | Describe]) -> None:
+        """Keep what was said of the project, its sweeps if they may have changed, and whose the key is.
+
+        What a server has against such a question costs nothing but the answer.
+        """
+        entity, name = self.asked.entity, self.asked.project
+        if (told := self.api.projects_told.get((entity, name))) and self.nodes:
+            put_projects(self.cache, [project(told, entity, name, self.api.login.app_url)])
+        server = self.api.login.base_url
+        with contextlib.suppress(ServerError, NotPermitted):
+            viewer = self.api.viewer_told or (None if is_noted(self.cache, server) else self.api.viewer())
+            if viewer is not None:
+                note_viewer(self.cache, server, viewer, self.started)
+        now = {ref: node.get("sweepName") for ref, node in self.nodes.items() if node.get("sweepName")}
+        with contextlib.suppress(ServerError, NotFound, NotPermitted):
+            if now and (any(one.ref in now for one in todo) or set(now.values()) - {*sweeps(self.cache, entity, name)}):
+                with sensible(self.api.login.host):
+                    found = [sweep(node, entity, name) for node in self.api.sweeps(entity, name)]
+                put_sweeps(self.cache, found)
+
+    def _mirror_files(self, came: Sequence[RunRef]) -> None:
+        """Last of all, the small files."""
+        terms, project = self.terms, (self.asked.entity, self.asked.project)
+        if terms.mirrored is not None and terms.rows and (came or owed(self.cache, *project)):
+            from .files import fetch_files
+
+            fetch_files(self.cache, self.api, project, came, terms.mirrored, enough=terms.enough, now=terms.now)
+
     def _gone(self, refs: Sequence[RunRef]) -> None:
         """Runs that were not listed: those that are not there when asked for are marked, and kept."""
         try:
@@ -361,11 +397,12 @@ def _cached(ref: RunRef, one: Mirrored) -> Cached:
         return Cached(
             ref, rows=one.rows, local=one.local, incomplete=one.incomplete, deleted=one.deleted, evicted=one.evicted
         )
+    inherited = json.loads(cursor.state).get("inherited", 0) if "inherited" in cursor.state else 0
     return Cached(
         ref,
         cursor.described,
         cursor.fetched,
-        one.rows,
+        one.rows + inherited,
         one.local,
         one.incomplete,
         cursor.failures,

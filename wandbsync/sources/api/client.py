@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ RUNS_A_PAGE = 1000  # without their records
 RECORDS_A_PAGE = 100  # a config may be large
 PROJECTS_A_PAGE = 200
 FILES_A_PAGE = 1000
+SWEEPS_A_PAGE = 200
 NEAR = 1000  # names that one that is not there is compared with
 LINES_A_PAGE = 1000
 EMPTY_PAGES = 1000  # in a row, of what is hidden from this user: a million runs
@@ -44,6 +46,11 @@ class Viewer:
     teams: tuple[str, ...]
 
 
+def _viewer(node: Node) -> Viewer:
+    teams = tuple(team["name"] for team in nodes(node.get("teams")))
+    return Viewer(node.get("username") or node.get("entity") or "", node.get("entity"), teams)
+
+
 class Api:
     """A W&B server, asked directly over HTTPS; safe to share between threads.
 
@@ -55,6 +62,8 @@ class Api:
         self.transport = transport
         self._unknown: set[str] = set()  # fields this server does not have
         self._doubtful = set(queries.RARE)  # those it has not answered yet
+        self.projects_told: dict[tuple[str, str], Node] = {}  # what it said of projects whose runs it has listed
+        self.viewer_told: Viewer | None = None  # and with that, whose the key is
         self._blocked: dict[str, tuple[float, Unreachable]] = {}  # storages that cannot be reached: until when, and why
 
     # -- who and which
@@ -64,16 +73,24 @@ class Api:
         if not found:  # W&B answers so, with HTTP 200, where the key is wrong or has expired
             raise wrong_key(self.login)
         with sensible(self.login.host):
-            teams = tuple(team["name"] for team in nodes(found.get("teams")))
-            return Viewer(found.get("username") or found.get("entity") or "", found.get("entity"), teams)
+            return _viewer(found)
 
     def projects(self, entity: str) -> list[Node]:
-        """The projects of an entity: name, entityName, description, createdAt."""
+        """The projects of an entity."""
         variables = {"entity": entity, "perPage": PROJECTS_A_PAGE}
         found = list(self._pages("GetProjects", queries.PROJECTS, variables, lambda data: data.get("models")))
         if not found:
             self.viewer()  # raises NotSignedIn: whoever has no good key sees no projects
         return found
+
+    def sweeps(self, entity: str, project: str) -> list[Node]:
+        """The sweeps of a project."""
+        variables = {"entity": entity, "project": project, "perPage": SWEEPS_A_PAGE}
+
+        def found(data: Node) -> Node | None:
+            return (data.get("project") or {}).get("sweeps")
+
+        return list(self._pages("GetSweeps", queries.SWEEPS, variables, found, project=f"{entity}/{project}"))
 
     def runs(
         self, entity: str, project: str, *, filters: str | None = None, records: bool = False
@@ -91,6 +108,9 @@ class Api:
             if data.get("project") is None:
                 raise self._no_project(entity, project)
             counted = number(data["project"].get("runCount")) or 0
+            self.projects_told[entity, project] = {**data["project"], "runs": None}
+            if isinstance(told := data.get("viewer"), dict):
+                self.viewer_told = _viewer(told)
             found: Node | None = data["project"].get("runs")
             return found
 
@@ -222,6 +242,21 @@ class Api:
             urls |= {one["name"]: one["directUrl"] for one in nodes(found.get("files")) if one.get("directUrl")}
         return urls
 
+    def urls_of_runs(
+        self, entity: str, project: str, run_ids: Sequence[str], names: Sequence[str]
+    ) -> dict[str, dict[str, str]]:
+        """Signed addresses, for a while, of those of some files that some runs have: run_id -> name -> address."""
+        filters, limit = json.dumps({"name": {"$in": list(run_ids)}}), min(len(names), FILES_A_PAGE)
+        variables = {"entity": entity, "project": project, "filters": filters, "perPage": len(run_ids)}
+        variables |= {"fileNames": list(names), "fileLimit": limit}
+        data = self._ask("RunFileUrls", queries.URLS_OF_RUNS, variables, project=f"{entity}/{project}")
+        with sensible(self.login.host):
+            return {
+                run["name"]: {one["name"]: one["directUrl"] for one in nodes(run["files"]) if one.get("directUrl")}
+                for run in nodes((data.get("project") or {}).get("runs"))
+                if run.get("files")
+            }
+
     def download(self, url: str, path: Path) -> int:
         return self.transport.download(url, path)
 
@@ -258,7 +293,7 @@ class Api:
             try:
                 data = self.transport.ask(operation, text, sent, project=project, attempts=attempts)
             except ServerError as error:
-                news = (_unknown(error.messages) & queries.OPTIONAL) - left_out
+                news = queries.optional(_unknown(error.messages), text) - left_out
                 self._unknown |= news
                 if not news and doubtful and error.status in (None, 400, 422) and error.data is None:
                     suspects |= doubtful  # it does not say what it has against the question
@@ -345,6 +380,14 @@ _REFUSED = re.compile(
 )
 
 
-def _unknown(messages: Sequence[str]) -> set[str]:
-    """The names that the server says it does not know."""
-    return {name for message in messages for names in _REFUSED.findall(message) for name in names if name}
+def _unknown(messages: Sequence[str]) -> set[tuple[str | None, str]]:
+    """The names that the server says it does not know, each with its type, if that is said too."""
+    found: set[tuple[str | None, str]] = set()
+    for message in messages:
+        kind = _TYPE.search(message)
+        names = {name for names in _REFUSED.findall(message) for name in names if name}
+        found |= {(kind[1] if kind and kind[1] in queries.TYPES else None, name) for name in names}
+    return found
+
+
+_TYPE = re.compile(r"\btype:?\W+(\w+)")

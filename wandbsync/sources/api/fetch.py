@@ -72,7 +72,8 @@ def _fetch(api: Api, ref: RunRef, listed: Fingerprint, so_far: SoFar, folder: Pa
         fileLimit=FILES_A_PAGE,
     )
     now = fingerprint(node)
-    less = had.exact and (now.lines < had.rows or had.last_step is None)  # without a value no row can be told
+    fewer = now.lines < had.rows + had.inherited
+    less = had.exact and (fewer or had.last_step is None)  # without a value no row can be told
     if had.rows and (less or now.created_at[:19] != listed.created_at[:19]):
         raise Anew  # it was made again, or cut, since it was listed
     errors: dict[str, ServerError] = node.get("errors", {})
@@ -95,7 +96,7 @@ def _fetch(api: Api, ref: RunRef, listed: Fingerprint, so_far: SoFar, folder: Pa
 def _parts(listed: Fingerprint, so_far: SoFar) -> set[str]:
     """What to ask for in the one question."""
     had, state = so_far.history, so_far.state
-    grown = listed.lines - had.rows
+    grown = listed.lines - had.rows - had.inherited
     parts = {"record", "files"}
     if had.exact and had.last_step is not None and 0 <= grown < PAGE:
         parts.add("page")  # even if there is nothing new: is the last row still there?

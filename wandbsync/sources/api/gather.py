@@ -29,7 +29,7 @@ from .exports import Source, is_whole, look, most_rows
 from .history import STAMP, History, assemble
 from .nodes import Node, step_of
 from .pages import PAGE, at_steps, between, in_gaps
-from .record import fingerprint, number
+from .record import fingerprint, fork_step, number
 from .rows import row_steps
 
 BATCH = 1_000_000  # values that are made at once
@@ -55,6 +55,7 @@ class Had:
     last_step: int | None = None
     stamp: float | None = None  # `_timestamp` of the row of that step
     steps: Callable[[], NDArray[np.int64]] = field(default=lambda: NONE)  # each once, ascending
+    inherited: int = 0  # rows of the parent of a fork, which the server counts among its own and does not give
     exact: bool = True  # as the server had them; else some are from local logs, which nothing replaces
 
 
@@ -66,7 +67,9 @@ class Gathering:
 
     def __init__(self, api: Api, ref: RunRef, node: Node, had: Had, keys: Keys, folder: Path) -> None:
         self.api, self.ref, self.node, self.had, self.keys, self.folder = api, ref, node, had, keys, folder
-        self.counted = fingerprint(node).lines  # noted before the rows were fetched
+        self.inherited = had.inherited
+        self.lowest: int | None = None  # the first step of what came
+        self.counted = fingerprint(node).lines - had.inherited  # noted before the rows were fetched
         self.rows = had.rows  # with those the cache had
         self.dropped = 0  # rows that came twice
         self.incomplete: str | None = None  # which rows did not come
@@ -89,19 +92,31 @@ class Gathering:
         for piece in pieces:
             self.rows += piece.rows
             self.dropped += piece.dropped
+            if piece.rows:
+                self.lowest = min(int(piece.steps[0]), self.lowest or int(piece.steps[0]))
             yield piece
         self._audit()
 
     def _audit(self) -> None:
         missing = self.counted - self.rows
-        if missing > 0:
+        if 0 < missing <= self._inheritable():
+            self.inherited = missing
+        elif missing > 0:
             self.incomplete = f"{missing:,} of the {self.counted:,} rows that the server counts did not come"
             if self.blocked is not None:
                 self.incomplete += f": {self.blocked.line()}"
         elif missing < 0 and self.had.exact:
-            counted = fingerprint(self.api.run(self.ref, {"record"})).lines  # some may have arrived meanwhile
+            now = fingerprint(self.api.run(self.ref, {"record"}))  # some may have arrived meanwhile
+            counted = now.lines - self.inherited
             if self.rows > counted:
                 self.incomplete = f"{self.rows:,} rows came, {self.rows - counted:,} more than the server counts"
+
+    def _inheritable(self) -> int:
+        """How many rows of its parent may be counted among those of a fork, and not given (wandb/wandb#11056)."""
+        step = fork_step(self.node, self.ref)
+        if step is None or self.blocked or self.had.rows or self.lowest is None or self.lowest <= step:
+            return 0
+        return step + 1
 
     def _uncounted(self) -> Iterator[History]:
         """All rows of a server that does not count them."""

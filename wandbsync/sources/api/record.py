@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
-from ...model import FileRecord, Fingerprint, RunRecord, RunRef
+from ...model import FileRecord, Fingerprint, ProjectRecord, RunRecord, RunRef, SweepRecord
+from ...model.run import EDITED
 
-EDITED = ("displayName", "tags", "notes", "group", "jobType", "sweepName")
 SUMMARIES = {"1": "min", "2": "max", "3": "mean", "4": "best", "5": "last", "6": "none", "7": "copy", "8": "first"}
 
 
@@ -42,7 +42,7 @@ def number(count: Any) -> int | None:
 
 def fingerprint(node: Mapping[str, Any]) -> Fingerprint:
     """What tells whether a run has changed."""
-    edited = _encode([node.get(name) for name in EDITED])
+    edited = _encode([node.get(str(one.wandb)) for one in EDITED])
     heartbeat = node.get("heartbeatAt")
     return Fingerprint(
         str(node.get("state") or ""),
@@ -63,13 +63,13 @@ def record(node: Mapping[str, Any], ref: RunRef, app_url: str, *, incomplete: st
     own = summary.pop("_wandb", None)
     runtime = own.get("runtime") if isinstance(own, dict) else None
     runtime = summary.get("_runtime") if runtime is None else runtime
-    branch = _json(internal.get("branch_point"))
-    is_fork = branch.get("run_id") not in (None, ref.run_id)  # else it was rewound
+    branch = _branch_point(internal, ref)
     metadata = environment(internal)
     if isinstance(own, dict):
         metadata["_wandb"] = own  # of its summary: the drop-in Api gives it back
     if definitions := defined(_list(internal.get("m"))):
         metadata["define_metric"] = definitions
+    user = _json(node.get("user"))
     return RunRecord(
         state=_text(node.get("state")) or "finished",
         source="api",
@@ -83,13 +83,74 @@ def record(node: Mapping[str, Any], ref: RunRef, app_url: str, *, incomplete: st
         group=_text(node.get("group")) or None,
         job_type=_text(node.get("jobType")) or None,
         sweep_id=_text(node.get("sweepName")),
-        host=_text(metadata.get("host")),
+        host=_text(node.get("host")) or _text(metadata.get("host")),
+        username=_text(user.get("username")),
+        user_name=_text(user.get("name")),
+        updated_at=unix(node.get("updatedAt")),
         runtime=float(runtime) if isinstance(runtime, (int, float)) else None,
         sdk_version=_text(internal.get("cli_version")),
         url="/".join([app_url, quote(ref.entity), quote(ref.project), "runs", quote(ref.run_id)]),
-        forked_from=f"{branch['run_id']}@{number(branch.get('step')) or 0}" if is_fork else None,
+        forked_from=f"{branch[0]}@{branch[1]}" if branch else None,
         metadata=metadata,
         incomplete=incomplete,
+    )
+
+
+def fork_step(node: Mapping[str, Any], ref: RunRef) -> int | None:
+    """The last step that a fork has from its parent, None if a run is no fork. The node has to have its config."""
+    branch = _branch_point(_json(_value(_json(node.get("config")).get("_wandb"))), ref)
+    return branch[1] if branch else None
+
+
+def _branch_point(internal: Mapping[str, Any], ref: RunRef) -> tuple[str, int] | None:
+    """The run and step that a fork was made from; a run of its own was rewound there."""
+    branch = _json(internal.get("branch_point"))
+    if branch.get("run_id") in (None, ref.run_id):
+        return None
+    return str(branch["run_id"]), number(branch.get("step")) or 0
+
+
+def project(node: Mapping[str, Any], entity: str, name: str, app_url: str) -> ProjectRecord:
+    """A project node."""
+    return ProjectRecord(
+        entity,
+        name,
+        _text(node.get("description")),
+        unix(node.get("createdAt")),
+        unix(node.get("updatedAt")),
+        number(node.get("totalRuns")),
+        "/".join([app_url, quote(entity), quote(name)]),
+    )
+
+
+def sweep(node: Mapping[str, Any], entity: str, project: str) -> SweepRecord:
+    """A sweep node. A config that is no YAML, or no mapping, is kept as its text."""
+    import yaml
+
+    text = node.get("config") or ""
+    try:
+        config = yaml.safe_load(text) if isinstance(text, str) else text
+        config = json.loads(json.dumps(config, default=str))  # a date, say, is a text in JSON
+    except (yaml.YAMLError, TypeError, ValueError):
+        config = None
+    if not isinstance(config, dict):
+        config = {"text": str(text)} if text else {}
+    metric, best = _json(config.get("metric")), node.get("bestLoss")
+    return SweepRecord(
+        entity,
+        project,
+        str(node["name"]),
+        _text(node.get("displayName")) or _text(config.get("name")),
+        _text(node.get("state")),
+        _text(node.get("method")) or _text(config.get("method")),
+        _text(node.get("description")),
+        _text(metric.get("name")),
+        _text(metric.get("goal")) or ("minimize" if metric else None),
+        float(best) if isinstance(best, (int, float)) else None,
+        number(node.get("runCountExpected")),
+        unix(node.get("createdAt")),
+        unix(node.get("updatedAt")),
+        config,
     )
 
 
@@ -103,8 +164,12 @@ def environment(internal: Mapping[str, Any]) -> dict[str, Any]:
     writers = [one for one in _json(internal.get("e")).values() if isinstance(one, dict)]
     if not writers:
         return {"python": internal["python_version"]} if internal.get("python_version") else {}
-    last = max(writers, key=lambda one: str(one.get("startedAt") or ""))
-    plain = {name: value for name, value in last.items() if not isinstance(value, dict) or name == "git"}
+    return plain_environment(max(writers, key=lambda one: str(one.get("startedAt") or "")))
+
+
+def plain_environment(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a run was logged, as its config or wandb-metadata.json tells it, by the names of a local log."""
+    plain = {name: value for name, value in told.items() if not isinstance(value, dict) or name == "git"}
     return {_snake(name): value for name, value in plain.items() if name not in ("startedAt", "writerId")}
 
 

@@ -285,9 +285,11 @@ class ConsoleLine:
 def console_columns(lines: Sequence[ConsoleLine], first: int) -> Columns:
     """Lines of the console, numbered from `first`, as they stand on the screen."""
     count = len(lines)
+    keys = [("stderr" if line.level == "error" else "stdout") + f":{line.label}" * bool(line.label) for line in lines]
+    number = {key: i for i, key in enumerate(dict.fromkeys(keys))}
     return Columns(
-        ("stderr", "stdout"),
-        np.fromiter((line.level != "error" for line in lines), np.int32, count),
+        list(number),
+        np.fromiter((number[key] for key in keys), np.int32, count),
         np.arange(first, first + count, dtype=np.int64),
         np.array([math.nan if line.time is None else line.time for line in lines], np.float64),
         np.full(count, Kind.LINE, np.uint8),

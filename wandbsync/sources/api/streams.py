@@ -28,13 +28,14 @@ class State:
     lines: int = 0  # the number of the console line to go on with
     after: str | None = None  # the cursor that leads to the page which that line is on
     files: bool = False  # whether the files were ever listed
+    inherited: int = 0  # rows of its parent that the server counts among those of a fork, and does not give
 
     @classmethod
     def load(cls, text: str) -> State:
         return cls(**{name: value for name, value in json.loads(text).items() if name in cls.__slots__})
 
     def dump(self) -> str:
-        return json.dumps(asdict(self))
+        return json.dumps({name: value for name, value in asdict(self).items() if name != "inherited" or value})
 
     def lacks_events(self, now: Fingerprint) -> bool:
         """Whether to ask for samples. All of them come each time, so of many it takes more than a few new ones."""

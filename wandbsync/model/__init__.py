@@ -1,5 +1,7 @@
 """The words everything else is written in; no input or output happens here.
 
+    run  a run's name, record and the table of its fields        project  projects and sweeps
+
 A *run* is named by entity, project and run_id. What it logged is kept as *streams* of long rows, one row per value:
 `history` (what `run.log` was given), `system` (machine metrics) and `console` (what the program printed).
 A row is (key, step, value, kind, value_json):
@@ -14,7 +16,8 @@ A row is (key, step, value, kind, value_json):
     LINE      unix seconds or null        a line of console text, as it stands on the screen
 
 so that every logged value can be given back exactly as it was logged, and numbers can be added up without parsing.
-In `system` and `console` the step is the number of the row or line, counted from 0.
+In `system` and `console` the step is the number of the row or line, counted from 0. A line's key is stdout or stderr,
+with the label of the process that printed it behind a colon, if it has one: `stderr:rank-1`.
 
 A *key* is shown as W&B shows it, nested names joined by dots: `{"val": {"acc": 1}}` is `val.acc`, and so is a literal
 "val.acc". Should one run use both, the second to come is shown as its path instead: `["val.acc"]`.
@@ -23,15 +26,45 @@ A *key* is shown as W&B shows it, nested names joined by dots: `{"val": {"acc": 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
+
+from .project import ProjectRecord, SweepRecord
+from .run import FIELDS, Field, FileRecord, RunRecord, RunRef, SummaryRules
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
+
+
+__all__ = [
+    "CONSOLE",
+    "EXACT_INT",
+    "FIELDS",
+    "GOING_ON",
+    "HISTORY",
+    "NUMBERS",
+    "STATES",
+    "STREAMS",
+    "SYSTEM",
+    "Columns",
+    "Field",
+    "FileRecord",
+    "Fingerprint",
+    "Kind",
+    "Pace",
+    "ProjectRecord",
+    "RunRecord",
+    "RunRef",
+    "SummaryRules",
+    "SweepRecord",
+    "logged",
+    "show_path",
+    "spell_path",
+]  # fmt: skip
 
 
 class Kind(IntEnum):
@@ -60,18 +93,6 @@ STATES = ("running", "finished", "failed", "crashed", "killed", "pending", "pree
 GOING_ON = ("running", "pending", "preempting")
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class RunRef:
-    """The name of one run."""
-
-    entity: str
-    project: str
-    run_id: str
-
-    def __str__(self) -> str:
-        return f"{self.entity}/{self.project}/{self.run_id}"
-
-
 @dataclass(frozen=True, slots=True)
 class Columns:
     """Long rows of one stream, column by column, in the order they were logged; all arrays have the same length n."""
@@ -89,45 +110,6 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True)
-class FileRecord:
-    """One file of a run; `name` is its path as W&B shows it, with forward slashes."""
-
-    name: str
-    size: int
-    updated_at: float | None = None  # unix seconds
-    mimetype: str | None = None
-    md5: str | None = None
-    local_path: str | None = None  # where its bytes are on this machine, if they are
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecord:
-    """What is known of a run besides its rows. Times are unix seconds. None: the source does not say."""
-
-    state: str
-    source: str  # "local" or "api"
-    display_name: str | None = None
-    created_at: float | None = None
-    heartbeat_at: float | None = None
-    config: Mapping[str, Any] = field(default_factory=dict)
-    summary: Mapping[str, Any] | None = None  # None: to be derived from the rows and `rules`
-    rules: SummaryRules | None = None
-    tags: tuple[str, ...] = ()
-    notes: str | None = None
-    group: str | None = None
-    job_type: str | None = None
-    sweep_id: str | None = None
-    host: str | None = None
-    exit_code: int | None = None
-    runtime: float | None = None  # seconds
-    sdk_version: str | None = None
-    url: str | None = None
-    forked_from: str | None = None  # "run_id@step"
-    metadata: Mapping[str, Any] = field(default_factory=dict)  # program, git, python, machine ...
-    incomplete: str | None = None  # why rows are missing; None: everything the source has is here
-
-
-@dataclass(frozen=True, slots=True)
 class Fingerprint:
     """What a server's listing tells of a run for nothing: it moves when the run does. Times are the server's text."""
 
@@ -137,21 +119,11 @@ class Fingerprint:
     lines: int  # rows of its history
     events: int | None = None  # samples of machine metrics; None: the server does not say
     console: int | None = None  # lines printed
-    described: str = ""  # a digest of what people edit: display name, tags, notes, group, job type, sweep
+    described: str = ""  # a digest of the fields that people edit
 
     @property
     def ended(self) -> bool:
         return self.state not in GOING_ON
-
-
-@dataclass(frozen=True, slots=True)
-class SummaryRules:
-    """How a summary follows from the rows: the last value of each key, unless one of these says otherwise."""
-
-    explicit: Mapping[tuple[str, ...], tuple[Sequence[Any], int | None]] = field(default_factory=dict)
-    """path -> ([the value set by hand], or [] if it was removed; step of the last row before that)"""
-    definitions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """key or prefix* -> the aggregates asked for with define_metric: min, max, mean, last, first, best-min ..."""
 
 
 @dataclass(frozen=True, slots=True)
