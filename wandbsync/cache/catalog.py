@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..errors import CacheBusy, CacheError, NewerCache, NoRoom
 from ..model import GOING_ON
-from .frozen import freeze, obstacle
+from .frozen import Frozen, freeze, obstacle
 from .migration import upgrade, version_of
 from .schema import VERSION
 
@@ -141,6 +141,25 @@ def transaction(con: sqlite3.Connection) -> Iterator[None]:
         if con.in_transaction:
             con.execute("ROLLBACK")
         raise
+
+
+def try_write(con: sqlite3.Connection, work: Sequence[tuple[str, Sequence[Sequence[Any]]]]) -> bool:
+    """Statements and the rows to run each for, in one transaction, if nobody else writes just now: it waits for none.
+
+    False if nothing was done: a reader that wants to note something goes on without.
+    """
+    if isinstance(con, Frozen) or con.in_transaction:
+        return False
+    try:
+        con.execute("PRAGMA busy_timeout = 0")
+        with transaction(con):
+            for statement, rows in work:
+                con.executemany(statement, rows)
+    except sqlite3.Error:
+        return False
+    finally:
+        con.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+    return True
 
 
 @contextmanager

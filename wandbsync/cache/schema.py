@@ -86,6 +86,13 @@ CREATE TABLE evictions (run INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
 -- When somebody last asked for a run's rows, to within an hour, and when the last of them came.
 CREATE TABLE uses (run INTEGER PRIMARY KEY, asked_at REAL, came_at REAL);
 """,
+    3: """
+-- What the file system said of a segment when it was written or checked last (cache/stamps.py), and when that was.
+ALTER TABLE segments ADD COLUMN stamp TEXT;
+ALTER TABLE segments ADD COLUMN checked_at REAL;
+-- Runs that lost rows with a damaged segment: those of this generation.
+CREATE TABLE losses (run INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
+""",
 }
 VERSION = max(STEPS)  # PRAGMA user_version
 

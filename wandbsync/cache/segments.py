@@ -228,19 +228,6 @@ def _arrays(part: Block, start: int, end: int) -> list[pa.Array]:
     ]
 
 
-def digest(path: Path) -> tuple[int, str]:
-    """Size in bytes and BLAKE2 digest of a file."""
-    import hashlib
-
-    result = hashlib.blake2b(digest_size=16)
-    size = 0
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            result.update(chunk)
-            size += len(chunk)
-    return size, result.hexdigest()
-
-
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
     """Arrow's errors as ours; a file that is gone stays a FileNotFoundError."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CacheBusy
+from ..errors import CacheBusy, CacheError
 from ..model import HISTORY, Columns, FileRecord, RunRecord, RunRef
 from . import catalog
 from .cursors import LogCursor, MirrorCursor, Mirrored, cells, mirror_cursor
@@ -25,6 +25,7 @@ from .disk import os_errors, write_segment
 from .eviction import EVICTED, LOST, missing
 from .frozen import Frozen
 from .metrics import forget_streams, measured, put_stats, stream_stats
+from .stamps import Segment, checked, named
 from .stats import Stat, merge
 from .summary import summarize
 
@@ -59,11 +60,17 @@ class Cache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.expanduser().absolute()  # the views in wandb.duckdb name files
         self._con: sqlite3.Connection | None = None
+        self._at: tuple[int, int] | None = None  # the device and inode of its file
+        self._moved = False
         self._last: sqlite3.Connection | None = None  # the one before, which somebody may hold
+        self.stamps: dict[str, str] = {}  # of segments that were checked, where the catalog could not be written
 
     @property
     def con(self) -> sqlite3.Connection:
         con = self._con
+        if con is not None and self._moved and not con.in_transaction:
+            self.close()  # another one may be in its place by now
+            con = None
         if isinstance(con, Frozen) and not con.in_transaction and time.monotonic() - con.taken_at > FROZEN:
             last, self._last, self._con = self._last, con, None  # there may be room by now
             if last is not None:
@@ -71,8 +78,19 @@ class Cache:
         if self._con is None:
             with os_errors(self.folder):
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._con = catalog.connect(self.folder / "catalog.sqlite")
+            self._con = catalog.connect(self.catalog)
+            self._at = _inode(self.catalog)
         return self._con
+
+    @property
+    def catalog(self) -> Path:
+        return self.folder / "catalog.sqlite"
+
+    def in_place(self) -> None:
+        """Raise CacheError if the catalog that is open is not the one in the folder any more: that was moved."""
+        if self._at != _inode(self.catalog):
+            self._moved = True
+            raise CacheError(f"the cache {self.folder} was moved while it was written to", hint="try again")
 
     @property
     def frozen(self) -> bool:
@@ -87,6 +105,7 @@ class Cache:
             if con is not None:
                 con.close()
         self._con = self._last = None
+        self._moved = False
 
     def __enter__(self) -> Cache:
         return self
@@ -97,14 +116,10 @@ class Cache:
     def segment_path(self, file: str) -> Path:
         return self.folder / "history" / file
 
-    def segments_of(self, stream: int | None) -> list[Path]:
-        """The segments that hold a stream's rows, in the order they were logged."""
-        files = self.con.execute(
-            "SELECT file FROM segment_streams JOIN segments USING (segment) WHERE stream = ? "
-            f"ORDER BY {catalog.OLDEST_FIRST}",
-            (stream,),
-        )
-        return [self.segment_path(row[0]) for row in files]
+    def segments_of(self, streams: Iterable[int]) -> list[Segment]:
+        """The segments that hold rows of streams, in the order they were logged; `checked` gives their files."""
+        source = "segment_streams JOIN segments USING (segment) WHERE stream IN (SELECT value FROM json_each(?))"
+        return named(self, source, (json.dumps(list(streams)),))
 
     # -- what writers ask before they read on
 
@@ -330,7 +345,7 @@ class Cache:
                     raise _LostRace
                 version = catalog.count_commit(self.con)
                 if segment is not None:
-                    segment.name(self.con, counts)
+                    segment.name(self, counts)
                 return [
                     self._land(share, {n: numbers[i, n] for n in share.streams}, stats, version)
                     for i, share in enumerate(shares)
@@ -499,7 +514,7 @@ class Cache:
             stats: dict[str, Stat] = {}
 
             def kept() -> Iterator[segments.Block]:
-                for block in segments.merged(self.segments_of(stream), [stream]):
+                for block in segments.merged(checked(self, self.segments_of([stream])), [stream]):
                     part = segments.select(block, block.step <= last, new)
                     stats.update(measured(part).get(new, {}))
                     yield part
@@ -518,7 +533,7 @@ class Cache:
                         (new, run, old, HISTORY),
                     )
                     if segment is not None:
-                        segment.name(con, {new: count})
+                        segment.name(self, {new: count})
                     con.execute("INSERT INTO streams VALUES (?,?,?,?,?,?)", (new, run, new, HISTORY, rows, count))
                     put_stats(con, new, stats, paths)
                     forget_streams(con, run, keep=new)
@@ -640,6 +655,14 @@ class Cache:
                 "reason = ?2, signature = ?3, last_at = ?4, attempts = attempts + 1",
                 [(subject, reason, signature, at) for subject, (reason, signature) in found.items()],
             )
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _first(record: RunRecord | None) -> tuple[str, str]:

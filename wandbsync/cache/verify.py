@@ -11,7 +11,9 @@ from . import catalog
 from .compaction import orphans
 from .disk import os_errors
 from .eviction import EVICTED
+from .losses import lost
 from .metrics import measured, stream_stats
+from .stamps import Segment, difference, note, stamp_of
 from .stats import Stat, merge
 from .store import Cache
 
@@ -55,22 +57,31 @@ def verify(
             ).fetchall()
             known = {row["stream"]: stream_stats(con, row["stream"]) for row in streams} if not quick else {}
         found: dict[int, dict[str, Stat]] = {}
+        sound: dict[str, str] = {}
         unread: set[int] = set()  # streams of which not all rows could be looked at
         for i, row in enumerate(listed):
             if progress:
                 progress(i, len(listed))
             path, file, wanted = cache.segment_path(row["file"]), row["file"], held.get(row["segment"], {})
             try:
-                size, digest = (path.stat().st_size, row["digest"]) if quick else segments.digest(path)
+                if quick:
+                    why = None if path.stat().st_size == row["bytes"] else "another size than was written"
+                else:
+                    stamp = stamp_of(path)
+                    why = difference(path, Segment(file, row["bytes"], row["digest"], None))
             except FileNotFoundError:
                 unread |= wanted.keys()
                 if _is_named(cache, file):  # else it was compacted and swept meanwhile
+                    lost(cache, file, "it is gone")
                     yield Finding("missing", file, f"{row['count']:,} rows are gone")
                 continue
-            if size != row["bytes"] or digest != row["digest"]:
+            if why is not None:
                 unread |= wanted.keys()
-                yield Finding("altered", file, f"{size:,} bytes, {row['bytes']:,} were written; its digest differs")
+                lost(cache, file, why)
+                yield Finding("altered", file, why)
                 continue
+            if not quick:
+                sound[file] = stamp
             if row["count"] < sum(wanted.values()):  # more: rows of what was replaced since, which are dead
                 yield Finding("count", file, f"{row['count']:,} rows, its runs have {sum(wanted.values()):,} there")
             if quick:
@@ -84,6 +95,8 @@ def verify(
             if counts != wanted:
                 total = sum(counts.values())
                 yield Finding("count", file, f"{total:,} rows of its runs, the catalog says {sum(wanted.values()):,}")
+        if sound:
+            note(cache, sound)
         for row in streams:
             subject = f"{row['name_of_run']} ({row['name']})"
             total = sum(counts.get(row["stream"], 0) for counts in held.values())
