@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -138,16 +139,28 @@ def write(folder: Path, snapshot: Snapshot) -> None:
     path, beside = folder / FILE, folder / f".{FILE}.{os.getpid()}"
     with os_errors(folder):
         try:
-            beside.write_text(json.dumps(asdict(snapshot), ensure_ascii=False, indent=1), encoding="utf-8")
+            found = asdict(snapshot)
+            beside.write_text(_text(found | {"crc32": _sum(found)}), encoding="utf-8")
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
+
+
+def _text(values: dict[str, Any]) -> str:
+    return json.dumps(values, ensure_ascii=False, indent=1)
+
+
+def _sum(values: dict[str, Any]) -> int:
+    """A checksum of the status: one that rots on the disk is nobody's, and the daemon writes the next."""
+    return zlib.crc32(_text(values).encode("utf-8", "surrogatepass"))
 
 
 def read(folder: Path) -> Snapshot | None:
     """What the daemon wrote last; None if there is nothing, or nothing that this version understands."""
     try:
         found = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        if found.pop("crc32", None) not in (None, _sum(found)):  # an older version has none
+            return None
         parts: dict[str, Any] = {name: [_made(kind, one) for one in found.pop(name)] for name, kind in _PARTS.items()}
         server = found.pop("server")
         snapshot = _made(Snapshot, found | parts | {"server": None if server is None else _made(Server, server)})

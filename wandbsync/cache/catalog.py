@@ -11,17 +11,19 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from ..errors import CacheBusy, CacheError, NewerCache, NoRoom
+from ..errors import CacheBusy, CacheError, Damaged, NewerCache, NoRoom
 from ..model import GOING_ON
+from . import schema, seal
 from .frozen import Frozen, freeze, obstacle
 from .migration import upgrade, version_of
 from .schema import VERSION
 
 BUSY_SECONDS = 10.0
+LOG = 4 << 20  # bytes of the log of commits that are worth a checkpoint
 # The order in which segments are read: a merge takes the oldest of a level, what is on a higher one was logged earlier.
 OLDEST_FIRST = "level DESC, segment"
 GOES_ON = f"runs.state IN ({', '.join(map(repr, GOING_ON))})"  # of a run, as its source tells
@@ -45,8 +47,8 @@ def translated(what: Path) -> Iterator[None]:
             ) from error
         raise CacheError(f"the catalog {what} failed: {text}", hint="`wandbsync cache verify` tells more") from error
     except sqlite3.DatabaseError as error:
-        raise CacheError(
-            f"the catalog {what} is damaged: {error}", hint="move the cache aside and sync again"
+        raise Damaged(
+            f"the catalog {what} is damaged: {error}", hint="`wandbsync cache repair` makes it anew"
         ) from error
 
 
@@ -66,7 +68,9 @@ def connect(path: Path) -> sqlite3.Connection:
             try:
                 # NORMAL: a power cut may lose the last commits, as if they had never been; they are read again.
                 con.execute("PRAGMA synchronous = NORMAL")
+                con.execute("PRAGMA wal_autocheckpoint = 0")  # `transaction` does it, under the seal
                 _bring_up(con, path)
+                seal.ensure(path)
             except sqlite3.OperationalError as error:
                 if not _cannot_write(error) or not path.exists():
                     raise
@@ -78,14 +82,26 @@ def connect(path: Path) -> sqlite3.Connection:
                 if not version_of(con):
                     raise
                 _bring_up(con, path)
+                seal.ensure(path, con)
+            schema.register(con)
             con.row_factory = sqlite3.Row
             con.execute("PRAGMA cache_size = -16000")
             con.execute("PRAGMA journal_size_limit = 4000000")  # a long commit's log would keep its size for ever
             con.execute("PRAGMA temp_store = MEMORY")  # a full disk has no room to sort in
         except BaseException:
-            con.close()
+            close(con)
             raise
     return con
+
+
+def close(con: sqlite3.Connection) -> None:
+    """Close a catalog. The last to do so moves what was committed into the database."""
+    path = None if isinstance(con, Frozen) else seal.path_of(con)
+    if path is None:
+        con.close()
+        return
+    with seal.changing(path, closing=True):
+        con.close()
 
 
 def _bring_up(con: sqlite3.Connection, path: Path) -> None:
@@ -132,15 +148,32 @@ def on_network(folder: Path) -> bool:
 
 @contextmanager
 def transaction(con: sqlite3.Connection) -> Iterator[None]:
-    """All of it or nothing, with the writer's lock from the start."""
+    """All of it or nothing, with the writer's lock from the start. Raises Damaged if somebody else changed the file."""
+    path = seal.path_of(con)
     con.execute("BEGIN IMMEDIATE")
     try:
-        yield
-        con.execute("COMMIT")
+        with seal.changing(path) if path else nullcontext():
+            yield
+            con.execute("COMMIT")
     except BaseException:
         if con.in_transaction:
             con.execute("ROLLBACK")
         raise
+    if path and _size(path.with_name(f"{path.name}-wal")) > LOG:
+        checkpoint(con, path)
+
+
+def checkpoint(con: sqlite3.Connection, path: Path) -> None:
+    """Move what was committed into the database, as far as no reader needs it as it was."""
+    with seal.changing(path):
+        con.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def try_write(con: sqlite3.Connection, work: Sequence[tuple[str, Sequence[Sequence[Any]]]]) -> bool:

@@ -22,6 +22,7 @@ from .disk import NewSegment, os_errors, sync, write_segment
 from .metrics import forget_streams
 from .stamps import checked, named
 from .store import Cache
+from .tenants import tenants_of
 
 if TYPE_CHECKING:
     from . import segments
@@ -175,6 +176,7 @@ def _merge(cache: Cache, merge: Merge, check: Callable[[], object]) -> bool:
             f"WHERE x.{some} GROUP BY x.stream",
             numbers,
         ).fetchall()
+        tenants = tenants_of(cache, [row[0] for row in held], numbers[0])
     if len(inputs) < len(numbers):
         return False
     counts = {stream: count for stream, _, count in held}
@@ -182,7 +184,8 @@ def _merge(cache: Cache, merge: Merge, check: Callable[[], object]) -> bool:
     try:
         paths = checked(cache, inputs)
         for streams in _outputs([tuple(row) for row in held]):
-            new = write_segment(cache, merge.level, _checked(segments.merged(paths, streams), check))
+            whose = {stream: tenants[stream] for stream in streams if stream in tenants}
+            new = write_segment(cache, merge.level, _checked(segments.merged(paths, streams), check), whose)
             if new is not None:
                 written.append((streams, new))
         with catalog.transaction(cache.con):
@@ -269,13 +272,14 @@ def gc(
         if not reads:
             _give_up(cache, now - ABANDONED)
         # The commits that replaced these files must be on the disk before the files go.
-        if cache.frozen and (log := cache.folder / "catalog.sqlite-wal").exists():
+        if not dry_run and (log := cache.folder / "catalog.sqlite-wal").exists():
             sync(log)
-        durable = reads or con.execute("PRAGMA wal_checkpoint(FULL)").fetchone()[0] == 0
+        if not reads:
+            catalog.checkpoint(con, cache.catalog)
         # Inside, so that no process names a file while it is taken for an orphan.
         with catalog.snapshot(con) if reads else catalog.transaction(con):
             old = con.execute("SELECT segment, file, bytes, removed_at FROM segments WHERE removed_at IS NOT NULL")
-            for segment, file, size, removed_at in old.fetchall() if durable else ():
+            for segment, file, size, removed_at in old.fetchall():
                 if removed_at > now - (grace if replaced is None else replaced):
                     young += 1
                     continue

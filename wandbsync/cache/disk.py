@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import CacheError, NoRoom, WandbsyncError
 from . import catalog, stamps
+from .tenants import Tenant, dump_tenants
 
 if TYPE_CHECKING:
     from . import segments
@@ -81,27 +82,32 @@ class NewSegment:
         )
 
 
-def write_segment(cache: Cache, level: int, blocks: Iterable[segments.Block]) -> NewSegment | None:
+def write_segment(
+    cache: Cache, level: int, blocks: Iterable[segments.Block], tenants: Mapping[int, Tenant]
+) -> NewSegment | None:
     """Write a segment under a name that was never used before, durable, not yet named in the catalog.
 
-    None if the blocks hold no row.
+    It says of itself whose the rows are, and its name ends with its checksum, so that it can be understood and trusted
+    without a catalog (`upkeep.rebuild`). None if the blocks hold no row.
     """
     import secrets
 
     from . import segments
 
     number = catalog.reserve(cache.con, 1)
-    file = f"L{level}/{number:08d}-{secrets.token_hex(3)}.parquet"
-    path, beside = cache.segment_path(file), cache.folder / "tmp" / file.replace("/", "-")
-    for folder in (path.parent.parent, path.parent, beside.parent):
+    beside = cache.folder / "tmp" / f"L{level}-{number:08d}-{secrets.token_hex(3)}.parquet"
+    place = cache.segment_path(f"L{level}")
+    for folder in (place.parent, place, beside.parent):
         if not folder.is_dir():  # the cache itself is not made: if it is gone, it was moved
             folder.mkdir(mode=0o700, exist_ok=True)
             sync(folder.parent)
     try:
-        if not segments.write(beside, blocks):
+        if not segments.write(beside, blocks, dump_tenants(tenants)):
             beside.unlink()
             return None
         size, digest = stamps.digest(beside)
+        file = f"L{level}/{number:08d}-{digest.removeprefix('crc32:')}.parquet"
+        path = cache.segment_path(file)
         beside.rename(path)
     except BaseException:
         beside.unlink(missing_ok=True)

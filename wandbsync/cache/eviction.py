@@ -17,6 +17,7 @@ from . import catalog
 from .disk import os_errors, write_segment
 from .metrics import forget_streams, release
 from .stamps import checked, named
+from .tenants import tenants_of
 
 if TYPE_CHECKING:
     from .store import Cache
@@ -81,11 +82,12 @@ def rewrite(cache: Cache, segment: int) -> int:
             counts = dict(
                 map(tuple, con.execute("SELECT stream, count FROM segment_streams WHERE segment = ?", (segment,)))
             )
+            tenants = tenants_of(cache, counts, segment)
         if old is None:
             return 0
         try:
             paths = checked(cache, named(cache, "segments WHERE segment = ? AND removed_at IS NULL", (segment,)))
-            new = write_segment(cache, old["level"], segments.merged(paths, list(counts)))
+            new = write_segment(cache, old["level"], segments.merged(paths, list(counts)), tenants)
         except FileNotFoundError:  # merged and swept meanwhile; if not, verify tells
             return 0
         if new is None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import CacheError, Damaged, NoRoom
 from ..model import CONSOLE
-from . import catalog
+from . import catalog, seal
 from .disk import GONE, os_errors
 from .frozen import obstacle
 from .layout import KEPT, LAYOUT, SOURCES, TABLE_VIEWS, TABLES, VIEWS, metric_type
@@ -173,7 +173,7 @@ def publish(cache: Cache) -> Path:
     path = cache.folder / FILE
     with catalog.translated(cache.folder), os_errors(cache.folder), interruptible():
         (cache.folder / "tmp").mkdir(mode=0o700, exist_ok=True)
-        if path.exists():
+        if seal.holds(path):
             try:
                 return _write(cache, path, again=True)
             except duckdb.Error:  # of another layout or DuckDB version, or damaged: make it all anew
@@ -197,7 +197,9 @@ def _write(cache: Cache, path: Path, *, again: bool) -> Path:
             fill(con, cache)
             con.execute("CHECKPOINT")  # or else a full disk would be told to nobody
         beside.chmod(0o600)
-        return beside.replace(path)
+        beside.replace(path)
+        seal.put(path)
+        return path
     finally:
         beside.unlink(missing_ok=True)
         beside.with_suffix(".duckdb.wal").unlink(missing_ok=True)
@@ -257,7 +259,7 @@ def confine(con: duckdb.DuckDBPyConnection, spill: Path) -> None:
 
 
 def _attach(con: duckdb.DuckDBPyConnection, cache: Cache) -> list[Segment] | None:
-    """Use `wandb.duckdb` if it is there and current; the segments that its views name.
+    """Use `wandb.duckdb` if it is current, and as it was published; the segments that its views name.
 
     Attached to a database in memory: opened by name, it would be the same instance for all of this process, and stay so
     when it is replaced.
@@ -265,7 +267,7 @@ def _attach(con: duckdb.DuckDBPyConnection, cache: Cache) -> list[Segment] | Non
     import duckdb
 
     path = cache.folder / FILE
-    if not path.exists():
+    if not seal.holds(path):
         return None
     try:
         con.execute(f"ATTACH {_quoted(path)} AS wandb (READ_ONLY)")

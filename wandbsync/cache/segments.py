@@ -33,6 +33,7 @@ ROW_GROUP = 131_072  # rows at the most
 OWN_GROUP = 65_536  # a key with as many rows gets row groups of its own
 WINDOW = 2_000_000  # rows that a merge holds in memory
 
+ABOUT = "wandbsync"  # the key of what a file says of itself
 COLUMNS = ("stream", "key", "step", "value", "kind", "value_json")
 _CHOOSING = (0, 1, 2, 4)  # of these, those that rows are chosen by
 
@@ -167,8 +168,11 @@ def cuts(key: NDArray[np.int32]) -> list[int]:
     return marks
 
 
-def write(path: Path, blocks: Iterable[Block]) -> int:
-    """Write sorted blocks, each key in one block only, to a new file and make it durable; the number of rows."""
+def write(path: Path, blocks: Iterable[Block], about: str = "") -> int:
+    """Write sorted blocks, each key in one block only, to a new file and make it durable; the number of rows.
+
+    `about` goes with them, for whoever has the file alone.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -180,7 +184,8 @@ def write(path: Path, blocks: Iterable[Block]) -> int:
             ("value", pa.float64()),
             ("kind", pa.uint8()),
             ("value_json", pa.large_string()),
-        ]
+        ],
+        {ABOUT: about},
     )
     rows = 0
     with (
@@ -242,6 +247,14 @@ def _readable(path: Path) -> Iterator[None]:
         raise CacheError(
             f"the segment {path} cannot be read: {text}", hint="`wandbsync cache verify` tells more"
         ) from error
+
+
+def about(path: Path) -> str:
+    """What a segment says of itself; empty if it is of an older version. Errors as `read`."""
+    import pyarrow.parquet as pq
+
+    with _readable(path), pq.ParquetFile(path) as file:
+        return str((file.metadata.metadata or {}).get(ABOUT.encode(), b"").decode())
 
 
 def _within(stats: Any) -> tuple[Any, Any] | None:

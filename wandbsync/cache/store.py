@@ -28,6 +28,7 @@ from .metrics import forget_streams, measured, put_stats, stream_stats
 from .stamps import Segment, checked, named
 from .stats import Stat, merge
 from .summary import summarize
+from .tenants import Tenant
 
 if TYPE_CHECKING:
     from . import segments
@@ -74,7 +75,7 @@ class Cache:
         if isinstance(con, Frozen) and not con.in_transaction and time.monotonic() - con.taken_at > FROZEN:
             last, self._last, self._con = self._last, con, None  # there may be room by now
             if last is not None:
-                last.close()
+                catalog.close(last)
         if self._con is None:
             with os_errors(self.folder):
                 self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -103,7 +104,7 @@ class Cache:
     def close(self) -> None:
         for con in (self._con, self._last):
             if con is not None:
-                con.close()
+                catalog.close(con)
         self._con = self._last = None
         self._moved = False
 
@@ -328,15 +329,16 @@ class Cache:
         rows = [(numbers[i, name], c) for i, s in enumerate(shares) for name in s.streams for c in s.streams[name]]
         if any(len(columns) for _, columns in rows):
             block = segments.sort(segments.block(number, columns) for number, columns in rows)
+            tenants = self._tenants(shares, numbers)
             if len(block) < LARGE:
                 stats = measured(block)
-                segment = write_segment(self, 0, [block])
+                segment = write_segment(self, 0, [block], tenants)
             else:
                 from concurrent.futures import ThreadPoolExecutor
 
                 with ThreadPoolExecutor(1, thread_name_prefix="measure") as pool:
                     measuring = pool.submit(measured, block)
-                    segment = write_segment(self, 0, [block])
+                    segment = write_segment(self, 0, [block], tenants)
                 stats = measuring.result()
             counts = {stream: sum(stat.count for stat in known.values()) for stream, known in stats.items()}
         try:
@@ -376,6 +378,34 @@ class Cache:
             first = catalog.reserve(self.con, len(new))
             numbers.update({one: first + k for k, one in enumerate(new)})
         return numbers
+
+    def _tenants(self, shares: list[Share], numbers: Mapping[tuple[int, str], int]) -> dict[int, Tenant]:
+        """Whose rows the segment of a commit has."""
+        counts = dict(
+            map(
+                tuple,
+                self.con.execute(
+                    "SELECT stream, count FROM streams WHERE stream IN (SELECT value FROM json_each(?))",
+                    (json.dumps(list(numbers.values())),),
+                ),
+            )
+        )
+        generations = {
+            RunRef(*row[:3]): row[3]
+            for share in shares
+            for row in self.con.execute(
+                "SELECT entity, project, run_id, generation FROM runs WHERE entity = ? AND project = ? AND run_id = ?",
+                _name(share.ref),
+            )
+        }
+        found = {}
+        for (i, name), number in numbers.items():
+            share = shares[i]
+            keys = {key for columns in share.streams[name] for key in columns.names}
+            paths = {key: json.dumps(list(share.paths[key])) for key in keys if key in share.paths}
+            generation = share.generation or generations.get(share.ref, 0)
+            found[number] = Tenant(share.ref, generation, name, counts.get(number, 0), paths)
+        return found
 
     def _land(self, share: Share, numbers: dict[str, int], stats: dict[int, dict[str, Stat]], version: int) -> int:
         con = self.con
@@ -512,6 +542,7 @@ class Cache:
             ).fetchone()
             new = catalog.reserve(con, 1)
             stats: dict[str, Stat] = {}
+            nested = {key: path for key, path in self.key_paths(ref, HISTORY).items() if path != (key,)}
 
             def kept() -> Iterator[segments.Block]:
                 for block in segments.merged(checked(self, self.segments_of([stream])), [stream]):
@@ -519,7 +550,8 @@ class Cache:
                     stats.update(measured(part).get(new, {}))
                     yield part
 
-            segment = write_segment(self, 0, kept())
+            tenant = Tenant(ref, new, HISTORY, 0, {key: json.dumps(list(path)) for key, path in nested.items()})
+            segment = write_segment(self, 0, kept(), {new: tenant})
             rows = max((stat.count for stat in stats.values()), default=0)
             count = sum(stat.count for stat in stats.values())
             try:
