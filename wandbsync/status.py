@@ -94,6 +94,7 @@ class Snapshot:
     config_read_at: float | None = None
     config_problem: str | None = None  # why a changed file was not taken; the settings before are in force
     too_large: str | None = None  # why the cache is larger than cache.max_size
+    damaged: str | None = None  # what of the cache is not as it was written
     stopping: bool = False
     sources: Sequence[Source] = ()
     jobs: Sequence[Job] = ()
@@ -205,8 +206,7 @@ def _failing(snapshot: Snapshot, now: float) -> list[str]:
         reasons.append(f"the daemon has said nothing for {silent:.0f} s")
     if snapshot.config_problem:
         reasons.append(f"the changed config is not in force: {snapshot.config_problem}")
-    if snapshot.too_large:
-        reasons.append(snapshot.too_large)
+    reasons += [one for one in (snapshot.damaged, snapshot.too_large) if one]
     counted = [(one.location, one.failures, one.error) for one in snapshot.sources]
     counted += [(job.name, job.failures, job.error) for job in snapshot.jobs]
     reasons += [f"{name} failed {times} times: {error}" for name, times, error in counted if times >= OFTEN]

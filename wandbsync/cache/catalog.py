@@ -47,9 +47,7 @@ def translated(what: Path) -> Iterator[None]:
             ) from error
         raise CacheError(f"the catalog {what} failed: {text}", hint="`wandbsync cache verify` tells more") from error
     except sqlite3.DatabaseError as error:
-        raise Damaged(
-            f"the catalog {what} is damaged: {error}", hint="`wandbsync cache repair` makes it anew"
-        ) from error
+        raise Damaged(f"the catalog {what} is damaged: {error}", hint=seal.REPAIR) from error
 
 
 def _cannot_write(error: sqlite3.OperationalError) -> bool:
@@ -88,6 +86,9 @@ def connect(path: Path) -> sqlite3.Connection:
             con.execute("PRAGMA cache_size = -16000")
             con.execute("PRAGMA journal_size_limit = 4000000")  # a long commit's log would keep its size for ever
             con.execute("PRAGMA temp_store = MEMORY")  # a full disk has no room to sort in
+        except UnicodeDecodeError as error:  # of names that are damaged, which SQLite tells as they are
+            close(con)
+            raise Damaged(f"the catalog {path} is damaged: {error}", hint=seal.REPAIR) from error
         except BaseException:
             close(con)
             raise
@@ -110,14 +111,15 @@ def _bring_up(con: sqlite3.Connection, path: Path) -> None:
     if version > VERSION:
         raise NewerCache(f"the cache {path.parent} has schema {version}, this wandbsync knows {VERSION}")
     if version == 0:
-        _choose_journal(con, path)
+        choose_journal(con, path)
     if version < VERSION:
         upgrade(con, path)
     if version == 0:
         path.chmod(0o600)
 
 
-def _choose_journal(con: sqlite3.Connection, path: Path) -> None:
+def choose_journal(con: sqlite3.Connection, path: Path) -> None:
+    """How commits are made durable, for a catalog that is new in its place."""
     # WAL needs memory shared between processes of one machine.
     journal = "DELETE" if on_network(path.parent) else "WAL"
     deadline = time.monotonic() + BUSY_SECONDS

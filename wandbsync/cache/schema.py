@@ -94,8 +94,8 @@ CREATE TABLE uses (run INTEGER PRIMARY KEY, asked_at REAL, came_at REAL);
 -- What the file system said of a segment when it was written or checked last (cache/stamps.py), and when that was.
 ALTER TABLE segments ADD COLUMN stamp TEXT;
 ALTER TABLE segments ADD COLUMN checked_at REAL;
--- Runs that lost rows with a damaged segment: those of this generation.
-CREATE TABLE losses (run INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
+-- Runs that lost rows with a damaged segment: those of this generation. With a reason, no source has them any more.
+CREATE TABLE losses (run INTEGER PRIMARY KEY, generation INTEGER NOT NULL, reason TEXT);
 """,
 }
 VERSION = max(STEPS)  # PRAGMA user_version

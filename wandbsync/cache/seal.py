@@ -23,6 +23,7 @@ from . import schema
 
 PATIENCE, CLOSING = 10.0, 0.05  # seconds that a writer waits for another to seal, and who just closes
 WIDTH = 200  # bytes of a seal
+REPAIR = "`wandbsync cache repair` makes it anew from its last copy, the segments and their sources"
 SHOWN = 3  # faults that an error names
 
 
@@ -34,7 +35,7 @@ def ensure(path: Path, con: sqlite3.Connection | None = None) -> None:
     if holds(path):
         return
     now = _files(path)
-    _refuse(path, _examined(path) if con is None else examine(con))
+    refuse(path, examined(path) if con is None else examine(con))
     with _locked(path, 0.0) as handle:
         if handle is not None and _files(path) == now:
             _write(handle, now)
@@ -52,25 +53,26 @@ def changing(path: Path, *, closing: bool = False) -> Iterator[None]:
             return
         sound = _read(handle) == _files(path)
         if not sound and not closing:
-            _refuse(path, _examined(path))
+            refuse(path, examined(path))
             sound = True
         yield
         if sound:
             _write(handle, _files(path))
 
 
-def _examined(path: Path) -> list[str]:
+def examined(path: Path) -> list[str]:
     """What is wrong with a catalog on the disk: another connection's memory may hold what was there before."""
     with contextlib.closing(sqlite3.connect(path)) as fresh:
         return examine(fresh)
 
 
-def _refuse(path: Path, faults: Sequence[str]) -> None:
+def refuse(path: Path, faults: Sequence[str]) -> None:
+    """Raise Damaged if there are faults."""
     if faults:
         more = f" and {len(faults) - SHOWN} more faults" if len(faults) > SHOWN else ""
         raise Damaged(
             f"the catalog {path} is damaged: {'; '.join(faults[:SHOWN])}{more}",
-            hint="`wandbsync cache repair` makes it anew from its last copy, the segments and their sources",
+            hint=REPAIR,
         )
 
 
@@ -81,7 +83,7 @@ def examine(con: sqlite3.Connection) -> list[str]:
         faults = [str(row[0]) for row in con.execute("PRAGMA integrity_check") if row[0] != "ok"]
         if not faults and schema.shape(con) != _shape():
             faults = ["its schema is not that of its version"]
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter of names that are damaged
         if isinstance(error, sqlite3.OperationalError) and ("locked" in str(error) or "unable to open" in str(error)):
             raise
         return [str(error)]

@@ -508,6 +508,9 @@ class Cache:
                 "metadata": dump(record.metadata),
             }
         )
+        given_up = con.execute("SELECT reason FROM losses WHERE run = ? AND generation = ?", (run, old)).fetchone()
+        if given_up and given_up[0] and generation == old and record is not None:
+            values["incomplete"] = given_up[0]
         if con.execute("SELECT 1 FROM evictions WHERE run = ? AND generation = ?", (run, old)).fetchone():
             if generation != old:
                 values.setdefault("incomplete", None)
@@ -602,7 +605,7 @@ class Cache:
             ).fetchone()
             if found:
                 forget_streams(self.con, found[0], keep=None)
-                for table in ("files", "logs", "checks", "mirrors", "evictions", "uses", "runs"):
+                for table in ("files", "logs", "checks", "mirrors", "evictions", "losses", "uses", "runs"):
                     self.con.execute(f"DELETE FROM {table} WHERE run = ?", (found[0],))
                 self._tidy_projects()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, replace
 
 from ..model import HISTORY
-from . import catalog
+from . import catalog, seal
 from .compaction import orphans
 from .disk import os_errors
 from .eviction import EVICTED
@@ -34,7 +34,7 @@ class Finding:
 def verify(
     cache: Cache, *, quick: bool = False, progress: Callable[[int, int], None] | None = None
 ) -> Iterator[Finding]:
-    """Check every segment against the catalog: there, unaltered, as many rows, and metrics as a recompute has them.
+    """Check the catalog and each segment: there, unaltered, as many rows as it says, metrics as a recompute has them.
 
     `quick` compares sizes only. An orphan is harmless: gc removes it. Rows that were removed to save space are not
     missed, and what is known of them cannot be recomputed.
@@ -43,6 +43,8 @@ def verify(
 
     with catalog.translated(cache.folder), os_errors(cache.folder):
         con = cache.con
+        if not quick and not cache.frozen:
+            yield from (Finding("altered", cache.catalog.name, fault) for fault in seal.examined(cache.catalog))
         with catalog.snapshot(con):
             listed = con.execute(
                 "SELECT * FROM segments WHERE removed_at IS NULL ORDER BY " + catalog.OLDEST_FIRST
