@@ -136,16 +136,24 @@ def _place(path: Path) -> Path:
 
 
 def _files(path: Path) -> str:
-    """What moves when the catalog changes: of the database and of its log, which may be none."""
-    return f"{_stamp(path)}|{_stamp(path.with_name(f'{path.name}-wal'))}"
+    """What moves when the catalog changes: of the database and of its log, which may be none.
+
+    Whoever opens the log as root changes its owner, to what it is: that moves its ctime, which does not count.
+    """
+    database, log = _stat(path), _stat(path.with_name(f"{path.name}-wal"))
+    parts = [_mark(database), str(database.st_ctime_ns) if database else "-", _mark(log)]
+    return "|".join(parts)
 
 
-def _stamp(path: Path) -> str:
+def _mark(status: os.stat_result | None) -> str:
+    return f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}" if status is not None and status.st_size else "-"
+
+
+def _stat(path: Path) -> os.stat_result | None:
     try:
-        status = path.stat()
+        return path.stat()
     except FileNotFoundError:
-        return "-"
-    return f"{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}" if status.st_size else "-"
+        return None
 
 
 def _read(handle: int) -> str:

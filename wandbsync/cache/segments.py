@@ -184,8 +184,7 @@ def write(path: Path, blocks: Iterable[Block], about: str = "") -> int:
             ("value", pa.float64()),
             ("kind", pa.uint8()),
             ("value_json", pa.large_string()),
-        ],
-        {ABOUT: about},
+        ]
     )
     rows = 0
     with (
@@ -208,6 +207,7 @@ def write(path: Path, blocks: Iterable[Block], about: str = "") -> int:
                 writer.write_table(pa.table(_arrays(part, start, end), schema=schema), row_group_size=end - start)
                 start = end
             rows += len(part)
+        writer.add_key_value_metadata({ABOUT: about})
         writer.close()
         file.flush()
         os.fsync(file.fileno())
