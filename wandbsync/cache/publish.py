@@ -16,12 +16,13 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import CacheError, NoRoom
+from ..errors import CacheError, Damaged, NoRoom
 from ..model import CONSOLE
-from . import catalog
+from . import catalog, seal
 from .disk import GONE, os_errors
 from .frozen import obstacle
 from .layout import KEPT, LAYOUT, SOURCES, TABLE_VIEWS, TABLES, VIEWS, metric_type
+from .stamps import Segment, checked, named
 from .stats import sample_std
 from .store import Cache
 
@@ -36,8 +37,10 @@ WITH_PARENT = (
 )
 
 
-def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> None:
+def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> list[Segment]:
     """Make the tables and views as the catalog stands now, in an empty database or a copy of what was published before.
+
+    The segments that the views name come back.
 
     Of the copy, what has not changed since is kept. Raises duckdb.Error if it is of another layout, and CacheError if a
     segment is gone.
@@ -60,7 +63,8 @@ def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> None:
                 if name == "files" and data:
                     data[-1] = _places(cache, data[-2], data[-1])
                 _load(con, name, columns, data)
-            files = _files(cache)
+            held = _files(cache)
+        files = [cache.segment_path(one.file) for one in held]
         if not (gone := {path for path in files if not path.exists()}):
             break
         check_segments(cache, gone)  # else they were compacted and swept since they were listed: list again
@@ -75,20 +79,28 @@ def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> None:
     for name in VIEWS:
         query = WITH_PARENT if name == "history_with_parent" else _rows_of(name, files)
         con.execute(f"CREATE OR REPLACE VIEW {name} AS {query}")
+    return held
 
 
 def check_segments(cache: Cache, wanted: Collection[Path] | None = None) -> None:
-    """Raise CacheError if a segment that the catalog names is gone; `wanted` are those that are looked for."""
-    gone = [path for path in _files(cache) if (wanted is None or path in wanted) and not path.exists()]
+    """Raise CacheError if a segment that the catalog names is gone, and Damaged if one is.
+
+    With `wanted`, only if one of these is gone.
+    """
+    held = _files(cache)
+    paths = (cache.segment_path(one.file) for one in held)
+    gone = [path for path in paths if (wanted is None or path in wanted) and not path.exists()]
     if gone:
         more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
         raise CacheError(f"a segment of the cache is gone: {gone[0]}{more}", hint=GONE)
+    if wanted is None:
+        with contextlib.suppress(FileNotFoundError):  # merged and swept in this very moment
+            checked(cache, held)
 
 
-def _files(cache: Cache) -> list[Path]:
+def _files(cache: Cache) -> list[Segment]:
     """The segments that the catalog names."""
-    named = cache.con.execute(f"SELECT file FROM segments WHERE removed_at IS NULL ORDER BY {catalog.OLDEST_FIRST}")
-    return [cache.segment_path(row[0]) for row in named]
+    return named(cache, "segments WHERE removed_at IS NULL")
 
 
 def _published_at(con: duckdb.DuckDBPyConnection) -> int:
@@ -188,7 +200,7 @@ def publish(cache: Cache) -> Path:
     path = cache.folder / FILE
     with catalog.translated(cache.folder), os_errors(cache.folder), interruptible():
         (cache.folder / "tmp").mkdir(mode=0o700, exist_ok=True)
-        if path.exists():
+        if seal.holds(path):
             try:
                 return _write(cache, path, again=True)
             except duckdb.Error:  # of another layout or DuckDB version, or damaged: make it all anew
@@ -212,7 +224,9 @@ def _write(cache: Cache, path: Path, *, again: bool) -> Path:
             fill(con, cache)
             con.execute("CHECKPOINT")  # or else a full disk would be told to nobody
         beside.chmod(0o600)
-        return beside.replace(path)
+        beside.replace(path)
+        seal.put(path)
+        return path
     finally:
         beside.unlink(missing_ok=True)
         beside.with_suffix(".duckdb.wal").unlink(missing_ok=True)
@@ -232,26 +246,32 @@ def interruptible() -> Iterator[None]:
 def connect(cache: Cache) -> duckdb.DuckDBPyConnection:
     """A connection that can only read, and only this cache: tables and views as the catalog stands now.
 
-    They are those of `wandb.duckdb`, or made in memory where that cannot be written. Raises CacheError or CacheBusy.
+    They are those of `wandb.duckdb`, or made in memory where that cannot be written. DuckDB verifies no checksums: if
+    any segment is damaged, it may read none (`check_segments` tells). Raises CacheError or CacheBusy.
     """
     import duckdb
 
     con = duckdb.connect()
     spill = cache.folder / "tmp"  # where DuckDB puts what does not fit in memory
     with catalog.translated(cache.folder), os_errors(cache.folder), interruptible():
-        if not _attach(con, cache):
+        held = _attach(con, cache)
+        if held is None:
             try:
                 publish(cache)
-                current = _attach(con, cache)
+                held = _attach(con, cache)
             except CacheError:
-                current, spill = False, Path(tempfile.gettempdir())
-            if not current:
+                spill = Path(tempfile.gettempdir())
+            if held is None:
                 try:
-                    fill(con, cache)
+                    held = fill(con, cache)
                 except duckdb.Error as error:
                     raise CacheError(f"the cache {cache.folder} cannot be read: {error}") from error
-    history = (cache.folder / "history").resolve()
-    con.execute(f"SET allowed_directories = [{_quoted(history)[:-1]}/']")
+        history = _quoted(cache.folder / "history")[:-1] + "/'"
+        try:
+            checked(cache, [one for one in held if cache.segment_path(one.file).exists()])
+        except (Damaged, FileNotFoundError):
+            history = ""  # what needs no rows is answered all the same
+    con.execute(f"SET allowed_directories = [{history}]")
     confine(con, spill)
     return con
 
@@ -265,8 +285,8 @@ def confine(con: duckdb.DuckDBPyConnection, spill: Path) -> None:
     con.execute("SET lock_configuration = true")
 
 
-def _attach(con: duckdb.DuckDBPyConnection, cache: Cache) -> bool:
-    """Use `wandb.duckdb` if it is there and current.
+def _attach(con: duckdb.DuckDBPyConnection, cache: Cache) -> list[Segment] | None:
+    """Use `wandb.duckdb` if it is current, and as it was published; the segments that its views name.
 
     Attached to a database in memory: opened by name, it would be the same instance for all of this process, and stay so
     when it is replaced.
@@ -274,15 +294,16 @@ def _attach(con: duckdb.DuckDBPyConnection, cache: Cache) -> bool:
     import duckdb
 
     path = cache.folder / FILE
-    if not path.exists():
-        return False
+    if not seal.holds(path):
+        return None
     try:
         con.execute(f"ATTACH {_quoted(path)} AS wandb (READ_ONLY)")
         con.execute("USE wandb")
-        if _is_current(con, cache):
-            return True
+        with catalog.snapshot(cache.con):
+            if _is_current(con, cache):
+                return _files(cache)
     except duckdb.Error:
         pass
     con.execute("USE memory")
     con.execute("DETACH DATABASE IF EXISTS wandb")
-    return False
+    return None
