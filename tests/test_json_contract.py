@@ -68,6 +68,7 @@ ASKED = {
     "export": "export my-team/vision/3ti4gf13",
 }  # fmt: skip
 OTHERS = {"list-metrics", "generate-plots", "cache info", "cache verify", "cache gc", "config show", "sql"}
+OTHERS |= {"cache repair", "cache backup", "cache restore"}
 
 
 def test_every_command_with_json_is_asked() -> None:
@@ -122,6 +123,36 @@ def test_what_is_wrong_with_a_cache(sandbox: Sandbox, tmp_path: Path) -> None:
     found = json.loads(sandbox.run("wandbsync cache verify --json || true", place).stdout)
     assert not found["ok"]
     same(found, promised("cache", "JSON of `cache verify`"))
+
+
+def test_a_repair_and_a_backup(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Of a cache from logs and a server, first with damaged segments, then without a catalog."""
+    place = sandbox.copy(tmp_path / "place")
+    query = (
+        "wandbsync sql --offline 'SELECT run_id, key, count(*), sum(value) FROM history GROUP BY 1, 2 ORDER BY 1, 2'"
+    )
+    before = sandbox.run(f"{query} --limit 0", place).stdout
+    backup = json.loads(sandbox.run("wandbsync cache backup ../backup --json", place).stdout)
+    same(backup, promised("cache", "JSON of `cache backup`"))
+    for path in (place / "cache/history").rglob("*.parquet"):
+        damaged = bytearray(path.read_bytes())
+        damaged[len(damaged) // 2] ^= 4
+        path.unlink()  # what the backup has is linked
+        path.write_bytes(damaged)
+    found = json.loads(sandbox.run("wandbsync cache repair --json", place).stdout)
+    same(found, promised("cache", "JSON of `cache repair`"))
+    assert found["ok"] and found["found"] and not found["catalog_rebuilt"] and not found["problems"]
+    assert {"my-team/vision/3ti4gf13", "my-team/audio/a1"} <= set(found["read_again"])
+    assert sandbox.run(f"{query} --limit 0", place).stdout == before
+    for path in (place / "cache").glob("catalog.sqlite*"):
+        path.unlink()
+    again = json.loads(sandbox.run("wandbsync cache repair --json", place).stdout)
+    assert again["catalog_rebuilt"] and again["ok"]
+    assert sandbox.run(f"{query} --limit 0", place).stdout == before
+    restored = sandbox.run(
+        f"export WANDBSYNC_CACHE_DIR=../new; wandbsync cache restore ../backup --json && {query} --limit 0", place
+    ).stdout
+    assert restored.endswith(before)
 
 
 def test_fields_of_the_settings(ask: Any) -> None:

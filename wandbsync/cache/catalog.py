@@ -99,7 +99,7 @@ def connect(path: Path) -> sqlite3.Connection:
 def close(con: sqlite3.Connection) -> None:
     """Close a catalog. The last to do so moves what was committed into the database."""
     path = None if isinstance(con, Frozen) else seal.path_of(con)
-    if path is None:
+    if path is None or not path.exists():  # it may have been moved
         con.close()
         return
     with seal.changing(path, closing=True):
@@ -153,6 +153,8 @@ def on_network(folder: Path) -> bool:
 def transaction(con: sqlite3.Connection) -> Iterator[None]:
     """All of it or nothing, with the writer's lock from the start. Raises Damaged if somebody else changed the file."""
     path = seal.path_of(con)
+    if path and not path.exists():
+        raise CacheError(f"the catalog {path} was moved while it was written to", hint="try again")
     con.execute("BEGIN IMMEDIATE")
     try:
         with seal.changing(path) if path else nullcontext():

@@ -306,6 +306,8 @@ class Cache:
         Raises CacheBusy or CacheError; then nothing of it is in the cache.
         """
         with catalog.translated(self.folder), os_errors(self.folder):
+            _ = self.con
+            self.in_place()
             waiting = dict(enumerate(shares))
             landed: dict[int, int] = {}
             while waiting:
