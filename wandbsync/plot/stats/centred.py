@@ -22,7 +22,7 @@ PLACES = 1_000  # in which the width is seen
 FEW = 200  # values; a line of fewer is drawn through all of them
 TURNS = 1 / 20  # of the values; a line that turns more seldom is smooth as it is
 RADII = (3, 6, 12, 22, 40, 70, 119)  # places to either side; weights of the last have 199 effective places
-NEAR = 8  # places to either side, so that those between two of them are within a hundredth of the width
+NEAR = 9  # places to either side: no value in them is further away than a hundredth of the width
 SURE = 2.5  # standard errors that two fits may be apart
 BLOCK = 25  # places in which the noise is one
 SPIKE = 5.0  # standard deviations; what is further off counts as this
@@ -94,19 +94,25 @@ def _line(x: npt.NDArray[Any], y: FloatArray, edges: FloatArray) -> tuple[FloatA
     at = x[start] * 0.5 + x[stop - 1] * 0.5
     if len(place) < 3:
         return at, mean
-    low, high = _near(place, lowest, np.min, np.inf), _near(place, highest, np.max, -np.inf)
+    low, high = _near(place, lowest, highest)
     line = _fitted(place, mean, low, high)
     # A nick where the line is put on the edge of its data is eased over its neighbours.
     line += np.convolve(np.clip(line, low, high) - line, np.hanning(9)[1:-1], "same")
     return at, np.clip(line, low, high)
 
 
-def _near(place: npt.NDArray[np.intp], values: FloatArray, of: Any, nothing: float) -> FloatArray:
-    """The lowest or highest of what was logged around each place."""
-    row = np.full(PLACES + 2 * NEAR, nothing)
-    row[place + NEAR] = values
-    found: FloatArray = of(np.lib.stride_tricks.sliding_window_view(row, 2 * NEAR + 1), axis=1)[place]
-    return found
+def _near(place: npt.NDArray[np.intp], lowest: FloatArray, highest: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Between which values the line must be at each place, so that on its way to the next one too it is on its data."""
+    way = np.arange(len(place) - 1)
+    first = np.minimum(np.searchsorted(place, place[1:] - NEAR), way)
+    last = np.maximum(np.searchsorted(place, place[:-1] + NEAR, side="right"), way + 2)
+    ends = np.column_stack((first, last)).ravel()
+    low = np.minimum.reduceat(np.append(lowest, np.inf), ends)[::2]
+    high = np.maximum.reduceat(np.append(highest, -np.inf), ends)[::2]
+    # A place belongs to the way that leads there and to the one that leads on; its own values are near to both.
+    return np.maximum(np.append(low[:1], low), np.append(low, low[-1:])), np.minimum(
+        np.append(high[:1], high), np.append(high, high[-1:])
+    )
 
 
 def _fitted(place: npt.NDArray[np.intp], mean: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
