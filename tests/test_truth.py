@@ -46,7 +46,7 @@ def test_whatever_was_logged(n, seed, apart, heavy, jumps):
     "kind", ["few/250", "lr/cosine", "lr/steps", "saw/exact", "steps/exact", "eval/acc", "constant"]
 )
 def test_few_and_smooth_values_are_drawn_as_they_are(kind):
-    x, y = KINDS[kind]
+    y = KINDS[kind][1]
     assert centred.smooth_as_logged(y[:199] if kind.startswith("few") else y)
 
 
@@ -84,17 +84,15 @@ def test_every_smoothing_is_whole(name):
     """What it is called, what it says and what it draws are one entry: a name without a line cannot be."""
     method = METHODS[name]
     value = 5.0 if method.default is None and method.flag == "--smooth" else method.default or 0.0
-    x, y = np.arange(400), np.random.default_rng(0).normal(size=400) + np.arange(400) / 100
+    x = np.arange(400)
+    y = x + 0.4 * np.random.default_rng(0).normal(size=400)
     line = method.line(x, y, value, Chart(399.0))
-    assert method.text(value)
-    assert line is None if name == "none" else len(line) == 400
-    late = line is not None and line[:100].mean() < y[:100].mean() - 0.02
-    assert late == method.lags or name == "ema", "what looks back only says so"
+    assert method.text(value) and (line is None or len(line) == 400)
+    late = line is not None and (y - line)[150:250].mean() > 1.0
+    assert late == method.lags, "what looks back only says so"
 
 
-@pytest.mark.parametrize(
-    "words", ["median", "ema:", "ema:x", "ema:1", "time-weighted:2", "none:1", "auto:3", "running:1.5"]
-)
+@pytest.mark.parametrize("words", ["median", "ema:", "ema:x", "ema:1", "none:1", "auto:3", "running:1.5"])
 def test_a_smoothing_that_is_none(words):
     with pytest.raises(ValueError):
         named(words)

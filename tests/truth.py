@@ -1,8 +1,8 @@
 """How much of the default line lies on its data, in every metric: `make truth`, python tests/truth.py [CACHE ...].
 
 A piece of the line is on its data if it is within the lowest and highest of the values that were logged not more than a
-hundredth of the run's range in x away, and the one before and the one after it; where nothing was logged so near, of
-those that are so near to these two. Without a CACHE two are made: one of values as trainings have them, and one that
+hundredth of the run's range in x away, and the one before and the one after it; where these two are further apart than
+that, of those that are so near to them. Without a CACHE two are made: one of values as trainings have them, and one that
 the SDK wrote.
 """
 
@@ -109,7 +109,7 @@ def beside(x: Floats, y: Floats, line: Trace) -> float:
         before, after = np.searchsorted(x, places, side="right") - 1, np.searchsorted(x, places)
         before, after = np.maximum(before, 0), np.minimum(after, len(x) - 1)
         first, last = np.minimum(first, before), np.maximum(last, after + 1)
-        far = (places - x[before] > reach) & (x[after] - places > reach)
+        far = x[after] - x[before] > reach
         first[far] = np.searchsorted(x, x[before[far]] - reach)
         last[far] = np.searchsorted(x, x[after[far]] + reach, side="right")
         off = 0

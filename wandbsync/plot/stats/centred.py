@@ -92,6 +92,7 @@ def _line(x: npt.NDArray[Any], y: FloatArray, edges: FloatArray) -> tuple[FloatA
     lowest, highest = np.minimum.reduceat(y, start), np.maximum.reduceat(y, start)
     mean = np.clip(np.add.reduceat(y, start) / (stop - start), lowest, highest)
     at = x[start] * 0.5 + x[stop - 1] * 0.5
+    at[0], at[-1] = x[0], x[-1]
     if len(place) < 3:
         return at, mean
     low, high = _near(place, lowest, highest)
@@ -104,15 +105,18 @@ def _line(x: npt.NDArray[Any], y: FloatArray, edges: FloatArray) -> tuple[FloatA
 def _near(place: npt.NDArray[np.intp], lowest: FloatArray, highest: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Between which values the line must be at each place, so that on its way to the next one too it is on its data."""
     way = np.arange(len(place) - 1)
-    first = np.minimum(np.searchsorted(place, place[1:] - NEAR), way)
-    last = np.maximum(np.searchsorted(place, place[:-1] + NEAR, side="right"), way + 2)
-    ends = np.column_stack((first, last)).ravel()
-    low = np.minimum.reduceat(np.append(lowest, np.inf), ends)[::2]
-    high = np.maximum.reduceat(np.append(highest, -np.inf), ends)[::2]
-    # A place belongs to the way that leads there and to the one that leads on; its own values are near to both.
-    return np.maximum(np.append(low[:1], low), np.append(low, low[-1:])), np.minimum(
-        np.append(high[:1], high), np.append(high, high[-1:])
-    )
+    first = np.searchsorted(place, place - NEAR)
+    last = np.searchsorted(place, place + NEAR, side="right")
+    here = np.column_stack((first, last)).ravel()
+    between = np.column_stack((np.minimum(first[1:], way), np.maximum(last[:-1], way + 2))).ravel()
+    lows, highs = np.append(lowest, np.inf), np.append(highest, -np.inf)
+    low, high = np.minimum.reduceat(lows, here)[::2], np.maximum.reduceat(highs, here)[::2]
+    way_low, way_high = np.minimum.reduceat(lows, between)[::2], np.maximum.reduceat(highs, between)[::2]
+    for one in (low[:-1], low[1:]):
+        np.maximum(one, way_low, out=one)
+    for one in (high[:-1], high[1:]):
+        np.minimum(one, way_high, out=one)
+    return low, high
 
 
 def _fitted(place: npt.NDArray[np.intp], mean: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
