@@ -2,7 +2,7 @@
 
 A piece of the line is on its data if it is within the lowest and highest of the values that were logged not more than a
 hundredth of the run's range in x away, and the one before and the one after it; where these two are further apart than
-that, of those that are so near to them. Without a CACHE two are made: one of values as trainings have them, and one that
+that, of those that are so near to them. Without a CACHE two are made: of values as trainings have them, and one that
 the SDK wrote.
 """
 
