@@ -36,7 +36,7 @@ from wandbsync.plot import text as plot_text
 from wandbsync.plot.figure import Panel, Series, draw, draw_grid
 from wandbsync.plot.figure import written as png
 from wandbsync.plot.key import apart
-from wandbsync.plot.plan import Picture, Plan, labels, plan
+from wandbsync.plot.plan import Overlay, Picture, Plan, labels, plan
 from wandbsync.plot.scale import View
 from wandbsync.plot.short_names import shared, shorten, told_apart, without_shared
 from wandbsync.plot.stats.ema import rolling_mean, time_weighted_ema
@@ -879,7 +879,7 @@ def test_output_folders():
 def test_a_plan_is_a_sentence():
     planned = plan([RUN], ["loss", "a/b", "loss"], PlotOptions(output=Path("~/out")))
     files = {"loss": Path.home() / "out/loss.png", "a/b": Path.home() / "out/a_b.png"}
-    pictures = tuple(Picture(metric, (metric,), file) for metric, file in files.items())
+    pictures = tuple(Picture(metric, (Overlay(metric, (metric,)),), file) for metric, file in files.items())
     assert planned == Plan(Path.home() / "out", (RUN,), files, pictures)
     assert str(planned) == f"draw loss, a/b of me/demo/3ti4gf13 to {Path.home() / 'out'}"
 
@@ -1101,6 +1101,8 @@ def test_generate_for_one_run(tmp_path, monkeypatch):
         "data": None,
         "labels": None,
         "groups": None,
+        "facets": None,
+        "strata": None,
         "colours": {"me/demo/3ti4gf13": 0},
         "drawing": PlotOptions().drawing(),
     }

@@ -62,7 +62,8 @@ def test_what_define_metric_says_is_the_axis(cache: Cache) -> None:
     assert query.axis_of(cache, every, "val/loss") == "epoch"
     assert query.axis_of(cache, every, "loss") == "step"
     assert query.axis_of(cache, every, "val/loss", "step") == "step"
-    assert query.axis_of(cache, every, "system.proc.cpu.threads") == "sample"
+    assert query.axis_of(cache, every, "system.proc.cpu.threads") == "relative"
+    assert query.axis_of(cache, every, "system.proc.cpu.threads", "step") == "sample"
     x, y, without = query.points(cache, ref("c0"), "val/loss", "epoch")
     assert (x.tolist(), without) == ([0, 1, 2, 3, 4, 5, 5], 0) and y[-1] == 0.5
     x, y, _ = query.points(cache, ref("c0"), "loss", "relative")
@@ -186,12 +187,13 @@ def test_groups_have_a_line_and_bands(shell: Shell) -> None:
     (one,) = plot(shell, *words, runs="c0,c1,c2,c3,c4", output="groups")
     table = pq.read_table(shell.folder / one["data"])
     assert table.column_names == [
-        *("metric", "group", "x", "value"),
+        *("metric", "group", "x", "value", "n"),
         *("minmax_low", "minmax_high", "std_low", "std_high"),
     ]
     found = {(row["group"], row["x"]): row for row in table.to_pylist()}
-    assert {group for group, _ in found} == {"lr=0.1 (n=2)", "lr=0.01 (n=2)", "lr=0.001 (n=1)"}
-    row = found["lr=0.1 (n=2)", 30.0]
+    assert {group for group, _ in found} == {"lr=0.1", "lr=0.01", "lr=0.001"}
+    row = found["lr=0.1", 30.0]
+    assert row["n"] == 2
     middle = math.exp(-3.0) + 0.005
     assert row["value"] == pytest.approx(middle) and row["minmax_low"] == pytest.approx(middle - 0.005)
     assert row["std_high"] == pytest.approx(middle + 0.005), "of the population, as W&B has it"

@@ -20,7 +20,7 @@ from wandbsync.plot.flags import SECTIONS, flags_of
 from wandbsync.plot.names import PlotRun, plot_files
 from wandbsync.plot.options import PlotOptions
 from wandbsync.plot.panel import Panel, Series
-from wandbsync.plot.picture import Drawn, Subject
+from wandbsync.plot.picture import Drawn
 
 # Of each field a value that is not its default; of the switches, the other one.
 VALUES: dict[str, list[Any]] = {
@@ -36,9 +36,9 @@ VALUES: dict[str, list[Any]] = {
     "y_limits": [(-1.0, None)],
     "x_unit": ["min"],
     "y_unit": ["m/s²"],
-    "clip_outliers": [True],
+    "clip_outliers": [True, False],
     "smooth": [0, 25],
-    "ema": [False],
+    "ema": [True, False],
     "ema_weight": [0.1 + 0.2, 0.0],
     "viewport_scale": [1e-9],
     "smoothing": ["gaussian"],
@@ -114,7 +114,6 @@ def test_what_cannot_be_read_names_its_flag(words: list[str], said: str) -> None
 
 def test_two_writers_of_one_file_of_numbers_both_leave_it_whole(tmp_path: Path, monkeypatch: Any) -> None:
     run = PlotRun("e", "p", "r", "r")
-    subject = Subject((run,), ("r",), {})
     path, plain, begun = tmp_path / "loss.csv", data._batches, threading.Event()
 
     def slow(*args: Any) -> Any:
@@ -127,7 +126,7 @@ def test_two_writers_of_one_file_of_numbers_both_leave_it_whole(tmp_path: Path, 
     def write(count: int) -> None:
         series = Series("r", np.arange(count), np.full(count, float(count)), run_id="r")
         drawn = [Drawn(Panel(series=[series], title="loss", metric="loss"), (run,), (count,), (0,), ())]
-        data.write(path, drawn, subject, PlotOptions(data="csv"))
+        data.write(path, drawn, PlotOptions(data="csv"))
 
     monkeypatch.setattr(data, "_batches", slow)
     short = threading.Thread(target=lambda: (begun.wait(10), write(3)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from . import query
@@ -22,8 +23,7 @@ class Shown:
 
     runs: list[PlotRun]
     source: Source
-    labels: list[str] | None
-    groups: list[str] | None
+    sorting: dict[str, list[str] | None]  # labels, groups, facets and strata of the runs
 
 
 def shown(
@@ -36,7 +36,8 @@ def shown(
     """
     query.check_axis(cache, refs, options.x)
     known = [query.get_run(cache, ref) for ref in refs]
-    query.check_names(known, [*query.placeholders(options.label or ""), *options.group_by])
+    keys_of = {"groups": options.group_by, "facets": options.facet, "strata": options.strata}
+    query.check_names(known, [*query.placeholders(options.label or ""), *chain(*keys_of.values())])
     by_run = {
         PlotRun(ref.entity, ref.project, ref.run_id, run["name"]): ref for ref, run in zip(refs, known, strict=True)
     }
@@ -53,6 +54,8 @@ def shown(
             memory=None if read else cache.folder / DERIVED / "plots",
             anew=(lambda: shown(Cache(cache.folder), refs, options).source) if alone and not read else None,
         ),
-        None if options.label is None else [query.filled(options.label, run) for run in known],
-        query.group_names(known, options.group_by) if options.group_by else None,
+        {
+            "labels": None if options.label is None else [query.filled(options.label, run) for run in known],
+            **{name: query.group_names(known, keys) if keys else None for name, keys in keys_of.items()},
+        },
     )

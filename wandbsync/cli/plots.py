@@ -88,9 +88,7 @@ def generate_plots(
         cache, refs, asked, all_metrics=chosen.all_metrics, include_system=chosen.include_system
     )
     drawn = shown(cache, refs, chosen, read=read, alone=True)
-    results = generate(
-        drawn.runs, wanted, chosen, drawn.source, now=datetime.now(), labels=drawn.labels, groups=drawn.groups
-    )
+    results = generate(drawn.runs, wanted, chosen, drawn.source, now=datetime.now(), **drawn.sorting)
     if as_json:
         output.show_json([output.plot_fields(result) for result in results])
     else:

@@ -303,8 +303,9 @@ class Mirror:
         metrics in a grid.
 
         `options` are those of `wandbsync.plot.PlotOptions`, named like the flags: `smoothing="ema"`, `x="relative"`,
-        `logy=True`, `group_by=("config.lr",)`, `style="paper"`. A notebook shows the figure;
-        `figure.savefig("loss.pdf")` keeps it. Raises NotFound if none of the runs has numbers under that name.
+        `log_y=True`, `group_by="config.lr"`, `kind="heatmap"`. A run may be a pattern ("e/p/ppo-*"), as may a metric. A
+        notebook shows the figure; `figure.savefig("loss.pdf")` keeps it. Raises NotFound if none of the runs has such
+        numbers.
 
         >>> import wandbsync
         >>> figure = wandbsync.open(offline=True).plot("local/demo", "loss", ema=False)
@@ -315,14 +316,14 @@ class Mirror:
 
         refs = self._refs(runs, rows=True)
         cache = self.cache
-        query.plot_metrics(cache, refs, list(metrics), all_metrics=False, include_system=True)  # raises NotFound
+        drawn_metrics = query.plot_metrics(cache, refs, list(metrics), all_metrics=False, include_system=True)
         try:
             chosen = PlotOptions(**options).or_smoothing(self.config.smoothing)
         except TypeError as error:
             raise UsageError(f"{error}".replace("PlotOptions.__init__()", "plot")) from error
         drawn = shown(cache, refs, chosen)
         try:
-            return compose(drawn.runs, metrics, chosen, drawn.source, labels=drawn.labels, groups=drawn.groups)
+            return compose(drawn.runs, drawn_metrics, chosen, drawn.source, **drawn.sorting)
         except UsageError as error:
             raise NotFound(str(error), hint=error.hint) from error
 

@@ -5,7 +5,7 @@ Needs numpy alone, so that it is done while what draws is imported, or while ano
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ..errors import UsageError, WandbsyncError
 from .names import PlotRun
 from .options import X_UNITS, PlotOptions
+from .plan import Overlay
 from .stats.smoothing import AS_LOGGED, Chart, Smoothing
 from .trace import FloatArray, ascending, finite
 
@@ -42,10 +43,12 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curves:
-    """One metric of some runs; those that have nothing to draw have a curve without points, and a reason."""
+    """What one pair of axes shows; what has nothing to draw has a curve without points, and a reason."""
 
-    metric: str
-    each: tuple[Curve, ...]  # of each run
+    name: str
+    metrics: tuple[str, ...]
+    of: tuple[tuple[PlotRun, str], ...]  # whose each curve is, and which of the metrics, if there are several: GPU 0
+    each: tuple[Curve, ...]
     x_label: str
     runs: tuple[PlotRun, ...]  # that have something to draw
     points: tuple[int, ...]  # of these
@@ -65,55 +68,62 @@ class NothingToDraw(UsageError):
 
 
 def curves_of(
-    metric: str,
+    overlay: Overlay,
     runs: Sequence[PlotRun],
-    loaded: Sequence[Points | WandbsyncError],
+    loaded: Mapping[str, Sequence[Points | WandbsyncError]],
     options: PlotOptions,
     axis: str = "step",
     *,
     columns: int | None = None,
 ) -> Curves:
-    """The curves of a metric, for a picture of so many columns; None: of a smoothing all is wanted.
+    """The curves of metrics, loaded of each of the runs, for a picture of so many columns; None: of a smoothing all is
+    wanted.
 
     Raises NothingToDraw if no run has a finite value.
     """
-    skipped: list[str] = []
-    drawn: list[tuple[PlotRun, int, int]] = []
+    skipped: dict[PlotRun, str] = {}
+    points: dict[PlotRun, int] = {}
+    bad: dict[PlotRun, int] = {}
+    of: list[tuple[PlotRun, str]] = []
     known: list[Points] = []
     back = without = 0
-    for run, found in zip(runs, loaded, strict=True):
-        one = Points(np.empty(0), np.empty(0)) if isinstance(found, WandbsyncError) else found
-        one, backwards = _ascending(one)
-        bad = 0 if finite(one.y) else int(np.count_nonzero(~np.isfinite(one.y)))
-        if isinstance(found, WandbsyncError):
-            skipped.append(f"{metric} of {run}: {found.line()}")
-        elif len(one.y) > bad:
-            drawn.append((run, len(one.y), bad))
-            back, without = back + backwards, without + one.without_x
-        else:
-            skipped.append(f"{metric} of {run}: {'no finite value' if bad else 'no value'}")
-        known.append(one)
-    if not drawn:
+    for metric, part in zip(overlay.metrics, overlay.parts, strict=True):
+        for run, found in zip(runs, loaded[metric], strict=True):
+            one = Points(np.empty(0), np.empty(0)) if isinstance(found, WandbsyncError) else found
+            one, backwards = _ascending(one)
+            wrong = 0 if finite(one.y) else int(np.count_nonzero(~np.isfinite(one.y)))
+            if isinstance(found, WandbsyncError):
+                skipped.setdefault(run, f"{metric} of {run}: {found.line()}")
+            elif len(one.y) > wrong:
+                points[run], bad[run] = points.get(run, 0) + len(one.y), bad.get(run, 0) + wrong
+                back, without = back + backwards, without + one.without_x
+            else:
+                skipped.setdefault(run, f"{metric} of {run}: {'no finite value' if wrong else 'no value'}")
+            known.append(one)
+            of.append((run, part))
+    reasons = tuple(reason for run, reason in skipped.items() if run not in points)
+    if not points:
         others = f" (and {len(runs) - 1} more)" if len(runs) > 1 else ""
-        raise NothingToDraw(skipped[0] + others, skipped)
+        raise NothingToDraw(reasons[0] + others, reasons)
     known, x_label = _in_unit(known, axis, options)
     how = options.how()
     chart = Chart(_span(known), how.viewport, options.x_limits, options.log_x, columns or 0)
     if options.full_res or options.data:
         chart = chart._replace(columns=0)
-    found_in, points, non_finite = zip(*drawn, strict=True)
     each = tuple(_curve(one, how, chart) for one in known)
     return Curves(
-        metric,
+        overlay.name,
+        overlay.metrics,
+        tuple(of),
         each,
         x_label,
-        found_in,
-        points,
-        non_finite,
-        tuple(skipped),
+        tuple(points),
+        tuple(points.values()),
+        tuple(bad.values()),
+        reasons,
         back,
         without,
-        _line(how, [one for one, run in zip(each, runs, strict=True) if run in found_in]),
+        _line(how, [one for one, (run, _) in zip(each, of, strict=True) if run in points and len(one.y)]),
     )
 
 

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import numpy as np
+
 from .options import PlotOptions
 from .panel import Series
-from .picture import Drawn, Subject
+from .picture import Drawn
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -17,8 +19,9 @@ if TYPE_CHECKING:
 ROWS = 1_000_000  # written at once
 
 
-def write(path: Path, prepared: Sequence[Drawn], subject: Subject, options: PlotOptions) -> None:
-    """Columns: metric, run_id, label, x, value, smoothed; of groups metric, group, x, value and the edges of each band.
+def write(path: Path, prepared: Sequence[Drawn], options: PlotOptions) -> None:
+    """Columns: metric, run_id, label, x, value, smoothed; of groups metric, group, x, value, n (of how many runs that
+    is) and the edges of each band.
 
     x is as the axis has it. Floats are written so that they are read back as they were.
     """
@@ -26,9 +29,11 @@ def write(path: Path, prepared: Sequence[Drawn], subject: Subject, options: Plot
     import pyarrow.csv
     import pyarrow.parquet
 
-    bands = options.drawn_bands()
-    whole = all(series.x.dtype.kind == "i" for one in prepared for series in one.panel.series if len(series.x))
-    schema = _schema(pa, None if subject.groups is None else bands, pa.int64() if whole else pa.float64())
+    every = [series for one in prepared for series in one.chart.series]
+    whole = all(series.x.dtype.kind == "i" for series in every if len(series.x))
+    grouped = any(series.count is not None for series in every)
+    bands = (options.drawn_bands() if options.kind == "line" else ["bootstrap"]) if grouped else None
+    schema = _schema(pa, bands, pa.int64() if whole else pa.float64())
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{uuid4().hex}.tmp")  # of this writer alone: another may write the same file
     try:
@@ -39,7 +44,7 @@ def write(path: Path, prepared: Sequence[Drawn], subject: Subject, options: Plot
             writer = pyarrow.parquet.ParquetWriter(beside, schema, compression="zstd")
         with writer:
             for one in prepared:
-                for series in one.panel.series:
+                for series in one.chart.series:
                     for batch in _batches(pa, schema, one, series):
                         writer.write(batch)
         beside.replace(path)
@@ -50,20 +55,27 @@ def write(path: Path, prepared: Sequence[Drawn], subject: Subject, options: Plot
 
 def _schema(pa: Any, bands: Sequence[str] | None, x: Any) -> pa.Schema:
     words = ["metric", "run_id", "label"] if bands is None else ["metric", "group"]
-    numbers = ["smoothed"] if bands is None else [f"{band}_{edge}" for band in bands for edge in ("low", "high")]
-    fields = [*((name, pa.string()) for name in words), ("x", x)]
-    return pa.schema([*fields, *((name, pa.float64()) for name in ("value", *numbers))])
+    fields = [*((name, pa.string()) for name in words), ("x", x), ("value", pa.float64())]
+    if bands is None:
+        return pa.schema([*fields, ("smoothed", pa.float64())])
+    edges = [f"{band}_{edge}" for band in bands for edge in ("low", "high")]
+    return pa.schema([*fields, ("n", pa.int64()), *((edge, pa.float64()) for edge in edges)])
 
 
 def _batches(pa: Any, schema: pa.Schema, one: Drawn, series: Series) -> Iterator[pa.RecordBatch]:
+    x, y = series.x, series.y
     if "run_id" in schema.names:
-        words = [one.panel.metric, series.run_id, series.label]
-        columns = [series.x, series.y, series.smooth]
+        words = [one.chart.metric, series.run_id, series.label]
+        columns = [x, y, series.smooth]
     else:
-        words = [one.panel.metric, series.label]
-        columns = [series.x, series.y, *(edge for band in series.bands for edge in band)]
-    for start in range(0, len(series.x), ROWS):
-        stop = min(start + ROWS, len(series.x))
+        words = [one.chart.metric, series.label]
+        there = np.isfinite(y)  # elsewhere is another line of the group
+        x = x[there]
+        edges = [edge for band in series.bands for edge in band]
+        columns = [x, *(None if column is None else column[there] for column in (y, series.count, *edges))]
+        columns += [None] * (len(schema) - len(words) - len(columns))
+    for start in range(0, len(x), ROWS):
+        stop = min(start + ROWS, len(x))
         arrays = [pa.repeat(pa.scalar(word, pa.string()), stop - start) for word in words]
         for column, field in zip(columns, list(schema)[len(words) :], strict=True):
             rows = pa.nulls(stop - start) if column is None else pa.array(column[start:stop])

@@ -23,7 +23,7 @@ from .frame import Words
 from .key import End
 from .measure import UNITS
 from .panel import Panel, Ready, Series, made_ready
-from .pen import Pen
+from .pen import Line, Pen
 from .scale import View
 from .style import Look
 from .text import drawable
@@ -76,7 +76,8 @@ def draw_panel(
     """
     ready = made_ready(panel, look)
     with style.own_settings(look):
-        more = key.beside_width(len(ready.lines), look) if wider and panel.key == "auto" else 0.0
+        named = sum(line.named for line in ready.lines)
+        more = key.beside_width(named, look) if wider and panel.key == "auto" else 0.0
         if on is None:
             on = _page(look, look.width + more, look.height)
         else:
@@ -105,12 +106,19 @@ def draw_grid(
     look: Look = style.LOOKS["screen"],
     size: tuple[float, float] | None = None,
     full_res: bool = False,
+    alike: Panel | None = None,
+    alone: str | None = None,
 ) -> tuple[Figure, list[str | None]]:
-    """A figure of several metrics, one panel each, with one list of the lines above them.
+    """A figure of several panels, with one list of the lines above them; all on the axes of `alike`, if that is given.
+
+    A line that is the only one of its panel, and is called `alone`, is not in the list.
 
     Gives for each panel the reason why it is empty, or None. Raises UsageError if all are.
     """
     look = look if size is None else grid.look_within(size, len(panels), look)
+    if alike is not None:
+        whole = made_ready(alike, look)
+        panels = [replace(one, scale=whole.axis, view=replace(one.view, x=whole.x)) for one in panels]
     ready: list[Ready] = []
     reasons: list[str | None] = []
     for panel in panels:
@@ -122,9 +130,7 @@ def draw_grid(
     if not ready:
         raise UsageError(next(reason for reason in reasons if reason))
     with style.own_settings(look):
-        ends = {line.label: line for one in ready for line in one.lines}
-        shown = [End(drawable(line.label), line.run_id, 0.0, "", line.stroke, note=line.note) for line in ends.values()]
-        shown = shown if len(shown) > 1 else []
+        shown = _listed([line for one in ready for line in one.lines if line.named and line.label != alone])
         figure = _page(look, *(size or grid.page_size(len(ready), shown, look)))
         boxes = grid.place(figure, len(ready), shown, look, title=title, subtitle=subtitle)
         noted = any(one.notes for one in ready)
@@ -133,6 +139,19 @@ def draw_grid(
         for drawn, box, room in zip(placed, boxes, rooms, strict=True):
             drawn.draw(figure, box, look, room, full_res=full_res)
     return figure, reasons
+
+
+def _listed(lines: Sequence[Line]) -> list[End]:
+    """The names of all lines of a grid, if there are several; how many runs one is of if that is so in each panel."""
+    devices = {(line.label, line.run_id, line.note): line for line in lines}
+    names = {line.label: line for line in lines}
+    ends = devices if all(line.run_id for line in lines) or len(devices) == len(names) else names
+    if len(ends) < 2:
+        return []
+    return [
+        End(drawable(line.label), line.run_id, 0.0, "", line.stroke, note=line.note if ends is devices else "")
+        for line in ends.values()
+    ]
 
 
 def _page(look: Look, width: float, height: float) -> Figure:
@@ -158,7 +177,8 @@ class _Placed:
         size = frame.fit(figure, self.axes, box, look, words=self.words, ends=self.ends, room=room)
         pixels = (size[0] * look.dpi / UNITS, size[1] * look.dpi / UNITS)
         window = envelope.Window(self.ready.x, (axis.low, axis.high), pixels, panel.view.log_x, axis.log)
-        pen = Pen(self.axes, window, look, full_res, len(self.ready.lines))
+        shown = sum(line.raw is not None or line.dots is not None for line in self.ready.lines)
+        pen = Pen(self.axes, window, look, full_res, shown)
         for index, line in enumerate(self.ready.lines):
             pen.line(line, index)
 
@@ -182,7 +202,7 @@ def _placed(figure: Figure, ready: Ready, *, small: bool = False, noted: bool = 
         title=drawable(panel.title + unit if small and panel.title else panel.title),  # which has no other name
         subtitle=drawable(" · ".join(note for note in ("" if small else panel.subtitle, *ready.notes) if note)),
         x_label=drawable(panel.series[0].x_label),
-        y_label=drawable(metric + unit),
+        y_label=drawable((panel.y_label or metric) + unit),
         whole_x=all(one.x.dtype.kind in "iu" for one in panel.series if len(one.x)),
         time_x=panel.time_x,
         key=panel.key,
@@ -200,6 +220,7 @@ def _placed(figure: Figure, ready: Ready, *, small: bool = False, noted: bool = 
             line.note,
         )
         for line in ready.lines
+        if line.named
     ]
     return _Placed(ready, axes, words, ends)
 

@@ -59,7 +59,7 @@ def sides(axes: Axes, box: Box, look: Look, *, words: Words, ends: Sequence[End]
     """How much room there must be left and right of the axes, which get their y ticks."""
     look = _smaller(look, words)
     u = look.scale
-    y_texts = _y_ticks(axes, axis, look, (box.top - box.bottom) / u - 180.0)
+    y_texts = y_ticks(axes, axis, look, (box.top - box.bottom) / u - 180.0)
     label = 0.0 if words.small else 2.0 * LABEL * PX * u
     named = _at_ends(ends, box, look, words)
     return label + 38.0 * u + widest(y_texts, TICK * u), 34.0 * u + (widest(named, key.NAME * u) if named else 0.0)
@@ -84,7 +84,7 @@ def fit(
     left, right = box.left + room[0], box.right - room[1]
     bottom = box.bottom + 86.0 * u
     texts = _at_ends(ends, box, look, words)
-    heading = box.right - 20.0 * u  # how far to the right it may go
+    across = box.right - 20.0 * u  # how far to the right it may go
     if words.key == "auto" and not texts:
         most = 0.45 * (box.right - box.left)
         listed = key.beside(figure, ends, look, height=box.top - box.bottom - 60.0 * u, room=most)
@@ -93,8 +93,8 @@ def fit(
         whole = page(figure)
         listed.set_bbox_to_anchor(((right + 14.0 * u) / whole.right, (box.top + box.bottom) / 2.0 / whole.top))
         if box.top - box.bottom - high < 200.0 * u:  # it begins beside the heading
-            heading = right
-    top = box.top - _heading(figure, box, left, heading, look, words)
+            across = right
+    top = box.top - heading(figure, box, left, across, look, words)
     if words.key == "above" and ends:
         low = bottom + 0.45 * (top - bottom)
         top -= key.above(figure, ends, look, left=left, right=box.right - 28.0 * u, top=top, low=low) + 8.0 * u
@@ -102,7 +102,7 @@ def fit(
     width, height = right - left, top - bottom
     whole = page(figure)
     axes.set_position((left / whole.right, bottom / whole.top, width / whole.right, height / whole.top))
-    _x_ticks(axes, width, look, words, beside=(left - box.left, box.right - right))
+    x_ticks(axes, width, look, words, beside=(left - box.left, box.right - right))
     if texts:
         places = axes.get_yaxis_transform().transform([(1.0, end.at) for end in ends])[:, 1] * UNITS / figure.dpi
         wanted = [min(max(float(place), bottom), top) if math.isfinite(place) else bottom for place in places]
@@ -119,10 +119,10 @@ def _at_ends(ends: Sequence[End], box: Box, look: Look, words: Words) -> list[st
     """What is written at the ends of the lines, if something is."""
     if not 0 < len(ends) <= key.AT_LINES or not (words.key == "auto" or (words.key == "none" and len(ends) == 1)):
         return []
-    return key.at_ends(ends, look, min(key.NAME_ROOM * look.scale, 0.25 * (box.right - box.left)))
+    return key.at_ends(ends, look, min(key.NAME_ROOM * look.scale, 0.28 * (box.right - box.left)))
 
 
-def _heading(figure: Figure, box: Box, left: float, right: float, look: Look, words: Words) -> float:
+def heading(figure: Figure, box: Box, left: float, right: float, look: Look, words: Words) -> float:
     """Title and subtitle, from left to right; how far below the upper edge they end."""
     u = look.scale
     whole = page(figure)
@@ -168,9 +168,9 @@ def _labels(axes: Axes, look: Look, words: Words, *, width: float, height: float
     axes.yaxis.set_label_coords(edge / width, 0.5)
 
 
-def _y_ticks(axes: Axes, axis: Scale, look: Look, height: float) -> list[str]:
+def y_ticks(axes: Axes, axis: Scale, look: Look, height: float) -> list[str]:
     low, high = axes.get_ylim()
-    most = 6 if height > 320.0 else 4 if height > 100.0 else 2
+    most = 6 if height > 320.0 else 5 if height > 180.0 else 4 if height > 100.0 else 2
     axes.yaxis.set_minor_formatter(NullFormatter())
     if axis.percent:
         whole = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0) if most > 2 else (0.0, 0.5, 1.0)
@@ -192,7 +192,7 @@ def _y_ticks(axes: Axes, axis: Scale, look: Look, height: float) -> list[str]:
     return texts
 
 
-def _x_ticks(axes: Axes, room: float, look: Look, words: Words, *, beside: tuple[float, float]) -> None:
+def x_ticks(axes: Axes, room: float, look: Look, words: Words, *, beside: tuple[float, float]) -> None:
     """As many ticks as fit side by side; `beside` is the room left and right of the axes."""
     low, high = axes.get_xlim()
     size = TICK * look.scale

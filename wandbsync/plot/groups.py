@@ -16,9 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .stats.resampling import bootstrap, statistic
 from .trace import FloatArray
 
 PLACES = 1_000  # buckets; up to twice as many places are taken as they are
+
+
+Places = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,13 +35,23 @@ class Group:
     count: npt.NDArray[np.intp]  # the runs that count there
 
 
-def combine(members: Sequence[tuple[npt.NDArray[Any], FloatArray]], *, line: str, bands: Sequence[str]) -> Group:
-    """One group from the x (ascending) and y of each run; values that are not finite do not count."""
-    known = []
-    for x, y in members:
+def combine(
+    members: Sequence[tuple[npt.NDArray[Any], FloatArray]],
+    *,
+    line: str,
+    bands: Sequence[str],
+    strata: Sequence[str] | None = None,
+) -> Group:
+    """One group from the x (ascending) and y of each run; values that are not finite do not count.
+
+    `strata` names for each run what it is resampled within: see `bootstrap`.
+    """
+    known, names = [], []
+    for i, (x, y) in enumerate(members):
         keep = np.isfinite(y) & np.isfinite(x)
         if keep.any():
             known.append((x[keep].astype(np.float64), y[keep]))
+            names.append("" if strata is None else strata[i])
     if not known:
         nothing = np.empty(0)
         return Group(nothing, nothing, tuple((nothing, nothing) for _ in bands), np.empty(0, np.intp))
@@ -56,7 +70,10 @@ def combine(members: Sequence[tuple[npt.NDArray[Any], FloatArray]], *, line: str
     count = np.count_nonzero(~np.isnan(table), axis=0)
     some = count > 0
     x, table, count = x[some], table[:, some], count[some]
-    return Group(x, _line(table, line), tuple(_band(table, count, band) for band in bands), count)
+    around = [
+        bootstrap(table, line, strata=names) if band == "bootstrap" else _band(table, count, band) for band in bands
+    ]
+    return Group(x, statistic(table, line), tuple(around), count)
 
 
 def _places(xs: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray | None]:
@@ -68,12 +85,6 @@ def _places(xs: Sequence[FloatArray]) -> tuple[FloatArray, FloatArray | None]:
     low, high = min(float(x[0]) for x in xs), max(float(x[-1]) for x in xs)
     edges = np.linspace(low, high, PLACES + 1)
     return (edges[:-1] + edges[1:]) / 2.0, edges
-
-
-def _line(table: FloatArray, kind: str) -> FloatArray:
-    of: Any = {"mean": np.nanmean, "median": np.nanmedian, "min": np.nanmin, "max": np.nanmax}[kind]
-    found: FloatArray = of(table, axis=0)
-    return found
 
 
 def _band(table: FloatArray, count: npt.NDArray[np.intp], kind: str) -> tuple[FloatArray, FloatArray]:

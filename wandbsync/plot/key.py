@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ ROWS = 30  # names per column of that list, and at most two columns
 ROOM = (300.0, 270.0)  # for a name there, in one column and in two
 ABOVE_LINES = 12  # of more, names above the axes are smaller, and as many side by side as fit
 ABOVE_ROWS = 12  # of names above the axes
-NAME_ROOM = 240.0  # for a name at a line
+NAME_ROOM = 320.0  # for a name at a line
 GAP = 11.0 * PX  # between two names at lines
 NAME, LISTED = 9.5, 8.0  # font sizes
 _LINE, _SPACE, _NEXT = 34.0, 12.0, 30.0  # above the axes: a piece of a line, from there to its name, and to the next
@@ -40,8 +41,9 @@ class End:
 def named(ends: Sequence[End], size: float, room: float) -> list[str]:
     """What the lines are called, each within a room and none like another."""
     room -= widest([f" {end.note}" for end in ends if end.note], size)
-    names = distinct([end.name for end in ends], [end.run_id for end in ends], size, room)
-    return [f"{name} {end.note}" if end.note else name for name, end in zip(names, ends, strict=True)]
+    each = list(dict.fromkeys((end.name, end.run_id) for end in ends))  # a run may have a line for each device
+    names = dict(zip(each, distinct([name for name, _ in each], [one for _, one in each], size, room), strict=True))
+    return [" ".join(filter(None, (names[end.name, end.run_id], end.note))) for end in ends]
 
 
 def at_ends(ends: Sequence[End], look: Look, room: float) -> list[str]:
@@ -184,6 +186,9 @@ def rows_above(ends: Sequence[End], look: Look, room: float, most: int) -> list[
     u, (size, _) = look.scale, _above_size(len(ends), look)
     handle, next_one = (_LINE + _SPACE) * u, _NEXT * u
     aside = min(len(ends), 3) if len(ends) <= ABOVE_LINES else max(int(room / (ROOM[1] * u + handle)), 1)
+    whole = named(ends, size, math.inf)
+    while aside > 1 and len(ends) <= ABOVE_LINES and named(ends, size, room / aside - handle) != whole:
+        aside -= 1
     names = named(ends, size, room / aside - handle)
     rows: list[list[tuple[End | None, str]]] = [[]]
     x = 0.0
@@ -214,9 +219,9 @@ def _above_size(count: int, look: Look) -> tuple[float, float]:
 
 
 def more_above(ends: Sequence[End], look: Look, room: float) -> float:
-    """How many inches higher a page is for names above its axes that need more than two rows."""
+    """How many inches higher a page is for names above its axes that need more than one row."""
     rows = len(rows_above(ends, look, room, ABOVE_ROWS)) if ends else 0
-    return max(rows - 2, 0) * _above_size(len(ends), look)[1] / UNITS
+    return 0.0 if rows < 2 else (rows - 0.5) * _above_size(len(ends), look)[1] / UNITS
 
 
 def _handle(stroke: Stroke) -> Line2D:

@@ -55,6 +55,7 @@ def _wanted(metric: str, group_by_prefix: bool, suffix: str) -> PurePosixPath:
         part = safe_part(prefix)
         # A folder must not stand where a file of ours may want to be.
         folder = PurePosixPath(f"{part}_" if part.lower().endswith((*SUFFIXES, *NOT_FOLDERS)) else part)
+    metric = metric.replace(".*.", ".")  # of all devices: not every file system takes a *
     return folder / (safe_part(metric, longest=LONGEST - len(suffix)) + suffix)
 
 

@@ -23,6 +23,7 @@ from .flags import (
     WHOLE,
     Limits,
     flag,
+    flags_of,
     option,
     switches,
     written,
@@ -90,12 +91,20 @@ class PlotOptions:
         None, "--smoothing-param P", SMOOTHING, "Its weight, standard deviation or points.", NUMBER
     )
     smooth: int | None = option(None, "--smooth N", SMOOTHING, "Draw the mean of the last N values.", WHOLE)
-    ema: bool | None = switches(None, flag("--no-ema", SMOOTHING, "Draw the values as logged.", stands_for=False))
+    ema: bool | None = switches(
+        None,
+        flag("--ema", SMOOTHING, "Draw a time-weighted EMA; it lags."),
+        flag("--no-ema", SMOOTHING, "Draw the values as logged.", stands_for=False),
+    )
     ema_weight: float | None = option(
-        None, "--ema-weight W", SMOOTHING, "Draw a time-weighted EMA (0.99 is usual); it lags.", NUMBER
+        None, "--ema-weight W", SMOOTHING, "The weight of that EMA; default 0.99.", NUMBER
     )
     viewport_scale: float | None = option(
-        None, "--viewport-scale N", SMOOTHING, "What the width counts as, for an EMA; 1000 is usual.", NUMBER
+        None,
+        "--viewport-scale N",
+        SMOOTHING,
+        "What the width of the chart counts as, for that EMA; default 1000.",
+        NUMBER,
     )
 
     group_by: tuple[str, ...] = option(
@@ -133,6 +142,9 @@ class PlotOptions:
     )
 
     def __post_init__(self) -> None:
+        for one, its_flag in flags_of(type(self)):  # in Python a single name need not be a tuple
+            if its_flag.value is NAMES and isinstance(text := getattr(self, one.name), str):
+                object.__setattr__(self, one.name, NAMES.parse(text))
         wrong = [*self._wrong_smoothing(), *self._wrong_axes(), *self._wrong_page()]
         for words, value, known in (
             ("--kind", self.kind, KINDS),

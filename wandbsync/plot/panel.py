@@ -14,10 +14,12 @@ from ..errors import UsageError
 from . import outliers, scale, style
 from .pen import Line
 from .scale import Scale, View
-from .style import Look
+from .style import Look, Stroke
 from .ticks import value_text
 from .trace import FloatArray, Trace
 
+# What a line is among the others: itself, where it is less than it was (fewer runs of a group), or one of many behind.
+LINE, TAIL, CONTEXT = "line", "tail", "context"
 SPARSE = 100  # points; where no line that is smoothed has more, all are shown as dots
 
 
@@ -37,6 +39,9 @@ class Series:
     smooth_x: npt.NDArray[Any] | None = None  # where the smoothing is; None: at x
     smoothed: bool = False  # y itself is one, as of a group of smoothed runs
     note: str = ""  # said behind the label, however that is shortened
+    named: bool = True
+    role: str = LINE
+    count: npt.NDArray[Any] | None = None  # how many runs it is of, at each place
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -51,6 +56,9 @@ class Panel:
     view: View = field(default_factory=View)
     time_x: bool = False  # x is unix seconds
     y_unit: str = ""
+    y_label: str = ""  # instead of the metric's name
+    divisor: float = 1.0  # of the values, for the unit
+    scale: Scale | None = None  # of y, if it is decided
     key: str = "auto"  # see frame.Words
 
 
@@ -68,22 +76,29 @@ class Ready:
 def made_ready(panel: Panel, look: Look) -> Ready:
     """What of each series can be drawn, and on which axes. Raises UsageError if nothing can be."""
     metric = panel.title if panel.metric is None else panel.metric
-    slots = [i if one.slot is None else one.slot for i, one in enumerate(panel.series)]
     lines, bad, left = [], 0, 0
-    for one, stroke in zip(panel.series, style.strokes(slots, look), strict=True):
-        raw = Trace.of(one.x, one.y, sorted_x=one.sorted_x)
-        bad += len(one.y) - len(raw)
+    for one, stroke in zip(panel.series, _strokes(panel.series, look), strict=True):
+        raw = _broken(Trace.of(one.x, one.y, sorted_x=one.sorted_x), one)
+        bad += 0 if one.count is not None else len(one.y) - len(raw)
         if panel.view.log_x:
             raw, whole = raw.only(raw.x > 0), len(raw)
             left += whole - len(raw)
         line = Line(one.label, one.run_id, stroke, None, None, raw, raw.last, note=one.note, smoothed=one.smoothed)
+        line = replace(line, named=one.named and one.role == LINE)
         if one.smooth is not None:
             main = Trace.of(one.x if one.smooth_x is None else one.smooth_x, one.smooth, sorted_x=one.sorted_x)
             main = main.only(main.x > 0) if panel.view.log_x else main
-            line = replace(line, raw=raw, main=main)
+            line = replace(line, raw=raw if one.role == LINE else None, main=main)
         elif one.bands:
-            line = replace(line, bands=tuple(_band(one.x, low, high, panel.view.log_x) for low, high in one.bands))
+            line = replace(line, bands=tuple(_band(one, low, high, panel.view.log_x) for low, high in one.bands))
         lines.append(line)
+    if panel.divisor != 1.0:
+        lines = [
+            replace(line, last=line.last / panel.divisor).each(
+                lambda trace: trace.changed(y=lambda y: y / panel.divisor)
+            )
+            for line in lines
+        ]
     lines = [line for line in lines if len(line.main)]
     if not lines:
         raise UsageError(f"{metric} has no value that can be drawn")
@@ -105,8 +120,9 @@ def made_ready(panel: Panel, look: Look) -> Ready:
     within = scale.inliers(drawn) if clip else scale.Extent.of(drawn, positive_too=deep)
     if deep and not clip and any(line.bands for line in lines):
         within = replace(within, positive=_least_above_zero(lines))
-    axis = scale.choose(metric, logged, within, panel.view, skewed=lambda: outliers.skewed(values, logged))
-    if clip is None and not axis.percent:
+    given = panel.scale
+    axis = given or scale.choose(metric, logged, within, panel.view, skewed=lambda: outliers.skewed(values, logged))
+    if clip is None and not axis.percent and given is None:
         most = outliers.without_few(drawn, within, [line.last for line in lines], log=axis.log)
         if most is not within:
             within, clip = most, True
@@ -118,13 +134,13 @@ def made_ready(panel: Panel, look: Look) -> Ready:
     elif axis.power:
         lines = [line.each(lambda trace: trace.changed(y=lambda y: scale.in_units(y, axis.power))) for line in lines]
         lines = [replace(line, last=scale.in_units(line.last, axis.power)) for line in lines]
-    outside = _outside(lines, axis) if clip or panel.view.y != (None, None) else ""
-    alike = Counter(line.stroke for line in lines)
+    outside = _outside(lines, axis) if clip or given or panel.view.y != (None, None) else ""
+    alike = Counter(line.stroke for line in lines if line.named)
     doubles = sum(count for count in alike.values() if count > 1)
     notes = [
         *panel.notes,
         outside,
-        "≈ smoothed" if any(line.smoothed for line in lines) else "",
+        "≈ smoothed" if panel.key != "above" and any(line.smoothed for line in lines) else "",
         f"{doubles} lines look like another one" if doubles else "",
         f"{bad} non-finite value{'s'[: bad > 1]} not drawn" if bad else "",
         f"{left} value{'s'[: left > 1]} at x ≤ 0 not drawn" if left else "",
@@ -134,10 +150,31 @@ def made_ready(panel: Panel, look: Look) -> Ready:
     return Ready(panel, lines, axis, x, [note for note in notes if note])
 
 
-def _band(x: npt.NDArray[Any], low: FloatArray, high: FloatArray, log_x: bool) -> tuple[Trace, Trace]:
+def _strokes(series: Sequence[Series], look: Look) -> list[Stroke]:
+    """A stroke for each line; only those that stand for themselves have to be told apart."""
+    own = [i for i, one in enumerate(series) if one.role == LINE and one.named]
+    slots = [i if series[i].slot is None else series[i].slot for i in own]
+    found = dict(zip(own, style.strokes([slot for slot in slots if slot is not None], look), strict=True))
+    before = Stroke(look.grey)
+    strokes = []
+    for i, one in enumerate(series):
+        before = found.get(i) or (style.unnamed(one.slot or 0, look) if one.role == LINE else before)
+        strokes.append({LINE: before, TAIL: style.tail(before), CONTEXT: style.context(look)}[one.role])
+    return strokes
+
+
+def _broken(trace: Trace, one: Series) -> Trace:
+    """The line of a group, which nothing joins where the number of runs changes."""
+    if one.role != TAIL or one.count is None:
+        return trace
+    count = one.count[np.isfinite(one.y) & np.isfinite(one.x)]
+    return replace(trace, breaks=np.union1d(trace.breaks, np.flatnonzero(np.diff(count)) + 1).astype(np.intp))
+
+
+def _band(one: Series, low: FloatArray, high: FloatArray, log_x: bool) -> tuple[Trace, Trace]:
     """The edges of a band where it has both."""
-    both = np.isfinite(low) & np.isfinite(high) & ((x > 0) if log_x else True)
-    return Trace.of(x, np.where(both, low, np.nan)), Trace.of(x, np.where(both, high, np.nan))
+    both = np.isfinite(low) & np.isfinite(high) & ((one.x > 0) if log_x else True)
+    return Trace.of(one.x, np.where(both, low, np.nan)), Trace.of(one.x, np.where(both, high, np.nan))
 
 
 def _above_zero(low: Trace, high: Trace, bottom: float) -> tuple[Trace, Trace]:

@@ -32,6 +32,7 @@ class Line:
     last: float
     bands: tuple[tuple[Trace, Trace], ...] = ()
     note: str = ""
+    named: bool = True
     smoothed: bool = False  # `last` is no logged value
 
     def each(self, change: Any) -> Line:
@@ -63,7 +64,8 @@ class Pen:
     def line(self, line: Line, index: int) -> None:
         faint = Stroke(line.stroke.colour, "-", 0.8 * self.look.scale)
         for depth, (low, high) in enumerate(line.bands):
-            self._area(low, high, f"band-{index}-{depth}", line.stroke, alpha=0.2 if depth == 0 else 0.08)
+            alpha = (0.2 if depth == 0 else 0.08) * line.stroke.alpha
+            self._area(low, high, f"band-{index}-{depth}", line.stroke, alpha=alpha)
         if line.raw is not None and self.lines > FEW and not self.full_res:
             self._ink(line.raw, f"raw-{index}", faint, alpha=self.faint, zorder=2.0, columns=HAZE)
         elif line.raw is not None:
@@ -71,7 +73,7 @@ class Pen:
         if line.dots is not None:
             alpha = 0.4 if self.lines <= FEW else 0.25
             self._dots(line.dots.x, line.dots.y, f"dots-{index}", faint, size=3.5, alpha=alpha, zorder=2.0)
-        self._stroke(line.main, f"line-{index}", line.stroke, alpha=1.0, zorder=3.0)
+        self._stroke(line.main, f"line-{index}", line.stroke, alpha=line.stroke.alpha, zorder=3.0)
 
     def _stroke(self, trace: Trace, gid: str, stroke: Stroke, *, alpha: float, zorder: float) -> None:
         """A line, and a dot for each point that has no neighbour to be joined with, for it would leave no trace."""

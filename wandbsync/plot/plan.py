@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from ..errors import UsageError
 from . import names
@@ -14,16 +15,65 @@ from .names import PlotRun
 from .options import PlotOptions
 
 MISSING = "□"  # stands in a figure for a character that no font at hand can draw
-ON_A_PAGE = 24  # metrics in one figure of a grid
+ON_A_PAGE = 24  # panels in one figure
+# A metric of one of several devices: system.gpu.0.temp, system.cpu.3.cpu_percent, system.gpu.process.0.memory.
+_DEVICE = re.compile(r"^(system\.([a-z]+)\.(?:[a-z]+\.)*)(\d+)(\..+)$")
+
+Names = tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sorting:
+    """A name for each run, of each kind; None: there are none of that kind.
+
+    `labels` are what runs are called, `groups` have one line each, `facets` one panel each; `strata` are what the
+    bootstrap draws runs from.
+    """
+
+    labels: Names = None
+    groups: Names = None
+    facets: Names = None
+    strata: Names = None
+
+    @classmethod
+    def of(cls, **given: Sequence[str] | None) -> Sorting:
+        return cls(**{name: None if names is None else tuple(names) for name, names in given.items()})
+
+    def only(self, places: Sequence[int]) -> Sorting:
+        """Of some of the runs."""
+        return Sorting.of(**{name: names and [names[i] for i in places] for name, names in self.all().items()})
+
+    def all(self) -> dict[str, Any]:
+        """By kind, for metadata.json."""
+        return {one.name: getattr(self, one.name) for one in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """What is drawn into one pair of axes: a metric, or the same one of several devices of a machine."""
+
+    name: str
+    metrics: tuple[str, ...]
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What tells the metrics apart: GPU 0, GPU 1; of one alone, nothing."""
+        if len(self.metrics) == 1:
+            return ("",)
+        return tuple(_DEVICE.sub(lambda found: f"{found[2].upper()} {found[3]}", metric) for metric in self.metrics)
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One file to be drawn, and the metrics in it: one, or those of a page of a grid."""
+    """One file to be drawn, and what is in it: one overlay, or those of a page of a grid."""
 
     name: str
-    metrics: tuple[str, ...]
+    overlays: tuple[Overlay, ...]
     path: Path
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        return tuple(metric for overlay in self.overlays for metric in overlay.metrics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +126,10 @@ def plan(
     if not metrics:
         raise UsageError("no metric to plot", hint="name some with --metrics, or use --all-metrics")
     folder = options.output.expanduser() if options.output is not None else names.output_folder(runs)
-    pages: dict[str, tuple[str, ...]] = {metric: (metric,) for metric in metrics}
+    overlays = overlaid(metrics)
+    pages: dict[str, tuple[Overlay, ...]] = {overlay.name: (overlay,) for overlay in overlays}
     if options.grid:
-        pages = {grid_name(i): metrics[i : i + ON_A_PAGE] for i in range(0, len(metrics), ON_A_PAGE)}
+        pages = {grid_name(i): overlays[i : i + ON_A_PAGE] for i in range(0, len(overlays), ON_A_PAGE)}
     files = names.plot_files(
         pages,
         group_by_prefix=options.group_by_prefix and not options.grid,
@@ -87,7 +138,17 @@ def plan(
         beside=f".{options.data}" if options.data else None,
     )
     pictures = tuple(Picture(name, inside, folder / files[name]) for name, inside in pages.items())
-    return Plan(folder, runs, {metric: folder / file for metric, file in files.items()}, pictures)
+    return Plan(folder, runs, {name: folder / file for name, file in files.items()}, pictures)
+
+
+def overlaid(metrics: Sequence[str]) -> tuple[Overlay, ...]:
+    """The metrics, with those of several devices of one kind in one: system.gpu.*.temp has a line for each GPU."""
+    families: dict[str, list[str]] = {}
+    for metric in metrics:
+        families.setdefault(_DEVICE.sub(r"\1*\4", metric), []).append(metric)
+    return tuple(
+        Overlay(name if len(of) > 1 else of[0], tuple(sorted(of, key=natural))) for name, of in families.items()
+    )
 
 
 def grid_name(first: int) -> str:

@@ -15,7 +15,7 @@ from ..errors import UsageError, WandbsyncError
 from . import record, rendered
 from .names import PlotRun
 from .options import PlotOptions
-from .plan import PlotResult, plan
+from .plan import PlotResult, Sorting, overlaid, plan
 from .source import Source
 from .studio import Studio
 
@@ -32,19 +32,21 @@ def generate(
     now: datetime,
     labels: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
+    facets: Sequence[str] | None = None,
+    strata: Sequence[str] | None = None,
 ) -> list[PlotResult]:
     """Draw each metric to its file and note it in the folder's metadata.json; one result per file, in their order.
 
-    `labels` and `groups` are of the runs, one each; None: their display names, and no groups. A metric that cannot be
-    drawn is a result with an `error` and does not stop the others. If none can, nothing is written.
+    `labels`, `groups`, `facets` and `strata` are of the runs, one each: see `Sorting`. A metric that cannot be drawn is
+    a result with an `error` and does not stop the others. If none can, nothing is written.
     Raises WandbsyncError if metadata.json cannot be read or written.
     """
-    runs, labels, groups = _once(runs, labels, groups)
+    runs, by = _once(runs, Sorting.of(labels=labels, groups=groups, facets=facets, strata=strata))
     metrics = tuple(metrics)
     first = plan(runs, metrics, options)
     before = _metadata(first.folder)
     planned = plan(runs, metrics, options, taken=record.owners(before))
-    with Studio(planned, options, source, labels, groups) as studio:
+    with Studio(planned, options, source, by) as studio:
         results = studio.results()
     if source.memory is not None:
         rendered.prune(source.memory)
@@ -68,23 +70,23 @@ def compose(
     *,
     labels: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
+    facets: Sequence[str] | None = None,
+    strata: Sequence[str] | None = None,
 ) -> Figure:
     """One figure of one metric, or of several in a grid, not written anywhere. Raises UsageError if it were empty."""
-    runs, labels, groups = _once(runs, labels, groups)
+    runs, by = _once(runs, Sorting.of(labels=labels, groups=groups, facets=facets, strata=strata))
     metrics = tuple(dict.fromkeys(metrics))
-    planned = plan(runs, metrics, replace(options, grid=len(metrics) > 1))
-    with Studio(planned, replace(options, grid=len(metrics) > 1), source, labels, groups) as studio:
+    options = replace(options, grid=len(overlaid(metrics)) > 1)
+    planned = plan(runs, metrics, options)
+    with Studio(planned, options, source, by) as studio:
         return studio.figure(0)
 
 
-def _once(
-    runs: Sequence[PlotRun], labels: Sequence[str] | None, groups: Sequence[str] | None
-) -> tuple[tuple[PlotRun, ...], tuple[str, ...] | None, tuple[str, ...] | None]:
-    """Each run once, with its label and its group."""
+def _once(runs: Sequence[PlotRun], by: Sorting) -> tuple[tuple[PlotRun, ...], Sorting]:
+    """Each run once, with its names."""
     place = {run: i for i, run in reversed(list(enumerate(runs)))}
     kept = sorted(place.values())
-    chosen = tuple(None if of is None else tuple(of[i] for i in kept) for of in (labels, groups))
-    return tuple(runs[i] for i in kept), chosen[0], chosen[1]
+    return tuple(runs[i] for i in kept), by.only(kept)
 
 
 def _metadata(folder: Path) -> dict[str, Any] | None:

@@ -107,15 +107,15 @@ def choose(
         if math.isnan(drawn.positive):
             raise UsageError(f"{metric} has no value above 0 for a logarithmic axis", hint="try --linear")
         low, high = padded_log(drawn.positive, drawn.high)
-        return _limited(Scale(low, high, log=True), view.y, metric)
+        return limited(Scale(low, high, log=True), view.y, metric)
     if view.log_y is None and "loss" not in name and "acc" in name and logged.low >= 0.0 and logged.high <= 1.0:
-        return _limited(Scale(-0.05, 1.05, percent=True), view.y, metric)
+        return limited(Scale(-0.05, 1.05, percent=True), view.y, metric)
     power = power_of_ten(max(abs(one) for one in (drawn.low, drawn.high, *view.y) if one is not None))
     low, high = padded(in_units(drawn.low, power), in_units(drawn.high, power))
-    return _limited(Scale(low, high, power=power), view.y, metric)
+    return limited(Scale(low, high, power=power), view.y, metric)
 
 
-def _limited(axis: Scale, limits: Limits, metric: str) -> Scale:
+def limited(axis: Scale, limits: Limits, metric: str) -> Scale:
     """With the limits that were asked for."""
     low, high = (None if one is None else in_units(one, axis.power) for one in limits)
     if axis.log and low is not None and low <= 0.0:

@@ -25,7 +25,8 @@ def told_apart(names: Sequence[str], ids: Sequence[str], room: float, width: Wid
     What all share goes first; then what they share at one place in the middle, letters that all begin or end with, and
     at last what does not fit. A run_id stands beside names that are, or have become, the same.
     """
-    shown = list(names)
+    shown = plain(names, ids)
+    told = [len(name) < len(whole) for name, whole in zip(shown, names, strict=True)]
     for way in (without_shared, _without_middle, _without_letters):
         shown = way(shown)
         if all(width(name) <= room for name in shown):
@@ -33,10 +34,15 @@ def told_apart(names: Sequence[str], ids: Sequence[str], room: float, width: Wid
     cut = [shorten(name, room, width) for name in shown]
     often = Counter(cut)
     for i, (name, run_id) in enumerate(zip(shown, ids, strict=True)):
-        if often[cut[i]] > 1 and run_id:
+        if (often[cut[i]] > 1 or told[i]) and run_id:
             tail = f" ({shorten(run_id, room / 2.0, width)})"
             cut[i] = shorten(name, room - width(tail), width) + tail
     return cut
+
+
+def plain(names: Sequence[str], ids: Sequence[str]) -> list[str]:
+    """Names without the run_id that some have behind them already."""
+    return [name.removesuffix(f" ({run_id})") for name, run_id in zip(names, ids, strict=True)]
 
 
 def shorten(name: str, room: float, width: Width) -> str:

@@ -18,7 +18,7 @@ from ..errors import UsageError, WandbsyncError
 from . import colours, crew, rendered
 from .names import PlotRun
 from .options import PlotOptions
-from .plan import Picture, Plan, PlotResult, natural
+from .plan import Overlay, Picture, Plan, PlotResult, Sorting, natural
 from .recall import Recall
 from .source import Source
 
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from .curves import Curves, NothingToDraw, Points
-    from .picture import Drawn, Subject
+    from .picture import Drawn
+    from .subject import Subject
 
 AT_ONCE = 2  # pictures that are still being made files while others are drawn
 
@@ -41,10 +42,9 @@ class Studio:
         planned: Plan,
         options: PlotOptions,
         source: Source,
-        labels: tuple[str, ...] | None,
-        groups: tuple[str, ...] | None,
+        by: Sorting,
     ) -> None:
-        self.planned, self.options, self.source, self.labels, self.groups = planned, options, source, labels, groups
+        self.planned, self.options, self.source, self.by = planned, options, source, by
         self.runs = planned.runs
         self.ahead: dict[int, Future[list[Curves | NothingToDraw]]] = {}
         self.stack = ExitStack()
@@ -71,27 +71,28 @@ class Studio:
         if self._slots is None:
             scope = "/".join(min((run.entity, run.project) for run in self.runs))
             drawn = [str(run) for run in self.runs]
-            if self.groups is not None:
-                scope, drawn = f"{scope} by {','.join(self.options.group_by)}", sorted(set(self.groups), key=natural)
+            if self.by.groups is not None:
+                scope, drawn = f"{scope} by {','.join(self.options.group_by)}", sorted(set(self.by.groups), key=natural)
+            elif self.by.facets is not None:
+                scope, drawn = f"{scope} by {','.join(self.options.facet)}", sorted(set(self.by.facets), key=natural)
             self._slots = colours.remembered(self.source.memory, scope, drawn)
         return self._slots
 
     def subject(self) -> Subject:
-        from .picture import Subject
+        from .subject import Subject
 
         if self._subject is None:
-            self._subject = Subject.of(self.runs, self.slots(), self.labels, self.groups)
+            self._subject = Subject.of(self.runs, self.slots(), self.by)
         return self._subject
 
     def names(self) -> list[str]:
-        return list(self.labels or (run.display_name or run.run_id for run in self.runs))
+        return list(self.by.labels or (run.display_name or run.run_id for run in self.runs))
 
     def told(self) -> dict[str, Any]:
         """Besides the options, what decides how the pictures look: for metadata.json."""
         slots = self.slots()
         return {
-            "labels": None if self.labels is None else list(self.labels),
-            "groups": None if self.groups is None else list(self.groups),
+            **{name: names and list(names) for name, names in self.by.all().items()},
             "colours": slots,
             "drawing": self.options.drawing(),
         }
@@ -135,14 +136,14 @@ class Studio:
         result = PlotResult(
             picture.name,
             None,
-            metrics=picture.metrics if self.options.grid else (),
+            metrics=picture.metrics if picture.metrics != (picture.name,) else (),
             axis=axes[0] if len(set(axes)) == 1 else None,
             data=self._data_file(picture),
         )
         before = self.recall.find(index, result)
         if before is not None:
             return _placed(picture, *before)
-        prepared, reasons = self._prepared(index, axes)
+        prepared, reasons = self._prepared(index)
         if not prepared:
             return replace(result, data=None, skipped=tuple(r for _, s in reasons for r in s), error=reasons[0][0])
         from .figure import developed
@@ -163,7 +164,7 @@ class Studio:
             from .data import write
 
             try:
-                write(result.data, prepared, self.subject(), self.options)
+                write(result.data, prepared, self.options)
             except OSError as error:
                 return replace(result, data=None, error=f"cannot write {result.data}: {error.strerror}")
         return self._beside().submit(self._finished, index, picture, result, develop)
@@ -176,31 +177,34 @@ class Studio:
     def figure(self, index: int) -> Figure:
         from .picture import figure_of
 
-        axes = [self._axis(metric) for metric in self.planned.pictures[index].metrics]
-        prepared, reasons = self._prepared(index, axes)
+        prepared, reasons = self._prepared(index)
         if not prepared:
             raise UsageError(reasons[0][0])
         return figure_of(prepared, self.subject(), self.options)[0]
 
-    def _prepared(self, index: int, axes: Sequence[str]) -> tuple[list[Drawn], list[tuple[str, Sequence[str]]]]:
+    def _prepared(self, index: int) -> tuple[list[Drawn], list[tuple[str, Sequence[str]]]]:
         """The metrics of a picture that have something to draw; of the others why not, as a whole and run by run."""
         coming = self._read(index)
         self._get_ready()
         from .curves import NothingToDraw
-        from .picture import prepare
+        from .picture import chosen_of, prepare
 
         read = coming.result()
         self.ahead.pop(index)
+        axes = [self._axis(overlay.metrics[0]) for overlay in self.planned.pictures[index].overlays]
         following = self.following.get(index)
         if following is not None and not self.recall.has(following):
             self._read(following)
         prepared: list[Drawn] = []
+        chosen: set[int] | None = None
         reasons: list[tuple[str, Sequence[str]]] = []
         for curves, axis in zip(read, axes, strict=True):
             if isinstance(curves, NothingToDraw):
                 reasons.append((curves.line(), curves.skipped))
             else:
-                prepared.append(prepare(curves, self.subject(), self.options, axis))
+                if self.options.grid and not prepared:  # the same runs stand out in all of its panels
+                    chosen = chosen_of(curves, self.subject(), self.options)
+                prepared.append(prepare(curves, self.subject(), self.options, axis, chosen))
         return prepared, reasons
 
     def _get_ready(self) -> None:
@@ -224,12 +228,12 @@ class Studio:
     def _read(self, index: int) -> Future[list[Curves | NothingToDraw]]:
         """Begin to read what a picture needs."""
         if index not in self.ahead:
-            metrics = self.planned.pictures[index].metrics
-            self.ahead[index] = self._beside().submit(lambda: [self._curves(metric) for metric in metrics])
+            overlays = self.planned.pictures[index].overlays
+            self.ahead[index] = self._beside().submit(lambda: [self._curves(overlay) for overlay in overlays])
         return self.ahead[index]
 
-    def _curves(self, metric: str) -> Curves | NothingToDraw:
-        """What is drawn of a metric. Nothing here needs matplotlib, which is imported meanwhile."""
+    def _curves(self, overlay: Overlay) -> Curves | NothingToDraw:
+        """What is drawn of metrics in one pair of axes. Nothing here needs matplotlib, which is imported meanwhile."""
         from .curves import NothingToDraw, curves_of
         from .style import look_of
         from .trace import COLUMNS
@@ -237,12 +241,12 @@ class Studio:
         look = look_of(self.options)
         try:
             return curves_of(
-                metric,
+                overlay,
                 self.runs,
-                [self._load(run, metric) for run in self.runs],
+                {metric: [self._load(run, metric) for run in self.runs] for metric in overlay.metrics},
                 self.options,
-                self._axis(metric),
-                columns=int(look.width * look.dpi * COLUMNS) if self.groups is None else None,
+                self._axis(overlay.metrics[0]),
+                columns=int(look.width * look.dpi * COLUMNS) if self.by.groups is None else None,
             )
         except NothingToDraw as error:
             return error

@@ -93,6 +93,7 @@ class Stroke:
     colour: str
     dashes: LineStyleType = "-"
     width: float = WIDTHS[0]
+    alpha: float = 1.0
 
 
 def strokes(slots: Sequence[int], look: Look = _SCREEN) -> list[Stroke]:
@@ -109,6 +110,21 @@ def strokes(slots: Sequence[int], look: Look = _SCREEN) -> list[Stroke]:
         width = WIDTHS[turn // len(DASHES)] * look.scale
         found.append(Stroke(look.colours[place], DASHES[turn % len(DASHES)], width))
     return found
+
+
+def tail(stroke: Stroke) -> Stroke:
+    """What a line goes on as where it is less than it was."""
+    return replace(stroke, dashes=(0, (1.5, 1.2)), width=0.7 * stroke.width, alpha=0.6)
+
+
+def unnamed(slot: int, look: Look) -> Stroke:
+    """A line of several that are alike."""
+    return Stroke(look.colours[slot % len(look.colours)], width=0.7 * WIDTHS[0] * look.scale, alpha=0.85)
+
+
+def context(look: Look) -> Stroke:
+    """A line that others stand out of."""
+    return Stroke(look.grey, width=0.7 * look.scale, alpha=0.3)
 
 
 @contextmanager

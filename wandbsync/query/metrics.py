@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from ..cache import Cache, catalog
@@ -14,6 +15,8 @@ from ..cache.stats import Stat, measure
 from ..errors import NotFound, UsageError, nearest_each
 from ..model import HISTORY, SYSTEM, Kind, RunRef, logged
 from .lists import get_run
+
+_DRAWN = ("numeric", "boolean")  # types
 
 if TYPE_CHECKING:
     import numpy as np
@@ -83,16 +86,24 @@ def plot_metrics(
     if not names and not all_metrics:
         raise UsageError("there is no metric to draw", hint="name some with --metrics, or use --all-metrics")
     known = known_metrics(cache, refs)
+    names = [one for name in names for one in _fitting(name, known)]
     where = str(refs[0]) if len(refs) == 1 else f"any of the {len(refs)} runs"
     missing = [name for name in names if name not in known]
     if missing:
         shown = [key for key in known if not is_system(key)]
         raise NotFound(f"no metric {', '.join(missing)} in {where}", hint=nearest_each(missing, shown))
-    drawn = [key for key, kind in known.items() if kind in ("numeric", "boolean")]
+    drawn = [key for key, kind in known.items() if kind in _DRAWN]
     every = [key for key in drawn if include_system or not is_system(key)] if all_metrics else []
     if not names and not every:
         raise NotFound(f"no numeric metric in {where}", hint=_what_else(known))
     return list(dict.fromkeys([*names, *every]))
+
+
+def _fitting(name: str, known: Mapping[str, str]) -> list[str]:
+    """The numeric metrics that a pattern stands for: val/*, system.gpu.*.temp. A known name is no pattern."""
+    if name in known or not any(char in name for char in "*?["):
+        return [name]
+    return [key for key, kind in known.items() if kind in _DRAWN and fnmatchcase(key, name)] or [name]
 
 
 def known_metrics(cache: Cache, refs: Sequence[RunRef]) -> dict[str, str]:

@@ -46,8 +46,11 @@ def axis_of(cache: Cache, refs: Sequence[RunRef], key: str, x: str = AUTO) -> st
     """The x axis of a metric.
 
     `auto` is the step metric that define_metric gave it, if all of the runs that have the metric agree and have that
-    metric too; else the step. `metric:NAME` is a metric that is named like an axis.
+    metric too; else the step. A metric of the machine is sampled by the clock, whatever `define_metric("*")` says: it
+    is shown against the time since the run began. `metric:NAME` is a metric that is named like an axis.
     """
+    if x == AUTO and is_sampled(cache, refs, key):
+        return RELATIVE if all(_is_timed(cache, ref) for ref in refs if _has(cache, ref, key)) else SAMPLE
     if x == AUTO:
         found = {_step_metric(cache, ref, key) for ref in refs if _has(cache, ref, key)}
         x = f"metric:{found.pop()}" if len(found) == 1 and None not in found else STEP
@@ -64,6 +67,14 @@ def _has(cache: Cache, ref: RunRef, key: str) -> bool:
         streams = streams_of(cache, ref)
         asked = "SELECT 1 FROM metrics WHERE stream IN (?, ?) AND key = ?"
         return bool(cache.con.execute(asked, (streams.get(HISTORY), streams.get(SYSTEM), key)).fetchone())
+
+
+def _is_timed(cache: Cache, ref: RunRef) -> bool:
+    """Whether it is known when the machine was sampled."""
+    with catalog.translated(cache.folder):
+        asked = "SELECT 1 FROM metrics WHERE stream = ? AND key IN (?, ?)"
+        stream = streams_of(cache, ref).get(SYSTEM)
+        return bool(cache.con.execute(asked, (stream, BUILT_IN[TIME], BUILT_IN[RELATIVE])).fetchone())
 
 
 def _step_metric(cache: Cache, ref: RunRef, key: str) -> str | None:

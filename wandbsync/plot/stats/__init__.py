@@ -4,4 +4,5 @@ smoothing   the table of all smoothings: what each is called, its parameter, wha
 centred     the default: a centred mean that stays on its data
 ema, sums   averages that look back
 windows     W&B's averages that look before and after
+resampling  means of ordered values (mean, median, IQM ...), bootstrap intervals, performance profiles
 """
