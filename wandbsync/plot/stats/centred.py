@@ -114,7 +114,8 @@ def _left_alone(width: FloatArray, away: FloatArray, height: FloatArray) -> npt.
     slight = np.flatnonzero((away > 0.0) & (away <= SLIGHT * height))
     order = slight[np.argsort(away[slight])]
     taken = np.maximum(np.cumsum(width[order]) / width.sum(), np.arange(1, len(order) + 1) / len(away))
-    return order[taken <= CHANCE]
+    found: npt.NDArray[np.intp] = order[taken <= CHANCE]
+    return found
 
 
 def _near(place: npt.NDArray[np.intp], lowest: FloatArray, highest: FloatArray) -> tuple[FloatArray, FloatArray]:
