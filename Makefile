@@ -5,7 +5,7 @@ RUN = $(VENV)/bin
 READY = $(VENV)/.ready
 OLDEST = $(VENV)/oldest
 
-.PHONY: demo test oldest check format lint types bench bench-quick soak hazards fuzz lake-cost engines archives release clean
+.PHONY: demo test oldest check format lint types truth bench bench-quick soak hazards fuzz lake-cost engines archives release clean
 
 demo: $(READY)
 	$(RUN)/wandbsync demo
@@ -33,6 +33,10 @@ lint: $(READY)
 
 types: $(READY)
 	$(RUN)/mypy
+
+# How much of the line that is drawn by default lies on its data; `make truth CACHE=~/.cache/wandbsync` of a cache.
+truth: $(READY)
+	$(RUN)/python tests/truth.py $(CACHE)
 
 # What it costs, as ratios to what people use today; `bench-quick` in less than three minutes. A quarter of an hour on a
 # machine that does nothing else, and `make bench BENCH=--record`, make BENCHMARKS.md.

@@ -32,12 +32,14 @@ import bench_library
 import bench_local
 import bench_plot
 import hazards
+import truth
 from measured import Measured
 
 PARTS = {
     "local": ("Logs of this machine, and commands from the cache", bench_local.measure),
     "api": ("The W&B server as a source, beside the SDK on the same server", bench_api.measure),
     "plots": ("Plots, beside pandas and pyplot with the predecessor's algorithm", bench_plot.measure),
+    "truth": ("The line that plots draw by default, beside its data", truth.measure),
     "library": ("The library, beside Arrow and the SDK", bench_library.measure),
     "lake": ("A lake, beside Arrow and Polars", bench_lake.measure),
     "daemon": ("The daemon beside training jobs", bench_daemon.measure),

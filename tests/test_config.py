@@ -20,6 +20,7 @@ WORDS = {
     "server.downloads": ("2", 2), "daemon.poll": ("5s", 5.0), "daemon.settled": ("1h", 3600.0),
     "daemon.sweep": ("1d", 86400.0), "daemon.scan": ("10m", 600.0), "daemon.metrics_port": ("9187", 9187),
     "lake.url": ("s3://lab/wandb", "s3://lab/wandb"), "lake.every": ("1h", 3600.0), "lake.machine": ("m1", "m1"),
+    "plot.smoothing": ("ema:0.5", "ema:0.5"),
 }  # fmt: skip
 
 

@@ -92,12 +92,20 @@ class PlotOptions:
         None, "--smoothing-param P", SMOOTHING, "Its weight, standard deviation or points.", NUMBER
     )
     smooth: int | None = option(None, "--smooth N", SMOOTHING, "Draw the mean of the last N values.", WHOLE)
-    ema: bool | None = switches(None, flag("--no-ema", SMOOTHING, "Draw the values as logged.", stands_for=False))
+    ema: bool | None = switches(
+        None,
+        flag("--ema", SMOOTHING, "Draw a time-weighted EMA; it lags."),
+        flag("--no-ema", SMOOTHING, "Draw the values as logged.", stands_for=False),
+    )
     ema_weight: float | None = option(
-        None, "--ema-weight W", SMOOTHING, "Draw a time-weighted EMA (0.99 is usual); it lags.", NUMBER
+        None, "--ema-weight W", SMOOTHING, "The weight of that EMA; default 0.99.", NUMBER
     )
     viewport_scale: float | None = option(
-        None, "--viewport-scale N", SMOOTHING, "What the width counts as, for an EMA; 1000 is usual.", NUMBER
+        None,
+        "--viewport-scale N",
+        SMOOTHING,
+        "What the width of the chart counts as, for that EMA; default 1000.",
+        NUMBER,
     )
 
     group_by: tuple[str, ...] = option(
@@ -167,7 +175,7 @@ class PlotOptions:
             try:
                 named(self.smoothing, self.smoothing_param)
             except ValueError as error:
-                wrong.append(f"--smoothing {error}")
+                wrong.append(f"--smoothing: {error}")
         elif self.smoothing_param is not None:
             wrong.append("--smoothing-param belongs to --smoothing")
         return wrong

@@ -140,7 +140,7 @@ def made_ready(panel: Panel, look: Look) -> Ready:
     notes = [
         *panel.notes,
         outside,
-        "≈ smoothed" if any(line.smoothed for line in lines) else "",
+        "≈ smoothed" if panel.key != "above" and any(line.smoothed for line in lines) else "",
         f"{doubles} lines look like another one" if doubles else "",
         f"{bad} non-finite value{'s'[: bad > 1]} not drawn" if bad else "",
         f"{left} value{'s'[: left > 1]} at x ≤ 0 not drawn" if left else "",

@@ -49,8 +49,10 @@ def _slot(subject: Subject, place: int) -> int:
 
 
 def standing_out(series: Sequence[Series], options: PlotOptions) -> set[int] | None:
-    """Of many lines those with the highest and the lowest last values; None if they are so few that all stand out."""
-    drawn = {i: last(one.y) for i, one in enumerate(series) if np.isfinite(one.y).any()}
+    """Of many lines those that end highest and lowest; None if they are so few that all stand out."""
+    drawn = {
+        i: last(one.y if one.smooth is None else one.smooth) for i, one in enumerate(series) if np.isfinite(one.y).any()
+    }
     most = (STANDING_OUT if len(drawn) >= MANY else 0) if options.highlight is None else options.highlight
     if not most or len(drawn) <= 2 * most:
         return None

@@ -22,9 +22,11 @@ PLACES = 1_000  # in which the width is seen
 FEW = 200  # values; a line of fewer is drawn through all of them
 TURNS = 1 / 20  # of the values; a line that turns more seldom is smooth as it is
 RADII = (3, 6, 12, 22, 40, 70, 119)  # places to either side; weights of the last have 199 effective places
-NEAR = 8  # places to either side, so that those between two of them are within a hundredth of the width
+NEAR = 9  # places to either side: no value in them is further away than a hundredth of the width
 SURE = 2.5  # standard errors that two fits may be apart
 BLOCK = 25  # places in which the noise is one
+CHANCE = 0.006  # of the line may be beside its data,
+SLIGHT = 0.25  # by so much of the height that these have near by
 SPIKE = 5.0  # standard deviations; what is further off counts as this
 END = 5  # places at either end that are fitted as widely as the next one
 EASE = 10  # places over which one width becomes another
@@ -92,21 +94,45 @@ def _line(x: npt.NDArray[Any], y: FloatArray, edges: FloatArray) -> tuple[FloatA
     lowest, highest = np.minimum.reduceat(y, start), np.maximum.reduceat(y, start)
     mean = np.clip(np.add.reduceat(y, start) / (stop - start), lowest, highest)
     at = x[start] * 0.5 + x[stop - 1] * 0.5
+    at[0], at[-1] = x[0], x[-1]
     if len(place) < 3:
         return at, mean
-    low, high = _near(place, lowest, np.min, np.inf), _near(place, highest, np.max, -np.inf)
+    low, high = _near(place, lowest, highest)
     line = _fitted(place, mean, low, high)
+    left = _left_alone(np.gradient(at), np.abs(np.clip(line, low, high) - line), high - low)
+    low[left], high[left] = -np.inf, np.inf
     # A nick where the line is put on the edge of its data is eased over its neighbours.
     line += np.convolve(np.clip(line, low, high) - line, np.hanning(9)[1:-1], "same")
     return at, np.clip(line, low, high)
 
 
-def _near(place: npt.NDArray[np.intp], values: FloatArray, of: Any, nothing: float) -> FloatArray:
-    """The lowest or highest of what was logged around each place."""
-    row = np.full(PLACES + 2 * NEAR, nothing)
-    row[place + NEAR] = values
-    found: FloatArray = of(np.lib.stride_tricks.sliding_window_view(row, 2 * NEAR + 1), axis=1)[place]
+def _left_alone(width: FloatArray, away: FloatArray, height: FloatArray) -> npt.NDArray[np.intp]:
+    """The places where the line is beside its data by so little, and which are so few, that nothing is done about it.
+
+    Among ten values that are noise all are above their mean once in a thousand times: that is no bend of the line.
+    """
+    slight = np.flatnonzero((away > 0.0) & (away <= SLIGHT * height))
+    order = slight[np.argsort(away[slight])]
+    taken = np.maximum(np.cumsum(width[order]) / width.sum(), np.arange(1, len(order) + 1) / len(away))
+    found: npt.NDArray[np.intp] = order[taken <= CHANCE]
     return found
+
+
+def _near(place: npt.NDArray[np.intp], lowest: FloatArray, highest: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Between which values the line must be at each place, so that on its way to the next one too it is on its data."""
+    way = np.arange(len(place) - 1)
+    first = np.searchsorted(place, place - NEAR)
+    last = np.searchsorted(place, place + NEAR, side="right")
+    here = np.column_stack((first, last)).ravel()
+    between = np.column_stack((np.minimum(first[1:], way), np.maximum(last[:-1], way + 2))).ravel()
+    lows, highs = np.append(lowest, np.inf), np.append(highest, -np.inf)
+    low, high = np.minimum.reduceat(lows, here)[::2], np.maximum.reduceat(highs, here)[::2]
+    way_low, way_high = np.minimum.reduceat(lows, between)[::2], np.maximum.reduceat(highs, between)[::2]
+    for one in (low[:-1], low[1:]):
+        np.maximum(one, way_low, out=one)
+    for one in (high[:-1], high[1:]):
+        np.minimum(one, way_high, out=one)
+    return low, high
 
 
 def _fitted(place: npt.NDArray[np.intp], mean: FloatArray, low: FloatArray, high: FloatArray) -> FloatArray:
