@@ -14,7 +14,7 @@ from PIL import Image
 from wandbsync.plot import style
 from wandbsync.plot.figure import Panel, Series, draw_grid, draw_panel, written
 from wandbsync.plot.groups import combine
-from wandbsync.plot.stats.ema import time_weighted_ema
+from wandbsync.plot.stats.centred import centred_mean
 
 GOLDEN = Path(__file__).with_name("golden")
 
@@ -24,7 +24,8 @@ def curve(seed: int, n: int, *, label: str = "run", spikes: int = 0, high: float
     x = np.arange(n)
     y = (high * np.exp(-x / n * 5) + 0.4) * np.exp(np.abs(rng.normal(0, 0.2, n)))
     y[rng.integers(0, n, spikes)] *= 6.0
-    return Series(label, x, y, time_weighted_ema(x, y, weight=0.99))
+    at, line = centred_mean(x, y)
+    return Series(label, x, y, line, smooth_x=at)
 
 
 def million() -> bytes:
@@ -51,10 +52,10 @@ def groups() -> bytes:
 def dark_grid() -> bytes:
     look = replace(style.LOOKS["dark"], dpi=60)
     panels = [
-        Panel(series=[curve(i, 3000, label=f"lr={i}", high=float(i)) for i in (1, 2, 3)], title=title)
+        Panel(series=[curve(i, 3000, label=f"lr={i}", high=float(i)) for i in range(1, 7)], title=title)
         for title in ("train/loss", "val/loss", "grad_norm", "lr")
     ]
-    return written(draw_grid(panels, title="3 runs", subtitle="time-weighted EMA 0.99", look=look)[0], "png", look)
+    return written(draw_grid(panels, title="6 runs", subtitle="centred mean", look=look)[0], "png", look)
 
 
 PICTURES = {"million": million, "groups": groups, "dark_grid": dark_grid}

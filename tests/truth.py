@@ -2,7 +2,7 @@
 
 A piece of the line is on its data if it is within the lowest and highest of the values that were logged not more than a
 hundredth of the run's range in x away, and the one before and the one after it; where these two are further apart than
-that, of those that are so near to them. Without a CACHE two are made: one of values as trainings have them, and one that
+that, of those that are so near to them. Without a CACHE two are made: of values as trainings have them, and one that
 the SDK wrote.
 """
 
@@ -28,6 +28,7 @@ from wandbsync.model import HISTORY, Columns, RunRecord, RunRef
 from wandbsync.plot import PlotOptions
 from wandbsync.plot.curves import Curve, NothingToDraw, Points, curves_of
 from wandbsync.plot.names import PlotRun
+from wandbsync.plot.plan import Overlay
 from wandbsync.plot.trace import Trace
 
 Floats = npt.NDArray[np.float64]
@@ -141,7 +142,9 @@ def drawn_line(curve: Curve) -> Trace:
 def of_values(x: npt.NDArray[np.int64], y: Floats, options: PlotOptions | None = None) -> float:
     """The share of the line of one run that is beside its data."""
     run = PlotRun("local", "truth", "r", "r")
-    (curve,) = curves_of("m", [run], [Points(x, y)], options or PlotOptions(), columns=COLUMNS).each
+    (curve,) = curves_of(
+        Overlay("m", ("m",)), [run], {"m": [Points(x, y)]}, options or PlotOptions(), columns=COLUMNS
+    ).each
     return beside(curve.x, curve.y, drawn_line(curve))
 
 
@@ -164,7 +167,9 @@ def of_cache(cache: Cache, options: PlotOptions | None = None) -> Iterator[tuple
                 except WandbsyncError as error:  # noqa: PERF203
                     loaded.append(error)
             try:
-                curves = curves_of(metric, drawn.runs, loaded, options, axis, columns=COLUMNS)
+                curves = curves_of(
+                    Overlay(metric, (metric,)), drawn.runs, {metric: loaded}, options, axis, columns=COLUMNS
+                )
             except NothingToDraw:
                 continue
             shares = [beside(one.x, one.y, drawn_line(one)) for one in curves.each if np.isfinite(one.y).any()]

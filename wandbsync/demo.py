@@ -18,8 +18,8 @@ from pathlib import Path
 from .errors import UsageError, WandbsyncError
 
 MARK = ".wandbsync-demo"
-STEPS = 400
-RUNS = [("slow", 0.01, STEPS), ("steady", 0.1, STEPS), ("eager", 1.0, STEPS), ("unlucky", 0.3, 230)]  # last: killed at
+STEPS = 1000
+RUNS = [("slow", 0.01, STEPS), ("steady", 0.1, STEPS), ("eager", 1.0, STEPS), ("unlucky", 0.3, 600)]  # last: killed at
 
 
 def run(folder: Path, *, call: Callable[[list[str]], object], say: Callable[[str], None]) -> None:

@@ -2,10 +2,10 @@
 
     PlotRun, PlotOptions, Source --plan--> Plan --load, smooth, draw, write--> PlotResult + metadata.json
 
-    options, plan, names   what goes where              smoothing, windows, groups   the lines
+    options, plan, names   what goes where              stats, groups, curves       the lines
     plots, studio          carry it out                 trace, envelope, pen         points -> ink
     rendered, colours      what was drawn before        figure, grid, frame, key     the page and its words
-    record, sheet, data    files beside the pictures    scale, ticks, style, text    the axes and the looks
+    record, sheet, data    files beside the pictures    scale, outliers, ticks, style, text   axes, looks
     picture                one picture, start to end    png                          pixels -> a file
 
 It works offline and on whatever `Source.load` returns: nothing here knows W&B, DuckDB or the cache. matplotlib and

@@ -174,7 +174,7 @@ class PlotOptions:
             try:
                 named(self.smoothing, self.smoothing_param)
             except ValueError as error:
-                wrong.append(f"--smoothing {error}")
+                wrong.append(f"--smoothing: {error}")
         elif self.smoothing_param is not None:
             wrong.append("--smoothing-param belongs to --smoothing")
         return wrong
