@@ -85,7 +85,7 @@ def _row(one: Series, finite: Any, edges: FloatArray) -> FloatArray:
         return np.full(count, np.nan)
     cell = np.minimum(np.searchsorted(edges, x[within], side="right") - 1, count - 1)
     often = np.bincount(cell, minlength=count)
-    row: FloatArray = np.bincount(cell, y[within] / often[cell], minlength=count)
+    row: FloatArray = np.bincount(cell, y[within] / often[cell], minlength=count).astype(np.float64)
     filled = np.maximum.accumulate(np.where(often > 0, np.arange(count), -1))
     row = np.where(filled >= 0, row[np.maximum(filled, 0)], np.nan)
     row[cell.max() + 1 :] = np.nan
