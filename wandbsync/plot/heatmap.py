@@ -72,7 +72,7 @@ def cells(shown: HeatMap) -> Cells:
         names = shown.groups
         order.sort(key=lambda i: names[i])
     low, high = scale.x_limits(Extent.of(panel.series[i].x[finite[i]] for i in drawn), panel.view)
-    count = int(min(CELLS, max(1, np.median([finite[i].sum() for i in drawn]))))
+    count = int(min(CELLS, max(finite[i].sum() for i in drawn)))
     edges = np.geomspace(low, high, count + 1) if panel.view.log_x else np.linspace(low, high, count + 1)
     return Cells(order, edges, np.array([_row(panel.series[i], finite[i], edges) for i in order]))
 
@@ -85,8 +85,7 @@ def _row(one: Series, finite: Any, edges: FloatArray) -> FloatArray:
         return np.full(count, np.nan)
     cell = np.minimum(np.searchsorted(edges, x[within], side="right") - 1, count - 1)
     often = np.bincount(cell, minlength=count)
-    with np.errstate(invalid="ignore"):
-        row: FloatArray = np.bincount(cell, y[within], minlength=count) / often
+    row: FloatArray = np.bincount(cell, y[within] / often[cell], minlength=count).astype(np.float64)
     filled = np.maximum.accumulate(np.where(often > 0, np.arange(count), -1))
     row = np.where(filled >= 0, row[np.maximum(filled, 0)], np.nan)
     row[cell.max() + 1 :] = np.nan
