@@ -69,7 +69,9 @@ def test_in_lists_sql_and_filters(mirror: Mirror) -> None:
     assert run["updated_at"] == run["heartbeat_at"]
     found = query.sql(mirror.cache, "SELECT username, host, updated_at = heartbeat_at FROM runs WHERE run_id = 'r1'")
     assert found.fetchall() == [("ann", "node7", True)]
-    some = query.choose(query.all_runs(mirror.cache, DEMO), {"username": "ann", "host": "node7", "sweep": "sw1"})
+    some = query.choose(
+        query.all_runs(mirror.cache, DEMO), {"username": "ann", "host": "node7", "sweep": "sw1", "forked_from": None}
+    )
     assert [one["id"] for one in some] == ["r1", "r2", "r3"]
     (project,) = query.list_projects(mirror.cache)
     assert (project["description"], project["total_runs"]) == ("all of it", 4) and project["created_at"]
