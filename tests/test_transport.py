@@ -90,12 +90,10 @@ def make() -> Iterator[Make]:
     """Transports, closed in the end; on a clock of their own unless they get a budget."""
     made: list[Transport] = []
 
-    def transport(
-        url: str, *, budget: Budget | None = None, key: str = KEY, network: Network | None = None, **how: Any
-    ) -> Transport:
+    def transport(url: str, *, budget: Budget | None = None, key: str = KEY, **how: Any) -> Transport:
         clock = Clock()
         budget = budget or Budget(clock=clock, sleep=clock.sleep, jitter=random.Random(1))
-        made.append(Transport(Login(url, key, network=network or Network()), budget, **how))
+        made.append(Transport(Login(url, key, network=how.pop("network", Network())), budget, **how))
         return made[-1]
 
     yield transport
@@ -498,10 +496,32 @@ def test_certificates(
     assert server.heads == []
 
 
+@pytest.mark.parametrize("others", [None, str(TLS / "stranger.pem")])
 @pytest.mark.parametrize("how", [Network(checked=False), Network(bundle=str(TLS / "good.pem"))])
-def test_certificates_as_the_sdk_is_told(how: Network, make: Make) -> None:
+def test_certificates_as_the_sdk_is_told(
+    how: Network, others: str | None, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SSL_CERT_FILE is heard beside a REQUESTS_CA_BUNDLE, which many images set to the system's."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    if others:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", others)
     with Scripted(reply(b'{"data": {}}'), certificate="good") as server:
         assert make(server.url, network=how).ask("", "{ x }", {}) == {}
+
+
+@pytest.mark.parametrize("others", [None, str(TLS / "stranger.pem")])
+@pytest.mark.parametrize("path", ["/no/such/file.pem", __file__])
+def test_certificates_of_the_sdk_that_are_not_there(
+    path: str, others: str | None, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    if others:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", others)
+    with Scripted(certificate="good") as server:
+        error = fails(UsageError, lambda: viewer(make(server.url, network=Network(bundle=path))))
+    assert "SSL_CERT_FILE" in error.line()
 
 
 def test_headers_and_proxies_as_the_sdk_is_told(make: Make, tmp_path: Path) -> None:
