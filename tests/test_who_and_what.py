@@ -55,9 +55,16 @@ def api(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> wandbsync.Api:
     return wandbsync.Api(cache_dir=mirror.cache.folder, offline=True)
 
 
-def test_one_question_more_where_there_are_sweeps_and_none_where_nothing_changed(mirror: Mirror) -> None:
+def test_one_question_more_where_there_are_sweeps_and_none_where_nothing_changed(
+    server: Server, mirror: Mirror
+) -> None:
     mirror.quietly()
     assert mirror.asked["GetSweeps"] == 1 and not {"Viewer", "GetProjects"} & set(mirror.asked)
+    mirror.quietly()
+    assert mirror.asked == {"Runs": 1}
+    server.edit(server.run(*DEMO, "r0"), sweep_name="lost")  # of a sweep that was deleted
+    mirror.quietly()
+    assert mirror.asked["GetSweeps"] == 1
     mirror.quietly()
     assert mirror.asked == {"Runs": 1}
 
