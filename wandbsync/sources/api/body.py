@@ -10,9 +10,10 @@ import requests
 from ...errors import TimedOut, TooLarge
 from .failures import SLOW, Failed
 
-CHUNK = 1 << 17  # bytes at a time; of what is cut short, the last one is lost
+CHUNK = 1 << 15  # bytes at a time, which may be a thousand times as many when decompressed; what is cut short loses one
 ANSWER = 64 << 20  # bytes of an answer: W&B takes at most 25 MB in one call of `log`, and 15 MB of config
 SLOWEST = 1000  # bytes a second that make an answer worth waiting for: less than any modem
+PATIENCE = 30.0  # seconds, at the most, in which that has to come
 EXPANDS = 200  # times its size that what is compressed may have: texts get 5 to 20, gzip ends at 1,032
 SMALL = 64 << 20  # bytes that nobody is asked about
 
@@ -20,11 +21,14 @@ SMALL = 64 << 20  # bytes that nobody is asked about
 def content(answer: requests.Response, host: str, patience: float) -> bytes:
     """All of it. Raises what `pieces` raises, and Failed with TooLarge."""
     found = bytearray()
-    for piece in pieces(answer, host, patience):
-        found += piece
-        if len(found) > ANSWER:
-            raise too_large(f"{host} answers more than {ANSWER >> 20} MB")
-    return bytes(found)
+    try:
+        for piece in pieces(answer, host, patience):
+            found += piece
+            if len(found) > ANSWER:
+                raise too_large(f"{host} answers more than {ANSWER >> 20} MB")
+        return bytes(found)
+    finally:
+        found.clear()  # an error that is kept keeps what its frames hold
 
 
 def pieces(answer: requests.Response, host: str, patience: float) -> Iterator[bytes]:
@@ -32,7 +36,7 @@ def pieces(answer: requests.Response, host: str, patience: float) -> Iterator[by
 
     A timeout of the socket would not notice: a body that comes byte by byte never lets it run out.
     """
-    raw = answer.raw
+    raw, patience = answer.raw, min(patience, PATIENCE)
     since, before, decoded = time.monotonic(), raw.tell(), 0
     while piece := raw.read1(CHUNK, decode_content=True):
         decoded += len(piece)
