@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..cache import Cache, MirrorCursor, Mirrored, Share
 from ..cache.files import METADATA, read_metadata
 from ..cache.rows import steps
-from ..errors import NotPermitted, RateLimited, ServerError, TimedOut, Unreachable, WandbsyncError
+from ..errors import NotPermitted, RateLimited, ServerError, Unreachable, WandbsyncError
 from ..media.content import place, read_md5
 from ..model import CONSOLE, HISTORY, SYSTEM, Columns, FileRecord, RunRecord, RunRef
 from ..plan.server import Describe, Fetch, retry_after
@@ -147,7 +147,7 @@ class Arrivals:
                 self.api.viewer()
             except ServerError as more:
                 raise Unreachable(str(more), hint=more.hint) from more
-        if "config" in job.node or job.cursor.described is not None or isinstance(error, TimedOut):
+        if "config" in job.node or job.cursor.described is not None:
             return Failed(error, job.node if "config" in job.node else None)
         try:
             return Failed(error, self.api.run(job.ref, {"record"}))

@@ -32,7 +32,7 @@ NEAR = 1000  # names that one that is not there is compared with
 LINES_A_PAGE = 1000
 EMPTY_PAGES = 1000  # in a row, of what is hidden from this user: a million runs
 BLOCKED = 300.0  # seconds in which a storage that could not be reached is not tried for other files
-HASTY = 2  # attempts to get what can be asked for in smaller pieces, or that is a fault of the server's own
+HASTY = 2  # attempts to get what can be asked for in smaller pieces, or was asked for in vain with other things
 
 SILENT = (NotFound, NotPermitted, ServerError, Unreachable)  # when it is only about a hint
 
@@ -165,26 +165,28 @@ class Api:
             asked = {part for part in asked if queries.FIRST[part] not in {*node, *self._unknown}}
             if not asked or len(parts) == 1:
                 return node
-        except ServerError:
-            if len(asked) == 1 and "record" not in asked:
+        except ServerError as error:
+            if (asked == {"record"} and not _is_its_own(error)) or (len(asked) == 1 and "record" not in asked):
                 raise
         errors: dict[str, ServerError] = {}
         for part in sorted(asked, key=list(queries.PARTS).index):
             try:
-                node |= self._run(ref, {part}, variables)
+                node |= self._run(ref, {part}, variables, attempts=HASTY)
             except ServerError as error:  # noqa: PERF203
                 errors["summary" if part == "record" else part] = error
                 if part == "record":
+                    if not _is_its_own(error):
+                        raise
                     node |= self._less(ref, errors)
         return node | {"errors": errors}
 
     def _less(self, ref: RunRef, errors: dict[str, ServerError]) -> Node:
         """What there is of a record whose summary is refused."""
         try:
-            return self._run(ref, {"config"}, {})
+            return self._run(ref, {"config"}, {}, attempts=HASTY)
         except ServerError as error:
             errors["config"] = error
-            return self._run(ref, {"listed"}, {})
+            return self._run(ref, {"listed"}, {}, attempts=HASTY)
 
     def _run(
         self, ref: RunRef, parts: Collection[str], variables: Mapping[str, Any], *, attempts: int | None = None
@@ -354,6 +356,11 @@ def is_too_much(error: Exception) -> bool:
     return isinstance(error, (TimedOut, TooLarge)) or (
         isinstance(error, ServerError) and error.status in (413, 500, 502, 504)
     )
+
+
+def _is_its_own(error: ServerError) -> bool:
+    """Whether it may be the fault of a run's record, so that less of it can be had, and not of the question."""
+    return is_too_much(error) or (error.status is None and bool(error.messages))
 
 
 # That there is no such thing, for those that say so besides answering null. "run not found for history loading" is not

@@ -171,9 +171,8 @@ class _Pieces:
     rows: NDArray[np.int64]  # the numbers of the files' rows
     live_steps: NDArray[np.int64]
     live: dict[str, dict[KeyPath, tuple[list[int], list[Any]]]]  # group -> path -> which live rows, their values
-    columns_of: dict[
-        str, list[str]
-    ]  # group, the name of a key or of a column with dicts -> the columns that belong to it
+    # group, the name of a key or of a column with dicts -> the columns that belong to it
+    columns_of: dict[str, list[str]]
     keys: Keys
     mixed: Collection[str]
 
@@ -202,10 +201,10 @@ class _Pieces:
         nested = frozenset(name for export in exports for name in export.nested)
         columns_of: dict[str, list[str]] = {}
         for name in columns:
-            columns_of.setdefault(_group(name, nested), []).append(name)
+            columns_of.setdefault(_group_of(name, nested), []).append(name)
         by_name: dict[str, dict[KeyPath, tuple[list[int], list[Any]]]] = {}
         for path, some in cells.items():
-            group = _group(show_path(path), nested)
+            group = _group_of(show_path(path), nested)
             columns_of.setdefault(group, [])
             by_name.setdefault(group, {})[path] = some
         rows = np.arange(first[-1], dtype=np.int64)
@@ -274,7 +273,7 @@ def _rank(export: Export) -> tuple[int, int, int, int]:
     return int(steps.min()), int(steps.max()), len(steps), zlib.crc32(steps.data)
 
 
-def _group(name: str, nested: Collection[str]) -> str:
+def _group_of(name: str, nested: Collection[str]) -> str:
     """Where a key of this name belongs: to the column with dicts in which it may be found as well, or to itself."""
     parts = name.split(".")
     return next((above for i in range(1, len(parts)) if (above := ".".join(parts[:i])) in nested), name)
@@ -293,12 +292,18 @@ def _one_key(found: dict[KeyPath, list[Values]], keys: Keys) -> dict[KeyPath, li
         spelled.setdefault(show_path(path), []).append(path)
     together: dict[KeyPath, list[Values]] = {}
     for paths in spelled.values():
-        rows = np.concatenate([values.row for path in paths for values in found[path]])
-        if len(paths) > 1 and len(np.unique(rows)) < len(rows):
+        parts = [values for path in paths for values in found[path]]
+        if len(paths) > 1 and _twice(parts):
             together |= {path: found[path] for path in paths}
         else:
-            together[keys.same(paths[0])] = [values for path in paths for values in found[path]]
+            together[keys.same(paths[0])] = parts
     return together
+
+
+def _twice(parts: Sequence[Values]) -> bool:
+    """Whether a row has two of these values."""
+    rows = np.concatenate([values.row for values in parts])
+    return len(np.unique(rows)) < len(rows)
 
 
 def _chunks(columns: Iterator[tuple[int, pa.ChunkedArray]]) -> list[tuple[int, pa.Array]]:
