@@ -109,6 +109,8 @@ def test_list_projects(cache: Cache) -> None:
         "entity": "me",
         "description": None,
         "created_at": None,
+        "updated_at": None,
+        "total_runs": None,
         "url": None,
         "runs": 2,
         "source": "local",
@@ -125,6 +127,7 @@ def test_list_runs_keeps_its_promises(cache: Cache) -> None:
         "failed", "local", display_name="nice", created_at=1e9, heartbeat_at=1e9 + 60, tags=("a", "b"), notes="n",
         group="g", job_type="train", sweep_id="s", host="h", exit_code=1, runtime=60.5, url="https://x",
         config={"lr": 1}, metadata={"git": "x"}, forked_from="x@3", incomplete="2 damaged places",
+        username="ann", user_name="Ann", updated_at=1e9,
         summary={"loss": math.nan, "d": {"e": 1}},
     )  # fmt: skip
     add(cache, A, [number("loss", 7, 1.0)], record=record)
@@ -134,7 +137,8 @@ def test_list_runs_keeps_its_promises(cache: Cache) -> None:
         "id": "abc123", "name": "nice", "entity": "me", "project": "demo", "state": "failed",
         "created_at": "2001-09-09T01:46:40.000Z", "heartbeat_at": "2001-09-09T01:47:40.000Z", "runtime": 60.5,
         "exit_code": 1, "tags": ["a", "b"], "notes": "n", "group": "g", "job_type": "train", "sweep_id": "s",
-        "host": "h", "forked_from": "x@3", "url": "https://x", "rows": 1, "last_step": 7,
+        "host": "h", "username": "ann", "user_name": "Ann", "updated_at": "2001-09-09T01:46:40.000Z",
+        "forked_from": "x@3", "url": "https://x", "rows": 1, "last_step": 7,
         "summary_metrics": {"loss": "NaN", "d": {"e": 1}}, "source": "local",
         "synced_at": "2001-09-09T01:47:41.000Z", "complete": False, "incomplete": "2 damaged places",
         "deleted_at": None,

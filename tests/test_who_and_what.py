@@ -55,9 +55,16 @@ def api(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> wandbsync.Api:
     return wandbsync.Api(cache_dir=mirror.cache.folder, offline=True)
 
 
-def test_one_question_more_where_there_are_sweeps_and_none_where_nothing_changed(mirror: Mirror) -> None:
+def test_one_question_more_where_there_are_sweeps_and_none_where_nothing_changed(
+    server: Server, mirror: Mirror
+) -> None:
     mirror.quietly()
     assert mirror.asked["GetSweeps"] == 1 and not {"Viewer", "GetProjects"} & set(mirror.asked)
+    mirror.quietly()
+    assert mirror.asked == {"Runs": 1}
+    server.edit(server.run(*DEMO, "r0"), sweep_name="lost")  # of a sweep that was deleted
+    mirror.quietly()
+    assert mirror.asked["GetSweeps"] == 1
     mirror.quietly()
     assert mirror.asked == {"Runs": 1}
 
@@ -69,7 +76,9 @@ def test_in_lists_sql_and_filters(mirror: Mirror) -> None:
     assert run["updated_at"] == run["heartbeat_at"]
     found = query.sql(mirror.cache, "SELECT username, host, updated_at = heartbeat_at FROM runs WHERE run_id = 'r1'")
     assert found.fetchall() == [("ann", "node7", True)]
-    some = query.choose(query.all_runs(mirror.cache, DEMO), {"username": "ann", "host": "node7", "sweep": "sw1"})
+    some = query.choose(
+        query.all_runs(mirror.cache, DEMO), {"username": "ann", "host": "node7", "sweep": "sw1", "forked_from": None}
+    )
     assert [one["id"] for one in some] == ["r1", "r2", "r3"]
     (project,) = query.list_projects(mirror.cache)
     assert (project["description"], project["total_runs"]) == ("all of it", 4) and project["created_at"]

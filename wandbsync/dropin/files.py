@@ -37,17 +37,17 @@ class Files(Pages["File"]):
         if self._names:
             files = [file for file in files if file.name in self._names]
             if CONSOLE_LOG in self._names and not any(file.name == CONSOLE_LOG for file in files):
-                files += self._console()
+                return [*(File(file, self.run) for file in files), *self._console()]
         if self._pattern:
             like = "".join({"%": ".*", "_": "."}.get(char, re.escape(char)) for char in self._pattern)
             files = [file for file in files if re.fullmatch(like, file.name, re.DOTALL)]
         return [File(file, self.run) for file in files]
 
-    def _console(self) -> list[FileRecord]:
+    def _console(self) -> list[File]:
         """output.log of a run that has no such file, as it is made from the console lines."""
         with tempfile.TemporaryDirectory() as folder:
             made = write_console(self.run._ask(rows=True), self.run._ref, Path(folder))
-        return [replace_record(made, local_path=None)] if made else []
+        return [File(replace_record(made, local_path=None), self.run, is_made=True)] if made else []
 
     def __repr__(self) -> str:
         return f"<Files {'/'.join(self.run.path)} ({len(self)})>"
@@ -56,9 +56,10 @@ class Files(Pages["File"]):
 class File:
     """One file. Nothing is fetched before `download`."""
 
-    def __init__(self, record: FileRecord, run: Run) -> None:
+    def __init__(self, record: FileRecord, run: Run, *, is_made: bool = False) -> None:
+        """`is_made`: the run has no such file, it is made from the console lines."""
         self.run = run
-        self._record = record
+        self._record, self._is_made = record, is_made
         self.name = record.name
         self.size = record.size
         self.mimetype = record.mimetype or ""
@@ -110,10 +111,10 @@ class File:
         """Whether there is such a file, here or on a server that may be asked."""
         from ..media import content
 
+        if self._is_made or self._record.local_path is not None or not self.run._mirror.wanted.offline:
+            return not self._is_made
         md5 = content.read_md5(self.md5)
-        if self._record.local_path is not None or md5 is None:
-            return self._record.local_path is not None
-        return not self.run._mirror.wanted.offline or content.place(self.run._mirror.cache_dir / "media", md5).exists()
+        return md5 is not None and content.place(self.run._mirror.cache_dir / "media", md5).exists()
 
     def fetch(self, path: Path) -> None:
         """Put the bytes at a path, whole or not at all."""

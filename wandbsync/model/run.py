@@ -136,11 +136,11 @@ FIELDS = (
     Field(
         "username", "VARCHAR", "of its owner", wandb="user", asks=("username", "name"), filter="username", edited=True
     ),
-    Field("user_name", "VARCHAR", "the owner's name as people see it"),
+    Field("user_name", "VARCHAR", "the owner's name as people see it", filter="userName"),
     Field("host", "VARCHAR", wandb="host", edited=True),
     Field("url", "VARCHAR"),
     Field("sdk_version", "VARCHAR", json=None),
-    Field("forked_from", "VARCHAR", "run_id@step"),
+    Field("forked_from", "VARCHAR", "run_id@step", filter="forkedFrom"),
     Field("source", "VARCHAR", "local, api, or both"),
     Field(
         "complete", "BOOLEAN", "every row the source had at synced_at is here", sql="incomplete IS NULL", of="derived"

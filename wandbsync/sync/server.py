@@ -20,7 +20,7 @@ from ..cache.files import owed
 from ..cache.locks import workplace
 from ..cache.projects import put_projects, put_sweeps, sweeps
 from ..errors import CacheBusy, NotFound, NotPermitted, ServerError
-from ..model import Fingerprint, RunRef
+from ..model import Fingerprint, RunRef, SweepRecord
 from ..plan.discovery import MANY, RunFilter
 from ..plan.server import Action, Cached, Describe, Fetch, Gone, Remote, Wait, plan_server, unfinished
 from ..sources.api.client import FILES_A_PAGE, Api
@@ -332,8 +332,8 @@ class _Pass:
         What a server has against such a question costs nothing but the answer.
         """
         entity, name = self.asked.entity, self.asked.project
-        if (told := self.api.projects_told.get((entity, name))) and self.nodes:
-            put_projects(self.cache, [project(told, entity, name, self.api.login.app_url)])
+        if (described := self.api.projects_told.get((entity, name))) and self.nodes:
+            put_projects(self.cache, [project(described, entity, name, self.api.login.app_url)])
         server = self.api.login.base_url
         with contextlib.suppress(ServerError, NotPermitted):
             viewer = self.api.viewer_told or (None if is_noted(self.cache, server) else self.api.viewer())
@@ -341,10 +341,14 @@ class _Pass:
                 note_viewer(self.cache, server, viewer, self.started)
         now = {ref: node.get("sweepName") for ref, node in self.nodes.items() if node.get("sweepName")}
         with contextlib.suppress(ServerError, NotFound, NotPermitted):
-            if now and (any(one.ref in now for one in todo) or set(now.values()) - {*sweeps(self.cache, entity, name)}):
+            known = sweeps(self.cache, entity, name) if now else {}
+            if now and (any(one.ref in now for one in todo) or set(now.values()) - set(known)):
+                told = self.api.sweeps(entity, name)
                 with sensible(self.api.login.host):
-                    found = [sweep(node, entity, name) for node in self.api.sweeps(entity, name)]
-                put_sweeps(self.cache, found)
+                    found = [sweep(node, entity, name) for node in told]
+                # One that is not listed was deleted, or the server lists none: it is not asked for again and again.
+                gone = set(now.values()) - {one.sweep_id for one in found} - set(known)
+                put_sweeps(self.cache, [*found, *(SweepRecord(entity, name, str(one)) for one in gone)])
 
     def _mirror_files(self, came: Sequence[RunRef]) -> None:
         """Last of all, the small files."""
