@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from .cache.catalog import plain
 from .errors import UsageError, WandbsyncError
+from .terminal import echo, json_text, printable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -81,7 +82,9 @@ def _table(answer: Answer, out: TextIO, limit: int | None) -> Shown:
             break
         rows.append(row)
     if answer.columns == ["explain_key", "explain_value"]:  # a drawing of many lines
-        out.writelines(f"{text.rstrip()}\n" for _, text in rows)
+        for _, text in rows:
+            for one in text.rstrip().split("\n"):
+                echo(one, file=out)
     else:
         output.show_table(_names(answer.columns), rows, out)
     return Shown(len(rows), more)
@@ -94,7 +97,8 @@ def _json(answer: Answer, out: TextIO, limit: int | None) -> Shown:
     for row in _rows(answer):
         cells = [json.loads(v) if js and isinstance(v, str) else v for v, js in zip(row, parse, strict=True)]
         out.write(",\n " if count else "\n ")
-        out.write(json.dumps(plain(dict(zip(names, cells, strict=True))), ensure_ascii=False, default=_plain))
+        text = json.dumps(plain(dict(zip(names, cells, strict=True))), ensure_ascii=False, default=_plain)
+        out.write(json_text(text))
         count += 1
     out.write("\n]\n" if count else "]\n")
     return Shown(count)
@@ -104,10 +108,16 @@ def _csv(answer: Answer, out: TextIO, limit: int | None) -> Shown:
     import csv
 
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_names(answer.columns))
+    for_people = out.isatty()  # elsewhere every character counts
+
+    def cell(value: Any) -> Any:
+        text = json.dumps(plain(value), default=_plain) if isinstance(value, (list, dict)) else value
+        return printable(text) if for_people and isinstance(text, str) else text
+
+    writer.writerow(map(cell, _names(answer.columns)))
     count = 0
     for row in _rows(answer):
-        writer.writerow([json.dumps(plain(v), default=_plain) if isinstance(v, (list, dict)) else v for v in row])
+        writer.writerow(map(cell, row))
         count += 1
     return Shown(count)
 

@@ -8,6 +8,7 @@ the tables and views of `describe()`; what these are made of is in the schema `i
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import shutil
 import tempfile
@@ -136,11 +137,24 @@ def _load(con: duckdb.DuckDBPyConnection, name: str, columns: str, data: list[li
         data += [list(map(sample_std, deviation, numbers)), numbers, *others]
     arrow = {"BIGINT": pa.int64(), "BOOLEAN": pa.int64(), "DOUBLE": pa.float64(), "TIMESTAMP": pa.float64()}
     casts = {"TIMESTAMP": "make_timestamp(({0} * 1e6)::BIGINT)", "VARCHAR[]": "from_json({0}, '[\"VARCHAR\"]')"}
+    data = [_json(column) if kind == "JSON" else column for column, kind in zip(data, kinds, strict=True)]
     arrays = [pa.array(column, arrow.get(kind, pa.string())) for column, kind in zip(data, kinds, strict=True)]
     con.register("incoming", pa.table(arrays, names=[one.strip('"') for one in names]))
     cells = ", ".join(casts.get(kind, "{0}").format(one) for one, kind in zip(names, kinds, strict=True))
     con.execute(f"INSERT INTO {name} SELECT {cells} FROM incoming")
     con.unregister("incoming")
+
+
+def _json(column: list[Any]) -> list[Any]:
+    """JSON texts as DuckDB takes them: half a surrogate pair, which is no character, as U+FFFD."""
+    return [_ESCAPE.sub(_whole, text) if text and "\\ud" in text.lower() else text for text in column]
+
+
+_ESCAPE = re.compile(r"\\(?:u(?P<pair>d[89ab]..\\ud[c-f]..)|u(?P<half>d[89a-f]..)|.)", re.IGNORECASE)
+
+
+def _whole(escape: re.Match[str]) -> str:
+    return r"\ufffd" if escape["half"] else escape[0]
 
 
 def _number(value: float | str | None) -> float | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
+from ..terminal import echo_lines
 from .entry import Settings, from_lake, main_group, reading, settings
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def sql(
             from ..cache.layout import describe
         else:
             from ..lake.tables import describe
-        click.echo(describe())
+        echo_lines(describe())
         return
     if query == "-":
         query = sys.stdin.read()

@@ -15,6 +15,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TextIO
 
+from ..terminal import echo, json_text
+
 BYTES, FILES = 5_000_000, 3  # of a log file, and how many older ones are kept
 
 
@@ -67,13 +69,13 @@ class Log:
         at = datetime.fromtimestamp(self._clock(), timezone.utc)
         time_text = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = {"time": time_text, "level": level, "event": event, **fields}
-        text = self._without_secrets(json.dumps(line, ensure_ascii=False, default=str))
+        text = json_text(self._without_secrets(json.dumps(line, ensure_ascii=False, default=str)))
         if self._file is not None:
             self._file.handle(logging.LogRecord("wandbsync", logging.INFO, "", 0, text, None, None))
         if self._out is not None and (level != "detail" or self._shown == "detail"):
             words = " ".join(f"{name}={value}" for name, value in fields.items() if name != "traceback")
             try:
-                print(self._without_secrets(f"{time_text[:19]}Z {event} {words}".rstrip()), file=self._out, flush=True)
+                echo(self._without_secrets(f"{time_text[:19]}Z {event} {words}".rstrip()), file=self._out)
             except OSError:
                 self._out = None  # whoever read it is gone
 

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from .. import status
 from ..errors import WandbsyncError
 from ..status import Snapshot
+from ..terminal import printable
 
 
 def text(snapshot: Snapshot, *, now: float) -> str:
@@ -53,7 +54,7 @@ def _family(name: str, kind: str, meaning: str, samples: list[tuple[dict[str, st
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return printable(text).replace("\\", "\\\\").replace('"', '\\"')
 
 
 def check(port: int) -> None:
