@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from .cache.catalog import plain
 from .errors import UsageError, WandbsyncError
+from .files import replacing
 from .terminal import echo, json_text, printable
 
 if TYPE_CHECKING:
@@ -173,11 +174,8 @@ def _drop_stdout() -> None:
 @contextmanager
 def _beside(file: Path) -> Iterator[Path]:
     """A file beside, put in place when it is whole."""
-    beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        yield beside
-        beside.replace(file)
+        with replacing(file) as beside:
+            yield beside
     except OSError as error:
         raise WandbsyncError(f"cannot write {file}: {error.strerror or error}") from error
-    finally:
-        beside.unlink(missing_ok=True)

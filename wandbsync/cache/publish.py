@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import re
-import secrets
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import files
 from ..errors import CacheError, NoRoom
 from ..model import CONSOLE
 from . import catalog
@@ -52,8 +52,8 @@ def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> None:
                 else:
                     con.execute(f"CREATE OR REPLACE TABLE {name} ({columns})")
                 _load(con, name, columns, _fetch(cache, select, since))
-            files = _files(cache)
-        if not (gone := {path for path in files if not path.exists()}):
+            segments = _files(cache)
+        if not (gone := {path for path in segments if not path.exists()}):
             break
         check_segments(cache, gone)  # else they were compacted and swept since they were listed: list again
     con.execute(
@@ -65,7 +65,7 @@ def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> None:
         shown = ", ".join(f'"{column}"' for column, _, _ in TABLES[name][1])
         con.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {shown} FROM {tables}")
     for name in VIEWS:
-        con.execute(f"CREATE OR REPLACE VIEW {name} AS {_rows_of(name, files)}")
+        con.execute(f"CREATE OR REPLACE VIEW {name} AS {_rows_of(name, segments)}")
 
 
 def check_segments(cache: Cache, wanted: Collection[Path] | None = None) -> None:
@@ -94,10 +94,10 @@ def _published_at(con: duckdb.DuckDBPyConnection) -> int:
     return int(found[0][0])
 
 
-def _rows_of(stream: str, files: Sequence[Path]) -> str:
+def _rows_of(stream: str, segments: Sequence[Path]) -> str:
     """The query behind a view of rows; it names the segments that exist now."""
-    rows = f"read_parquet([{', '.join(map(_quoted, files))}])"
-    if not files:
+    rows = f"read_parquet([{', '.join(map(_quoted, segments))}])"
+    if not segments:
         rows = (
             "(SELECT 0 AS stream, '' AS key, 0::BIGINT AS step, 0::DOUBLE AS value, 0::UTINYINT AS kind, "
             "'' AS value_json WHERE false)"
@@ -174,7 +174,7 @@ def publish(cache: Cache) -> Path:
 
     path = cache.folder / FILE
     with catalog.translated(cache.folder), os_errors(cache.folder), interruptible():
-        (cache.folder / "tmp").mkdir(mode=0o700, exist_ok=True)
+        files.private_folder(cache.folder / "tmp")
         if path.exists():
             try:
                 return _write(cache, path, again=True)
@@ -191,18 +191,19 @@ def publish(cache: Cache) -> Path:
 def _write(cache: Cache, path: Path, *, again: bool) -> Path:
     import duckdb
 
-    beside = cache.folder / "tmp" / f"{secrets.token_hex(6)}.duckdb"
-    try:
+    with files.replacing(path, private=True, room=cache.folder / "tmp") as beside:
         if again:
             shutil.copyfile(path, beside)
-        with duckdb.connect(str(beside)) as con:
-            fill(con, cache)
-            con.execute("CHECKPOINT")  # or else a full disk would be told to nobody
-        beside.chmod(0o600)
-        return beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-        beside.with_suffix(".duckdb.wal").unlink(missing_ok=True)
+        else:
+            beside.unlink()  # DuckDB makes its own, and refuses an empty one
+        try:
+            with duckdb.connect(str(beside)) as con:
+                fill(con, cache)
+                con.execute("CHECKPOINT")  # or else a full disk would be told to nobody
+        finally:
+            beside.with_name(f"{beside.name}.wal").unlink(missing_ok=True)
+        beside.chmod(files.PRIVATE)
+    return path
 
 
 @contextlib.contextmanager

@@ -15,9 +15,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TextIO
 
+from .. import files
 from ..terminal import echo, json_text
 
 BYTES, FILES = 5_000_000, 3  # of a log file, and how many older ones are kept
+
+
+class _Files(logging.handlers.RotatingFileHandler):
+    def _open(self) -> Any:
+        return open(self.baseFilename, self.mode, encoding=self.encoding, opener=files.private_opener)
 
 
 class Log:
@@ -37,10 +43,8 @@ class Log:
         self._secrets: set[str] = set()
         self._file: logging.Handler | None = None
         if folder is not None:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._file = logging.handlers.RotatingFileHandler(
-                folder / "daemon.log", maxBytes=BYTES, backupCount=FILES, encoding="utf-8", delay=True
-            )
+            files.private_folder(folder)
+            self._file = _Files(folder / "daemon.log", maxBytes=BYTES, backupCount=FILES, encoding="utf-8", delay=True)
             self._file.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk is no reason to end
 
     def hide(self, secrets: Collection[str]) -> None:
