@@ -11,17 +11,18 @@ import contextlib
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import files
+from .. import __version__, files
 from ..errors import CacheError, NoRoom
 from ..model import CONSOLE
-from . import catalog
+from . import catalog, snapshots
 from .disk import GONE, os_errors
 from .frozen import obstacle
-from .layout import KEPT, LAYOUT, SOURCES, TABLE_VIEWS, TABLES, VIEWS, metric_type
+from .layout import KEPT, LAYOUT, SOURCES, TABLE_VIEWS, TABLES, VIEWS, comments, metric_type
 from .stats import sample_std
 from .store import Cache
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     import duckdb
 
 FILE = "wandb.duckdb"
+STORAGE = "v1.0.0"  # of DuckDB's formats the one that every version from 1.0 on opens
+BLOCK = 16_384  # bytes, the least: the tables are small, and of 262,144 each would take several
 
 
 def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> None:
@@ -37,9 +40,23 @@ def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> None:
     Of the copy, what has not changed since is kept. Raises duckdb.Error if it is of another layout, and CacheError if a
     segment is gone.
     """
+    import duckdb
+
+    con.execute("BEGIN")  # else each statement would be flushed for itself
+    try:
+        _fill(con, cache)
+        con.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(duckdb.Error):
+            con.execute("ROLLBACK")
+        raise
+
+
+def _fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> None:
     con.execute("CREATE SCHEMA IF NOT EXISTS inside")
     since = _published_at(con)
     while True:
+        read_at = time.time()
         with catalog.snapshot(cache.con):
             commits, checks = catalog.version(cache.con)
             for name, (columns, select) in SOURCES.items():
@@ -61,11 +78,17 @@ def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> None:
         "SELECT ?::BIGINT AS commits, ?::BIGINT AS checks, ? AS folder, ? AS layout",
         [commits, checks, str(cache.folder.resolve()), LAYOUT],
     )
+    con.execute(
+        "CREATE OR REPLACE TABLE cache AS SELECT make_timestamp((? * 1e6)::BIGINT) AS written_at, ? AS folder, "
+        "? AS version",
+        [read_at, str(cache.folder.resolve()), __version__],
+    )
     for name, tables in TABLE_VIEWS.items():
         shown = ", ".join(f'"{column}"' for column, _, _ in TABLES[name][1])
         con.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {shown} FROM {tables}")
     for name in VIEWS:
         con.execute(f"CREATE OR REPLACE VIEW {name} AS {_rows_of(name, segments)}")
+    con.execute(";".join(comments()))
 
 
 def check_segments(cache: Cache, wanted: Collection[Path] | None = None) -> None:
@@ -191,15 +214,17 @@ def publish(cache: Cache) -> Path:
 def _write(cache: Cache, path: Path, *, again: bool) -> Path:
     import duckdb
 
-    with files.replacing(path, private=True, room=cache.folder / "tmp") as beside:
+    with snapshots.outlived(path), files.replacing(path, private=True, room=cache.folder / "tmp") as beside:
         if again:
             shutil.copyfile(path, beside)
         else:
             beside.unlink()  # DuckDB makes its own, and refuses an empty one
         try:
-            with duckdb.connect(str(beside)) as con:
+            with duckdb.connect() as con:
+                con.execute(f"ATTACH {_quoted(beside)} AS wandb (STORAGE_VERSION '{STORAGE}', BLOCK_SIZE {BLOCK})")
+                con.execute("USE wandb")
                 fill(con, cache)
-                con.execute("CHECKPOINT")  # or else a full disk would be told to nobody
+                con.execute("CHECKPOINT wandb")  # or else a full disk would be told to nobody
         finally:
             beside.with_name(f"{beside.name}.wal").unlink(missing_ok=True)
         beside.chmod(files.PRIVATE)
@@ -220,28 +245,42 @@ def interruptible() -> Iterator[None]:
 def connect(cache: Cache) -> duckdb.DuckDBPyConnection:
     """A connection that can only read, and only this cache: tables and views as the catalog stands now.
 
-    They are those of `wandb.duckdb`, or made in memory where that cannot be written. Raises CacheError or CacheBusy.
+    Raises CacheError or CacheBusy.
     """
     import duckdb
 
     con = duckdb.connect()
-    spill = cache.folder / "tmp"  # where DuckDB puts what does not fit in memory
-    with catalog.translated(cache.folder), os_errors(cache.folder), interruptible():
-        if not _attach(con, cache):
-            try:
-                publish(cache)
-                current = _attach(con, cache)
-            except CacheError:
-                current, spill = False, Path(tempfile.gettempdir())
-            if not current:
-                try:
-                    fill(con, cache)
-                except duckdb.Error as error:
-                    raise CacheError(f"the cache {cache.folder} cannot be read: {error}") from error
+    # What does not fit in memory goes where DuckDB may put it.
+    spill = cache.folder / "tmp" if attach(con, cache) else Path(tempfile.gettempdir())
     history = (cache.folder / "history").resolve()
     con.execute(f"SET allowed_directories = [{_quoted(history)[:-1]}/']")
     confine(con, spill)
     return con
+
+
+def attach(con: duckdb.DuckDBPyConnection, cache: Cache) -> bool:
+    """Make tables and views as the catalog stands now what a connection, to a database in memory, asks by their names.
+
+    They are those of `wandb.duckdb`, or made in memory where that cannot be written: then it gives False. Raises
+    CacheError or CacheBusy.
+    """
+    import duckdb
+
+    with catalog.translated(cache.folder), os_errors(cache.folder), interruptible():
+        if _attach(con, cache):
+            return True
+        try:
+            publish(cache)
+            if _attach(con, cache):
+                return True
+            writable = True
+        except CacheError:
+            writable = False
+        try:
+            fill(con, cache)
+        except duckdb.Error as error:
+            raise CacheError(f"the cache {cache.folder} cannot be read: {error}") from error
+        return writable
 
 
 def confine(con: duckdb.DuckDBPyConnection, spill: Path) -> None:
@@ -262,6 +301,8 @@ def _attach(con: duckdb.DuckDBPyConnection, cache: Cache) -> bool:
     import duckdb
 
     path = cache.folder / FILE
+    con.execute("USE memory")
+    con.execute("DETACH DATABASE IF EXISTS wandb")  # as it was before
     if not path.exists():
         return False
     try:

@@ -44,6 +44,7 @@ PARTS = (
     "locks",
     "logs",
     "media",
+    "snapshots",
     "status.json",
     "tmp",
     "wandb.duckdb",
