@@ -93,13 +93,13 @@ def test_connect_answers_from_the_cache_as_it_stands(cache: Cache, top: Path) ->
     with wandbsync.connect(cache.folder) as con:
         assert con.execute(COUNT).fetchall() == [(3, 2)]
         con.execute("CREATE TEMP MACRO twice(x) AS 2 * x")
-        first = con.execute("SELECT written_at FROM cache").fetchone()
+        first = con.execute("SELECT written_at FROM cache").fetchall()
         relation = con.sql("SELECT twice(count(*)) FROM history WHERE key = 'x'")
         logged(top, cache, 7)
         hours_later(cache, 5)
         assert con.execute(COUNT).fetchall() == [(7, 6)]
         assert relation.fetchall() == [(14,)]
-        assert con.execute("SELECT written_at FROM cache").fetchone() > first
+        assert con.execute("SELECT written_at FROM cache").fetchall() > first
         assert con.sql(COUNT).fetchall() == con.query(COUNT).fetchall() == [(7, 6)]
         with pytest.raises(duckdb.Error):
             con.execute("DELETE FROM projects")
