@@ -104,8 +104,8 @@ def test_the_race_may_be_lost_after_the_segment_was_written(tmp_path: Path, monk
         shares = [share(ref, one.revision(ref), run(3)) for ref in (A, B)]
         plain = store.write_segment
 
-        def slow(cache: Cache, level: int, blocks: Any) -> Any:
-            written = plain(cache, level, blocks)
+        def slow(cache: Cache, level: int, blocks: Any, tenants: Any) -> Any:
+            written = plain(cache, level, blocks, tenants)
             monkeypatch.undo()
             add(two, A, run(3))  # meanwhile
             return written
@@ -738,7 +738,7 @@ def test_a_damaged_catalog_says_so(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "catalog.sqlite").write_bytes(content)
     with pytest.raises(CacheError, match=r"damaged|not a database|malformed") as caught:
         Cache(tmp_path).last_steps()
-    assert "sync again" in caught.value.line()
+    assert "cache repair" in caught.value.line()
 
 
 def test_a_catalog_damaged_inside_says_so(cache: Cache) -> None:

@@ -37,7 +37,19 @@ MAY_IMPORT = {
     "media": {"folder", "media"},
     "plot": {"folder", "plot"},
     "figures": {"cache", "plot", "query"},
-    "library": {"cache", "config", "figures", "freshness", "plan", "plot", "query", "sources", "sync", "targets"},
+    "library": {
+        "cache",
+        "config",
+        "figures",
+        "freshness",
+        "plan",
+        "plot",
+        "query",
+        "sources",
+        "status",
+        "sync",
+        "targets",
+    },
     "dropin": {"cache", "config", "folder", "freshness", "library", "media", "query", "sources"},
 }
 FACES = {

@@ -49,10 +49,12 @@ def unpacked(folder: Path) -> Path:
 
 def contents(folder: Path, name: str = "catalog.sqlite") -> dict[str, list[tuple[Any, ...]]]:
     """Every row of every table of version 1."""
-    with closing(sqlite3.connect(folder / name)) as con:
-        tables = [line.split()[2] for line in schema.SCHEMA.splitlines() if line.startswith("CREATE TABLE")]
+    with closing(sqlite3.connect(folder / name)) as con, closing(sqlite3.connect(":memory:")) as first:
+        first.executescript(schema.SCHEMA)
+        tables = [row[0] for row in first.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         assert len(tables) == 13
-        return {table: con.execute(f"SELECT * FROM {table} ORDER BY 1, 2").fetchall() for table in tables}
+        columns = {table: ", ".join(row[1] for row in first.execute(f"PRAGMA table_info({table})")) for table in tables}
+        return {one: con.execute(f"SELECT {columns[one]} FROM {one} ORDER BY 1, 2").fetchall() for one in tables}
 
 
 def version(path: Path) -> int:
@@ -136,7 +138,7 @@ def test_a_crash_in_the_middle_leaves_a_whole_version(old: Path, tmp_path: Path)
             is_all_there(cache)
         assert version(moment / "catalog.sqlite") == schema.VERSION
         assert not list(moment.glob("*.part"))
-    assert seen == {1, schema.VERSION}
+    assert seen == set(range(1, schema.VERSION + 1))
 
 
 def test_several_processes_upgrade_once(tmp_path: Path) -> None:
@@ -173,7 +175,7 @@ def test_readers_see_the_old_schema_or_the_new_one(old: Path, monkeypatch: pytes
         monkeypatch.setattr(schema, "statements", statements)
         with Cache(old) as cache:
             assert len(cache.last_steps()) == 5
-        assert heard == [1, 0]
+        assert heard[:4] == [1, 0, 2, 1], "what a step makes is seen with its number"
         assert reader.execute("SELECT count(*) FROM runs").fetchone() == (5,)
         reader.execute("COMMIT")
 
@@ -203,7 +205,8 @@ def test_a_newer_cache_stays_refused(old: Path) -> None:
 
 def test_a_step_that_fails_changes_nothing(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = contents(old)
-    monkeypatch.setitem(schema.STEPS, schema.VERSION, schema.STEPS[schema.VERSION] + ";\nCREATE TABLE runs (x)")
+    first = min(schema.STEPS)
+    monkeypatch.setitem(schema.STEPS, first, schema.STEPS[first] + ";\nCREATE TABLE runs (x)")
     with pytest.raises(CacheError, match="already exists"):
         Cache(old).last_steps()
     assert contents(old) == before and version(old / "catalog.sqlite") == 1

@@ -13,7 +13,7 @@ from rows import NAN, Row, exact, number, share, stored, text
 
 from wandbsync import query
 from wandbsync.cache import Cache, compaction
-from wandbsync.errors import CacheError, NotFound, UsageError
+from wandbsync.errors import CacheError, Damaged, NotFound, UsageError
 from wandbsync.model import CONSOLE, SYSTEM, FileRecord, Kind, RunRecord, RunRef
 
 DEMO = ("me", "demo")
@@ -332,9 +332,9 @@ def test_damage_is_said_and_not_shown_as_no_rows(cache: Cache) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[:300])
     for ask in (lambda: query.history(cache, A), lambda: query.series(cache, A, "loss")):
-        with pytest.raises(CacheError, match="cannot be read") as caught:
+        with pytest.raises(Damaged, match=f"{path.name} of {A} is damaged") as caught:
             ask()
-        assert "verify" in caught.value.hint
+        assert "repair" in caught.value.hint
     path.unlink()
     with pytest.raises(CacheError, match="is gone"):
         query.history(cache, A)

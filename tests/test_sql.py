@@ -23,7 +23,8 @@ from rows import NAN, Row, bits, exact, number, share, text
 
 from wandbsync import query, tables
 from wandbsync.cache import Cache, compaction, layout, publish
-from wandbsync.errors import CacheBusy, CacheError, UsageError, WandbsyncError
+from wandbsync.cache.stamps import Segment
+from wandbsync.errors import CacheBusy, CacheError, Damaged, UsageError, WandbsyncError
 from wandbsync.model import CONSOLE, SYSTEM, FileRecord, Kind, RunRecord, RunRef
 
 A, B = RunRef("me", "demo", "a"), RunRef("me", "demo", "b's")
@@ -401,9 +402,10 @@ def test_a_segment_that_is_gone_is_told(cache: Cache, published: bool) -> None:
     if published:
         assert len(ask(cache, "FROM runs")) == 2, "what needs no rows is answered"
         gone.write_bytes(whole[: len(whole) // 2])
-        with pytest.raises(CacheError, match="a segment of the cache cannot be read") as caught:
+        with pytest.raises(Damaged, match=f"{gone.name} of .* is damaged: it has") as caught:
             ask(cache, "SELECT max(value) FROM history")
-        assert "sync --full" in caught.value.hint
+        assert "repair" in caught.value.hint
+        assert len(ask(cache, "FROM runs")) == 2
     gone.write_bytes(whole)
     assert ask(cache, "SELECT count(*) FROM history") == [(10,)]
 
@@ -424,13 +426,13 @@ def test_segments_that_are_swept_while_it_is_published_are_listed_again(
 ) -> None:
     really, listed = publish._files, []
 
-    def files(cache: Cache) -> list[Path]:
+    def files(cache: Cache) -> list[Segment]:
         found = really(cache)
         if not listed:
             with Cache(cache.folder) as other:
                 compaction.compact(other, everything=True)
-            for path in found:
-                path.unlink()
+            for one in found:
+                cache.segment_path(one.file).unlink()
         listed.append(found)
         return found
 

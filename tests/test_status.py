@@ -137,6 +137,16 @@ def test_a_torn_status_is_none(tmp_path: Path) -> None:
         assert read(tmp_path) is None
 
 
+def test_a_status_that_rots_is_none(tmp_path: Path) -> None:
+    write(tmp_path, FINE)
+    whole = (tmp_path / "status.json").read_bytes()
+    for at in range(0, 8 * len(whole), 97):
+        damaged = bytearray(whole)
+        damaged[at // 8] ^= 1 << at % 8
+        (tmp_path / "status.json").write_bytes(damaged)
+        assert read(tmp_path) in (None, FINE), at
+
+
 def test_what_another_version_wrote_is_read_as_far_as_it_is_known(tmp_path: Path) -> None:
     newer = asdict(FINE) | {"mood": "good"}
     newer["sources"][0]["colour"] = "green"

@@ -14,6 +14,7 @@
         BadExport           1  a file the server exported cannot be read
       CacheBusy             6  another process holds what this command needs
       CacheError            1  the cache cannot be read or written
+        Damaged             1  a file of it is not as it was written: nothing is answered from it
         NewerCache          1  a newer wandbsync wrote it
         NoRoom              1  the disk is full; what is in the cache can still be read
       LogError              1  one `.wandb` log cannot be read; the other runs are not touched
@@ -117,6 +118,10 @@ class CacheBusy(WandbsyncError):
 
 class CacheError(WandbsyncError):
     pass
+
+
+class Damaged(CacheError):
+    hint = "`wandbsync cache repair` reads again what its sources still have"
 
 
 class NewerCache(CacheError):

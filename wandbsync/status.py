@@ -7,6 +7,7 @@ Healthy means that every source was synced within its interval, not that a proce
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -93,6 +94,7 @@ class Snapshot:
     config_read_at: float | None = None
     config_problem: str | None = None  # why a changed file was not taken; the settings before are in force
     too_large: str | None = None  # why the cache is larger than cache.max_size
+    damaged: str | None = None  # what of the cache is not as it was written
     stopping: bool = False
     sources: Sequence[Source] = ()
     jobs: Sequence[Job] = ()
@@ -136,13 +138,25 @@ def of(folder: Path) -> tuple[Snapshot | None, bool]:
 def write(folder: Path, snapshot: Snapshot) -> None:
     """Put the status in place of the one before. Raises CacheError."""
     with os_errors(folder):
-        files.write(folder / FILE, json.dumps(asdict(snapshot), indent=1).encode(), private=True)
+        found = asdict(snapshot)
+        files.write(folder / FILE, _text(found | {"crc32": _sum(found)}).encode("utf-8", "surrogatepass"), private=True)
+
+
+def _text(values: dict[str, Any]) -> str:
+    return json.dumps(values, ensure_ascii=False, indent=1)
+
+
+def _sum(values: dict[str, Any]) -> int:
+    """A checksum of the status: one that rots on the disk is nobody's, and the daemon writes the next."""
+    return zlib.crc32(_text(values).encode("utf-8", "surrogatepass"))
 
 
 def read(folder: Path) -> Snapshot | None:
     """What the daemon wrote last; None if there is nothing, or nothing that this version understands."""
     try:
         found = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        if found.pop("crc32", None) not in (None, _sum(found)):  # an older version has none
+            return None
         parts: dict[str, Any] = {name: [_made(kind, one) for one in found.pop(name)] for name, kind in _PARTS.items()}
         server = found.pop("server")
         snapshot = _made(Snapshot, found | parts | {"server": None if server is None else _made(Server, server)})
@@ -187,8 +201,7 @@ def _failing(snapshot: Snapshot, now: float) -> list[str]:
         reasons.append(f"the daemon has said nothing for {silent:.0f} s")
     if snapshot.config_problem:
         reasons.append(f"the changed config is not in force: {snapshot.config_problem}")
-    if snapshot.too_large:
-        reasons.append(snapshot.too_large)
+    reasons += [one for one in (snapshot.damaged, snapshot.too_large) if one]
     counted = [(one.location, one.failures, one.error) for one in snapshot.sources]
     counted += [(job.name, job.failures, job.error) for job in snapshot.jobs]
     reasons += [f"{name} failed {times} times: {error}" for name, times, error in counted if times >= OFTEN]

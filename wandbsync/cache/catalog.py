@@ -12,19 +12,21 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from .. import files
-from ..errors import CacheBusy, CacheError, NewerCache, NoRoom
+from ..errors import CacheBusy, CacheError, Damaged, NewerCache, NoRoom
 from ..model import GOING_ON
-from .frozen import freeze, obstacle
+from . import schema, seal
+from .frozen import Frozen, freeze, obstacle
 from .migration import upgrade, version_of
 from .schema import VERSION
 
 BUSY_SECONDS = 10.0
+LOG = 4 << 20  # bytes of the log of commits that are worth a checkpoint
 # The order in which segments are read: a merge takes the oldest of a level, what is on a higher one was logged earlier.
 OLDEST_FIRST = "level DESC, segment"
 GOES_ON = f"runs.state IN ({', '.join(map(repr, GOING_ON))})"  # of a run, as its source tells
@@ -48,9 +50,7 @@ def translated(what: Path) -> Iterator[None]:
             ) from error
         raise CacheError(f"the catalog {what} failed: {text}", hint="`wandbsync cache verify` tells more") from error
     except sqlite3.DatabaseError as error:
-        raise CacheError(
-            f"the catalog {what} is damaged: {error}", hint="move the cache aside and sync again"
-        ) from error
+        raise Damaged(f"the catalog {what} is damaged: {error}", hint=seal.REPAIR) from error
 
 
 def _cannot_write(error: sqlite3.OperationalError) -> bool:
@@ -72,7 +72,9 @@ def connect(path: Path) -> sqlite3.Connection:
             try:
                 # NORMAL: a power cut may lose the last commits, as if they had never been; they are read again.
                 con.execute("PRAGMA synchronous = NORMAL")
+                con.execute("PRAGMA wal_autocheckpoint = 0")  # `transaction` does it, under the seal
                 _bring_up(con, path)
+                seal.ensure(path)
             except sqlite3.OperationalError as error:
                 if not _cannot_write(error) or not path.exists():
                     raise
@@ -84,14 +86,29 @@ def connect(path: Path) -> sqlite3.Connection:
                 if not version_of(con):
                     raise
                 _bring_up(con, path)
+                seal.ensure(path, con)
+            schema.register(con)
             con.row_factory = sqlite3.Row
             con.execute("PRAGMA cache_size = -16000")
             con.execute("PRAGMA journal_size_limit = 4000000")  # a long commit's log would keep its size for ever
             con.execute("PRAGMA temp_store = MEMORY")  # a full disk has no room to sort in
+        except UnicodeDecodeError as error:  # of names that are damaged, which SQLite tells as they are
+            close(con)
+            raise Damaged(f"the catalog {path} is damaged: {error}", hint=seal.REPAIR) from error
         except BaseException:
-            con.close()
+            close(con)
             raise
     return con
+
+
+def close(con: sqlite3.Connection) -> None:
+    """Close a catalog. The last to do so moves what was committed into the database."""
+    path = None if isinstance(con, Frozen) else seal.path_of(con)
+    if path is None:
+        con.close()
+        return
+    with seal.changing(path, closing=True):
+        con.close()
 
 
 def _bring_up(con: sqlite3.Connection, path: Path) -> None:
@@ -100,12 +117,13 @@ def _bring_up(con: sqlite3.Connection, path: Path) -> None:
     if version > VERSION:
         raise NewerCache(f"the cache {path.parent} has schema {version}, this wandbsync knows {VERSION}")
     if version == 0:
-        _choose_journal(con, path)
+        choose_journal(con, path)
     if version < VERSION:
         upgrade(con, path)
 
 
-def _choose_journal(con: sqlite3.Connection, path: Path) -> None:
+def choose_journal(con: sqlite3.Connection, path: Path) -> None:
+    """How commits are made durable, for a catalog that is new in its place."""
     # WAL needs memory shared between processes of one machine.
     journal = "DELETE" if on_network(path.parent) else "WAL"
     deadline = time.monotonic() + BUSY_SECONDS
@@ -136,15 +154,51 @@ def on_network(folder: Path) -> bool:
 
 @contextmanager
 def transaction(con: sqlite3.Connection) -> Iterator[None]:
-    """All of it or nothing, with the writer's lock from the start."""
+    """All of it or nothing, with the writer's lock from the start. Raises Damaged if somebody else changed the file."""
+    path = seal.path_of(con)
     con.execute("BEGIN IMMEDIATE")
     try:
-        yield
-        con.execute("COMMIT")
+        with seal.changing(path) if path else nullcontext():
+            yield
+            con.execute("COMMIT")
     except BaseException:
         if con.in_transaction:
             con.execute("ROLLBACK")
         raise
+    if path and _size(path.with_name(f"{path.name}-wal")) > LOG:
+        checkpoint(con, path)
+
+
+def checkpoint(con: sqlite3.Connection, path: Path) -> None:
+    """Move what was committed into the database, as far as no reader needs it as it was."""
+    with seal.changing(path):
+        con.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def try_write(con: sqlite3.Connection, work: Sequence[tuple[str, Sequence[Sequence[Any]]]]) -> bool:
+    """Statements and the rows to run each for, in one transaction, if nobody else writes just now: it waits for none.
+
+    False if nothing was done: a reader that wants to note something goes on without.
+    """
+    if isinstance(con, Frozen) or con.in_transaction:
+        return False
+    try:
+        con.execute("PRAGMA busy_timeout = 0")
+        with transaction(con):
+            for statement, rows in work:
+                con.executemany(statement, rows)
+    except sqlite3.Error:
+        return False
+    finally:
+        con.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+    return True
 
 
 @contextmanager

@@ -14,14 +14,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import Damaged
 from ..files import sync
 from . import catalog, migration, snapshots
 from .disk import NewSegment, os_errors, write_segment
 from .metrics import forget_streams
+from .stamps import checked, named
 from .store import Cache
+from .tenants import tenants_of
 
 if TYPE_CHECKING:
     from . import segments
@@ -125,20 +127,26 @@ def compact(cache: Cache, *, everything: bool = False, check: Callable[[], objec
     """Merge what is due; the merges done. Safe beside any number of writers and readers.
 
     `check` is called again and again; what it raises ends the merge, as if it had not been begun. Raises CacheError if
-    a segment is gone or damaged; what it is about stays as it is.
+    a segment is gone, and Damaged if one is, when all others are merged; what it is about stays as it is.
     """
     done: list[Merge] = []
+    damaged: Damaged | None = None
     with catalog.translated(cache.folder), os_errors(cache.folder):
         while todo := list(plan(live_parts(cache), everything=everything)):
             before = catalog.version(cache.con)
             for merge in todo:
                 check()
-                if _lift(cache, merge) if len(merge.parts) == 1 else _merge(cache, merge, check):
-                    done.append(merge)
+                try:
+                    if _lift(cache, merge) if len(merge.parts) == 1 else _merge(cache, merge, check):
+                        done.append(merge)
+                except Damaged as error:
+                    damaged = error
             # A round at the top ends it: what it takes apart again, large runs from small, it could merge for ever.
             at_top = all(part.level == TOP for merge in todo for part in merge.parts)
             if at_top or catalog.version(cache.con) == before:
-                return done
+                break
+    if damaged is not None:
+        raise damaged
     return done
 
 
@@ -161,37 +169,40 @@ def _merge(cache: Cache, merge: Merge, check: Callable[[], object]) -> bool:
     from . import segments
 
     numbers = [part.segment for part in merge.parts]
-    named = f"segment IN ({','.join('?' * len(numbers))})"
+    some = f"segment IN ({','.join('?' * len(numbers))})"
     with catalog.snapshot(cache.con):
-        paths = _paths(cache, numbers)
+        inputs = named(cache, f"segments WHERE {some} AND removed_at IS NULL", numbers)
         held = cache.con.execute(
             f"SELECT x.stream, s.run, sum(x.count) FROM segment_streams x JOIN streams s ON s.stream = x.stream "
-            f"WHERE x.{named} GROUP BY x.stream",
+            f"WHERE x.{some} GROUP BY x.stream",
             numbers,
         ).fetchall()
-    if len(paths) < len(numbers):
+        tenants = tenants_of(cache, [row[0] for row in held], numbers[0])
+    if len(inputs) < len(numbers):
         return False
     counts = {stream: count for stream, _, count in held}
     written: list[tuple[list[int], NewSegment]] = []
     try:
+        paths = checked(cache, inputs)
         for streams in _outputs([tuple(row) for row in held]):
-            new = write_segment(cache, merge.level, _checked(segments.merged(paths, streams), check))
+            whose = {stream: tenants[stream] for stream in streams if stream in tenants}
+            new = write_segment(cache, merge.level, _checked(segments.merged(paths, streams), check), whose)
             if new is not None:
                 written.append((streams, new))
         with catalog.transaction(cache.con):
-            if len(_paths(cache, numbers)) < len(numbers):
+            if not _all_there(cache, numbers):
                 raise _Overtaken
-            alive = {row[0] for row in cache.con.execute(f"SELECT stream FROM segment_streams WHERE {named}", numbers)}
+            alive = {row[0] for row in cache.con.execute(f"SELECT stream FROM segment_streams WHERE {some}", numbers)}
             for streams, new in written:
                 if not alive.isdisjoint(streams):  # else its runs were replaced meanwhile, and gc takes the file
-                    new.name(cache.con, {stream: counts[stream] for stream in streams if stream in alive})
-            cache.con.execute(f"DELETE FROM segment_streams WHERE {named}", numbers)
-            cache.con.execute(f"UPDATE segments SET removed_at = ? WHERE {named}", (time.time(), *numbers))
+                    new.name(cache, {stream: counts[stream] for stream in streams if stream in alive})
+            cache.con.execute(f"DELETE FROM segment_streams WHERE {some}", numbers)
+            cache.con.execute(f"UPDATE segments SET removed_at = ? WHERE {some}", (time.time(), *numbers))
             catalog.count_commit(cache.con)
     except Exception as error:
         for _, new in written:
             new.path.unlink(missing_ok=True)
-        gone = isinstance(error, FileNotFoundError) and len(_paths(cache, numbers)) < len(numbers)
+        gone = isinstance(error, FileNotFoundError) and not _all_there(cache, numbers)
         if gone or isinstance(error, _Overtaken):
             return False
         raise
@@ -208,14 +219,13 @@ class _Overtaken(Exception):
     """A signal within `_merge`, not an error."""
 
 
-def _paths(cache: Cache, numbers: list[int]) -> list[Path]:
-    """The files of those of these segments that nobody has replaced, in the order of `numbers`."""
+def _all_there(cache: Cache, numbers: list[int]) -> bool:
+    """Whether nobody has replaced any of these segments."""
     marks = ",".join("?" * len(numbers))
-    rows = cache.con.execute(
-        f"SELECT segment, file FROM segments WHERE segment IN ({marks}) AND removed_at IS NULL", numbers
-    )
-    files = dict(map(tuple, rows))
-    return [cache.segment_path(files[number]) for number in numbers if number in files]
+    there = cache.con.execute(
+        f"SELECT count(*) FROM segments WHERE segment IN ({marks}) AND removed_at IS NULL", numbers
+    ).fetchone()
+    return int(there[0]) == len(numbers)
 
 
 def _outputs(held: list[tuple[int, int, int]]) -> list[list[int]]:
@@ -264,14 +274,15 @@ def gc(
         if not reads:
             _give_up(cache, now - ABANDONED)
         # The commits that replaced these files must be on the disk before the files go.
-        if cache.frozen and (log := cache.folder / "catalog.sqlite-wal").exists():
+        if not dry_run and (log := cache.folder / "catalog.sqlite-wal").exists():
             sync(log)
         held = snapshots.oldest(cache.folder, now=now)
-        durable = reads or con.execute("PRAGMA wal_checkpoint(FULL)").fetchone()[0] == 0
+        if not reads:
+            catalog.checkpoint(con, cache.catalog)
         # Inside, so that no process names a file while it is taken for an orphan.
         with catalog.snapshot(con) if reads else catalog.transaction(con):
             old = con.execute("SELECT segment, file, bytes, removed_at FROM segments WHERE removed_at IS NOT NULL")
-            for segment, file, size, removed_at in old.fetchall() if durable else ():
+            for segment, file, size, removed_at in old.fetchall():
                 in_use = held is not None and removed_at > held and replaced != 0.0
                 if in_use or removed_at > now - (grace if replaced is None else replaced):
                     young += 1

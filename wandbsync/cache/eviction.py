@@ -16,6 +16,8 @@ from ..model import RunRef
 from . import catalog
 from .disk import os_errors, write_segment
 from .metrics import forget_streams, release
+from .stamps import checked, named
+from .tenants import tenants_of
 
 if TYPE_CHECKING:
     from .store import Cache
@@ -80,27 +82,33 @@ def rewrite(cache: Cache, segment: int) -> int:
             counts = dict(
                 map(tuple, con.execute("SELECT stream, count FROM segment_streams WHERE segment = ?", (segment,)))
             )
+            tenants = tenants_of(cache, counts, segment)
         if old is None:
             return 0
         try:
-            new = write_segment(cache, old["level"], segments.merged([cache.segment_path(old["file"])], list(counts)))
+            paths = checked(cache, named(cache, "segments WHERE segment = ? AND removed_at IS NULL", (segment,)))
+            new = write_segment(cache, old["level"], segments.merged(paths, list(counts)), tenants)
         except FileNotFoundError:  # merged and swept meanwhile; if not, verify tells
             return 0
         if new is None:
             return 0
         try:
             with catalog.transaction(con):
-                now = con.execute("SELECT file, removed_at FROM segments WHERE segment = ?", (segment,)).fetchone()
-                if now is None or tuple(now) != (old["file"], None):
+                there = con.execute("SELECT file, removed_at FROM segments WHERE segment = ?", (segment,)).fetchone()
+                if there is None or tuple(there) != (old["file"], None):
                     raise _Overtaken
+                now = time.time()
+                cache.in_place()
                 new.path.stat()  # gc may have taken it for an orphan, if this process slept for long
                 con.execute(
-                    "UPDATE segments SET file = ?, count = ?, bytes = ?, digest = ?, created_at = ? WHERE segment = ?",
-                    (new.file, sum(counts.values()), new.bytes, new.digest, time.time(), segment),
+                    "UPDATE segments SET file = ?, count = ?, bytes = ?, digest = ?, created_at = ?, stamp = ?, "
+                    "checked_at = ? WHERE segment = ?",
+                    (new.file, sum(counts.values()), new.bytes, new.digest, now, new.stamp, now, segment),
                 )
                 con.execute(
-                    "INSERT INTO segments VALUES (?,?,?,?,?,?,?,?)",
-                    (new.number, *tuple(old)[1:7], time.time()),
+                    "INSERT INTO segments (segment, file, level, count, bytes, digest, created_at, removed_at, stamp) "
+                    "VALUES (?,?,?,?,?,?,?,?,?)",
+                    (new.number, *tuple(old)[1:7], now, old["stamp"]),
                 )
                 catalog.count_commit(con)
         except Exception as error:

@@ -46,6 +46,10 @@ def upgrade(con: sqlite3.Connection, path: Path) -> None:
             for version in range(before + 1, before + 2 if before else schema.VERSION + 1):
                 for statement in schema.statements(version):
                     con.execute(statement)
+                if version == schema.VERSION:
+                    schema.register(con)
+                    for statement in list(schema.twice(con)):
+                        con.execute(statement)
                 con.execute(f"PRAGMA user_version = {version}")
     if isinstance(con, Frozen):
         con.execute("PRAGMA query_only = 1")

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__, files
-from ..errors import CacheError, NoRoom
+from ..errors import CacheError, Damaged, NoRoom
 from ..model import CONSOLE
-from . import catalog, snapshots
+from . import catalog, seal, snapshots
 from .disk import GONE, os_errors
 from .frozen import obstacle
 from .layout import KEPT, LAYOUT, SOURCES, TABLE_VIEWS, TABLES, VIEWS, comments, metric_type
+from .stamps import Segment, checked, named
 from .stats import sample_std
 from .store import Cache
 
@@ -34,8 +35,10 @@ STORAGE = "v1.0.0"  # of DuckDB's formats the one that every version from 1.0 on
 BLOCK = 16_384  # bytes, the least: the tables are small, and of 262,144 each would take several
 
 
-def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> None:
+def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> list[Segment]:
     """Make the tables and views as the catalog stands now, in an empty database or a copy of what was published before.
+
+    The segments that the views name come back.
 
     Of the copy, what has not changed since is kept. Raises duckdb.Error if it is of another layout, and CacheError if a
     segment is gone.
@@ -44,15 +47,16 @@ def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> None:
 
     con.execute("BEGIN")  # else each statement would be flushed for itself
     try:
-        _fill(con, cache)
+        held = _fill(con, cache)
         con.execute("COMMIT")
     except BaseException:
         with contextlib.suppress(duckdb.Error):
             con.execute("ROLLBACK")
         raise
+    return held
 
 
-def _fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> None:
+def _fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> list[Segment]:
     con.execute("CREATE SCHEMA IF NOT EXISTS inside")
     since = _published_at(con)
     while True:
@@ -69,7 +73,8 @@ def _fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> None:
                 else:
                     con.execute(f"CREATE OR REPLACE TABLE {name} ({columns})")
                 _load(con, name, columns, _fetch(cache, select, since))
-            segments = _files(cache)
+            held = _files(cache)
+        segments = [cache.segment_path(one.file) for one in held]
         if not (gone := {path for path in segments if not path.exists()}):
             break
         check_segments(cache, gone)  # else they were compacted and swept since they were listed: list again
@@ -89,20 +94,28 @@ def _fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> None:
     for name in VIEWS:
         con.execute(f"CREATE OR REPLACE VIEW {name} AS {_rows_of(name, segments)}")
     con.execute(";".join(comments()))
+    return held
 
 
 def check_segments(cache: Cache, wanted: Collection[Path] | None = None) -> None:
-    """Raise CacheError if a segment that the catalog names is gone; `wanted` are those that are looked for."""
-    gone = [path for path in _files(cache) if (wanted is None or path in wanted) and not path.exists()]
+    """Raise CacheError if a segment that the catalog names is gone, and Damaged if one is.
+
+    With `wanted`, only if one of these is gone.
+    """
+    held = _files(cache)
+    paths = (cache.segment_path(one.file) for one in held)
+    gone = [path for path in paths if (wanted is None or path in wanted) and not path.exists()]
     if gone:
         more = f" and {len(gone) - 1} more" if len(gone) > 1 else ""
         raise CacheError(f"a segment of the cache is gone: {gone[0]}{more}", hint=GONE)
+    if wanted is None:
+        with contextlib.suppress(FileNotFoundError):  # merged and swept in this very moment
+            checked(cache, held)
 
 
-def _files(cache: Cache) -> list[Path]:
+def _files(cache: Cache) -> list[Segment]:
     """The segments that the catalog names."""
-    named = cache.con.execute(f"SELECT file FROM segments WHERE removed_at IS NULL ORDER BY {catalog.OLDEST_FIRST}")
-    return [cache.segment_path(row[0]) for row in named]
+    return named(cache, "segments WHERE removed_at IS NULL")
 
 
 def _published_at(con: duckdb.DuckDBPyConnection) -> int:
@@ -198,7 +211,7 @@ def publish(cache: Cache) -> Path:
     path = cache.folder / FILE
     with catalog.translated(cache.folder), os_errors(cache.folder), interruptible():
         files.private_folder(cache.folder / "tmp")
-        if path.exists():
+        if seal.holds(path):
             try:
                 return _write(cache, path, again=True)
             except duckdb.Error:  # of another layout or DuckDB version, or damaged: make it all anew
@@ -228,6 +241,7 @@ def _write(cache: Cache, path: Path, *, again: bool) -> Path:
         finally:
             beside.with_name(f"{beside.name}.wal").unlink(missing_ok=True)
         beside.chmod(files.PRIVATE)
+    seal.put(path)
     return path
 
 
@@ -245,42 +259,49 @@ def interruptible() -> Iterator[None]:
 def connect(cache: Cache) -> duckdb.DuckDBPyConnection:
     """A connection that can only read, and only this cache: tables and views as the catalog stands now.
 
+    DuckDB verifies no checksums: if any segment is damaged, it may read none (`check_segments` tells).
+
     Raises CacheError or CacheBusy.
     """
     import duckdb
 
     con = duckdb.connect()
+    held, in_file = attach(con, cache)
     # What does not fit in memory goes where DuckDB may put it.
-    spill = cache.folder / "tmp" if attach(con, cache) else Path(tempfile.gettempdir())
-    history = (cache.folder / "history").resolve()
-    con.execute(f"SET allowed_directories = [{_quoted(history)[:-1]}/']")
+    spill = cache.folder / "tmp" if in_file else Path(tempfile.gettempdir())
+    with catalog.translated(cache.folder), os_errors(cache.folder):
+        history = _quoted(cache.folder / "history")[:-1] + "/'"
+        try:
+            checked(cache, [one for one in held if cache.segment_path(one.file).exists()])
+        except (Damaged, FileNotFoundError):
+            history = ""  # what needs no rows is answered all the same
+    con.execute(f"SET allowed_directories = [{history}]")
     confine(con, spill)
     return con
 
 
-def attach(con: duckdb.DuckDBPyConnection, cache: Cache) -> bool:
+def attach(con: duckdb.DuckDBPyConnection, cache: Cache) -> tuple[list[Segment], bool]:
     """Make tables and views as the catalog stands now what a connection, to a database in memory, asks by their names.
 
-    They are those of `wandb.duckdb`, or made in memory where that cannot be written: then it gives False. Raises
-    CacheError or CacheBusy.
+    They are those of `wandb.duckdb`, or made in memory where that cannot be written. The segments that they name come
+    back, and whether they are in the file. Raises CacheError or CacheBusy.
     """
     import duckdb
 
     with catalog.translated(cache.folder), os_errors(cache.folder), interruptible():
-        if _attach(con, cache):
-            return True
+        if (held := _attach(con, cache)) is not None:
+            return held, True
         try:
             publish(cache)
-            if _attach(con, cache):
-                return True
+            if (held := _attach(con, cache)) is not None:
+                return held, True
             writable = True
         except CacheError:
             writable = False
         try:
-            fill(con, cache)
+            return fill(con, cache), writable
         except duckdb.Error as error:
             raise CacheError(f"the cache {cache.folder} cannot be read: {error}") from error
-        return writable
 
 
 def confine(con: duckdb.DuckDBPyConnection, spill: Path) -> None:
@@ -292,8 +313,8 @@ def confine(con: duckdb.DuckDBPyConnection, spill: Path) -> None:
     con.execute("SET lock_configuration = true")
 
 
-def _attach(con: duckdb.DuckDBPyConnection, cache: Cache) -> bool:
-    """Use `wandb.duckdb` if it is there and current.
+def _attach(con: duckdb.DuckDBPyConnection, cache: Cache) -> list[Segment] | None:
+    """Use `wandb.duckdb` if it is current, and as it was published; the segments that its views name.
 
     Attached to a database in memory: opened by name, it would be the same instance for all of this process, and stay so
     when it is replaced.
@@ -303,15 +324,16 @@ def _attach(con: duckdb.DuckDBPyConnection, cache: Cache) -> bool:
     path = cache.folder / FILE
     con.execute("USE memory")
     con.execute("DETACH DATABASE IF EXISTS wandb")  # as it was before
-    if not path.exists():
-        return False
+    if not seal.holds(path):
+        return None
     try:
         con.execute(f"ATTACH {_quoted(path)} AS wandb (READ_ONLY)")
         con.execute("USE wandb")
-        if _is_current(con, cache):
-            return True
+        with catalog.snapshot(cache.con):
+            if _is_current(con, cache):
+                return _files(cache)
     except duckdb.Error:
         pass
     con.execute("USE memory")
     con.execute("DETACH DATABASE IF EXISTS wandb")
-    return False
+    return None

@@ -10,6 +10,7 @@ from ..model import HISTORY, RunRef
 from . import catalog
 from .disk import GONE
 from .eviction import absence
+from .stamps import checked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,9 +51,9 @@ def reading(
     for attempt in range(5):
         with catalog.translated(cache.folder), catalog.snapshot(cache.con):
             number = stream_of(cache, ref, stream)
-            paths = cache.segments_of(number)
+            held = cache.segments_of([] if number is None else [number])
         try:
-            streams = None if number is None else [number]
+            paths, streams = checked(cache, held), None if number is None else [number]
             return use(
                 table
                 for path in paths

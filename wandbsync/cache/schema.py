@@ -6,6 +6,10 @@ a change to the schema is one more step.
 
 from __future__ import annotations
 
+import sqlite3
+import zlib
+from collections.abc import Iterator
+
 SCHEMA = """
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO counters VALUES ('commits', 0), ('checks', 0), ('numbers', 0);
@@ -86,11 +90,59 @@ CREATE TABLE evictions (run INTEGER PRIMARY KEY, generation INTEGER NOT NULL);
 -- When somebody last asked for a run's rows, to within an hour, and when the last of them came.
 CREATE TABLE uses (run INTEGER PRIMARY KEY, asked_at REAL, came_at REAL);
 """,
+    3: """
+-- What the file system said of a segment when it was written or checked last (cache/stamps.py), and when that was.
+ALTER TABLE segments ADD COLUMN stamp TEXT;
+ALTER TABLE segments ADD COLUMN checked_at REAL;
+-- Runs that lost rows with a damaged segment: those of this generation. With a reason, no source has them any more.
+CREATE TABLE losses (run INTEGER PRIMARY KEY, generation INTEGER NOT NULL, reason TEXT);
+""",
 }
 VERSION = max(STEPS)  # PRAGMA user_version
+
+# Every value stands twice, in its table and in an index that nobody asks: where a bit flipped in either, `PRAGMA
+# integrity_check` finds that they differ. Of these long texts the index has a checksum.
+LONG = {
+    "runs": ("tags", "notes", "config", "summary", "metadata"),
+    "metrics": ("first_json", "last_json"),
+    "logs": ("state",),
+    "mirrors": ("state", "described", "fetched", "tried"),
+    "problems": ("reason",),
+}
+SINGLE = ("uses",)  # whose loss changes no answer
 
 
 def statements(version: int) -> list[str]:
     """What makes a catalog of this version of one of the version before; of version 1, of nothing."""
     text = SCHEMA if version == 1 else STEPS[version]
     return [statement for statement in text.split(";\n") if statement.strip()]
+
+
+def twice(con: sqlite3.Connection) -> Iterator[str]:
+    """What makes the indexes of every value anew; they belong to every version from 3 on."""
+    tables = con.execute("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name").fetchall()
+    for (table,) in tables:
+        if table in SINGLE:
+            continue
+        names = [row[1] for row in con.execute(f"PRAGMA table_info({table})")]
+        short = [name for name in names if name not in LONG.get(table, ())]
+        if table in LONG:
+            long = ", ".join(LONG[table])
+            short.append(f"CASE WHEN coalesce({long}, NULL) IS NOT NULL THEN row_sum({long}) END")
+        yield f"DROP INDEX IF EXISTS {table}_twice"
+        yield f"CREATE INDEX {table}_twice ON {table} ({', '.join(short)})"
+
+
+def row_sum(*values: object) -> int:
+    """The checksum of texts."""
+    return zlib.crc32("\x1f".join(map(str, values)).encode("utf-8", "surrogatepass"))
+
+
+def register(con: sqlite3.Connection) -> None:
+    """Without this a connection can read a catalog, but neither write to it nor examine it."""
+    con.create_function("row_sum", -1, row_sum, deterministic=True)
+
+
+def shape(con: sqlite3.Connection) -> list[tuple[str, ...]]:
+    """The tables and indexes of a catalog, and how they were made."""
+    return sorted(map(tuple, con.execute("SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_schema")))

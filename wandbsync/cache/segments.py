@@ -34,6 +34,7 @@ ROW_GROUP = 131_072  # rows at the most
 OWN_GROUP = 65_536  # a key with as many rows gets row groups of its own
 WINDOW = 2_000_000  # rows that a merge holds in memory
 
+ABOUT = "wandbsync"  # the key of what a file says of itself
 COLUMNS = ("stream", "key", "step", "value", "kind", "value_json")
 _CHOOSING = (0, 1, 2, 4)  # of these, those that rows are chosen by
 
@@ -168,8 +169,11 @@ def cuts(key: NDArray[np.int32]) -> list[int]:
     return marks
 
 
-def write(path: Path, blocks: Iterable[Block]) -> int:
-    """Write sorted blocks, each key in one block only, to a new file and make it durable; the number of rows."""
+def write(path: Path, blocks: Iterable[Block], about: str = "") -> int:
+    """Write sorted blocks, each key in one block only, to a new file and make it durable; the number of rows.
+
+    `about` goes with them, for whoever has the file alone.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -204,6 +208,7 @@ def write(path: Path, blocks: Iterable[Block]) -> int:
                 writer.write_table(pa.table(_arrays(part, start, end), schema=schema), row_group_size=end - start)
                 start = end
             rows += len(part)
+        writer.add_key_value_metadata({ABOUT: about})
         writer.close()
         file.flush()
         os.fsync(file.fileno())
@@ -229,19 +234,6 @@ def _arrays(part: Block, start: int, end: int) -> list[pa.Array]:
     ]
 
 
-def digest(path: Path) -> tuple[int, str]:
-    """Size in bytes and BLAKE2 digest of a file."""
-    import hashlib
-
-    result = hashlib.blake2b(digest_size=16)
-    size = 0
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            result.update(chunk)
-            size += len(chunk)
-    return size, result.hexdigest()
-
-
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
     """Arrow's errors as ours; a file that is gone stays a FileNotFoundError."""
@@ -256,6 +248,14 @@ def _readable(path: Path) -> Iterator[None]:
         raise CacheError(
             f"the segment {path} cannot be read: {text}", hint="`wandbsync cache verify` tells more"
         ) from error
+
+
+def about(path: Path) -> str:
+    """What a segment says of itself; empty if it is of an older version. Errors as `read`."""
+    import pyarrow.parquet as pq
+
+    with _readable(path), pq.ParquetFile(path) as file:
+        return str((file.metadata.metadata or {}).get(ABOUT.encode(), b"").decode())
 
 
 def _within(stats: Any) -> tuple[Any, Any] | None:

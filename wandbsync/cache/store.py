@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import files
-from ..errors import CacheBusy
+from ..errors import CacheBusy, CacheError
 from ..model import HISTORY, Columns, FileRecord, RunRecord, RunRef
 from . import catalog
 from .cursors import LogCursor, MirrorCursor, Mirrored, cells, mirror_cursor
@@ -26,8 +26,10 @@ from .disk import os_errors, write_segment
 from .eviction import EVICTED, LOST, missing
 from .frozen import Frozen
 from .metrics import forget_streams, measured, put_stats, stream_stats
+from .stamps import Segment, checked, named
 from .stats import Stat, merge
 from .summary import summarize
+from .tenants import Tenant
 
 if TYPE_CHECKING:
     from . import segments
@@ -75,22 +77,39 @@ class Cache:
     def __init__(self, folder: Path) -> None:
         self.folder = folder.expanduser().absolute()  # the views in wandb.duckdb name files
         self._con: sqlite3.Connection | None = None
+        self._at: tuple[int, int] | None = None  # the device and inode of its file
+        self._moved = False
         self._last: sqlite3.Connection | None = None  # the one before, which somebody may hold
+        self.stamps: dict[str, str] = {}  # of segments that were checked, where the catalog could not be written
 
     @property
     def con(self) -> sqlite3.Connection:
         con = self._con
+        if con is not None and self._moved and not con.in_transaction:
+            self.close()  # another one may be in its place by now
+            con = None
         if isinstance(con, Frozen) and not con.in_transaction and time.monotonic() - con.taken_at > FROZEN:
             last, self._last, self._con = self._last, con, None  # there may be room by now
             if last is not None:
-                last.close()
+                catalog.close(last)
         if self._con is None:
             with os_errors(self.folder):
                 files.refuse_strange_links(self.folder)
                 files.private_folder(self.folder)
                 files.tighten(self.folder, PARTS)
-            self._con = catalog.connect(self.folder / "catalog.sqlite")
+            self._con = catalog.connect(self.catalog)
+            self._at = _inode(self.catalog)
         return self._con
+
+    @property
+    def catalog(self) -> Path:
+        return self.folder / "catalog.sqlite"
+
+    def in_place(self) -> None:
+        """Raise CacheError if the catalog that is open is not the one in the folder any more: that was moved."""
+        if self._at != _inode(self.catalog):
+            self._moved = True
+            raise CacheError(f"the cache {self.folder} was moved while it was written to", hint="try again")
 
     @property
     def frozen(self) -> bool:
@@ -103,8 +122,9 @@ class Cache:
     def close(self) -> None:
         for con in (self._con, self._last):
             if con is not None:
-                con.close()
+                catalog.close(con)
         self._con = self._last = None
+        self._moved = False
 
     def __enter__(self) -> Cache:
         return self
@@ -115,14 +135,10 @@ class Cache:
     def segment_path(self, file: str) -> Path:
         return self.folder / "history" / file
 
-    def segments_of(self, stream: int | None) -> list[Path]:
-        """The segments that hold a stream's rows, in the order they were logged."""
-        files = self.con.execute(
-            "SELECT file FROM segment_streams JOIN segments USING (segment) WHERE stream = ? "
-            f"ORDER BY {catalog.OLDEST_FIRST}",
-            (stream,),
-        )
-        return [self.segment_path(row[0]) for row in files]
+    def segments_of(self, streams: Iterable[int]) -> list[Segment]:
+        """The segments that hold rows of streams, in the order they were logged; `checked` gives their files."""
+        source = "segment_streams JOIN segments USING (segment) WHERE stream IN (SELECT value FROM json_each(?))"
+        return named(self, source, (json.dumps(list(streams)),))
 
     # -- what writers ask before they read on
 
@@ -331,15 +347,16 @@ class Cache:
         rows = [(numbers[i, name], c) for i, s in enumerate(shares) for name in s.streams for c in s.streams[name]]
         if any(len(columns) for _, columns in rows):
             block = segments.sort(segments.block(number, columns) for number, columns in rows)
+            tenants = self._tenants(shares, numbers)
             if len(block) < LARGE:
                 stats = measured(block)
-                segment = write_segment(self, 0, [block])
+                segment = write_segment(self, 0, [block], tenants)
             else:
                 from concurrent.futures import ThreadPoolExecutor
 
                 with ThreadPoolExecutor(1, thread_name_prefix="measure") as pool:
                     measuring = pool.submit(measured, block)
-                    segment = write_segment(self, 0, [block])
+                    segment = write_segment(self, 0, [block], tenants)
                 stats = measuring.result()
             counts = {stream: sum(stat.count for stat in known.values()) for stream, known in stats.items()}
         try:
@@ -348,7 +365,7 @@ class Cache:
                     raise _LostRace
                 version = catalog.count_commit(self.con)
                 if segment is not None:
-                    segment.name(self.con, counts)
+                    segment.name(self, counts)
                 return [
                     self._land(share, {n: numbers[i, n] for n in share.streams}, stats, version)
                     for i, share in enumerate(shares)
@@ -379,6 +396,34 @@ class Cache:
             first = catalog.reserve(self.con, len(new))
             numbers.update({one: first + k for k, one in enumerate(new)})
         return numbers
+
+    def _tenants(self, shares: list[Share], numbers: Mapping[tuple[int, str], int]) -> dict[int, Tenant]:
+        """Whose rows the segment of a commit has."""
+        counts = dict(
+            map(
+                tuple,
+                self.con.execute(
+                    "SELECT stream, count FROM streams WHERE stream IN (SELECT value FROM json_each(?))",
+                    (json.dumps(list(numbers.values())),),
+                ),
+            )
+        )
+        generations = {
+            RunRef(*row[:3]): row[3]
+            for share in shares
+            for row in self.con.execute(
+                "SELECT entity, project, run_id, generation FROM runs WHERE entity = ? AND project = ? AND run_id = ?",
+                _name(share.ref),
+            )
+        }
+        found = {}
+        for (i, name), number in numbers.items():
+            share = shares[i]
+            keys = {key for columns in share.streams[name] for key in columns.names}
+            paths = {key: json.dumps(list(share.paths[key])) for key in keys if key in share.paths}
+            generation = share.generation or generations.get(share.ref, 0)
+            found[number] = Tenant(share.ref, generation, name, counts.get(number, 0), paths)
+        return found
 
     def _land(self, share: Share, numbers: dict[str, int], stats: dict[int, dict[str, Stat]], version: int) -> int:
         con = self.con
@@ -481,6 +526,9 @@ class Cache:
                 "metadata": dump(record.metadata),
             }
         )
+        given_up = con.execute("SELECT reason FROM losses WHERE run = ? AND generation = ?", (run, old)).fetchone()
+        if given_up and given_up[0] and generation == old and record is not None:
+            values["incomplete"] = given_up[0]
         if con.execute("SELECT 1 FROM evictions WHERE run = ? AND generation = ?", (run, old)).fetchone():
             if generation != old:
                 values.setdefault("incomplete", None)
@@ -515,14 +563,16 @@ class Cache:
             ).fetchone()
             new = catalog.reserve(con, 1)
             stats: dict[str, Stat] = {}
+            nested = {key: path for key, path in self.key_paths(ref, HISTORY).items() if path != (key,)}
 
             def kept() -> Iterator[segments.Block]:
-                for block in segments.merged(self.segments_of(stream), [stream]):
+                for block in segments.merged(checked(self, self.segments_of([stream])), [stream]):
                     part = segments.select(block, block.step <= last, new)
                     stats.update(measured(part).get(new, {}))
                     yield part
 
-            segment = write_segment(self, 0, kept())
+            tenant = Tenant(ref, new, HISTORY, 0, {key: json.dumps(list(path)) for key, path in nested.items()})
+            segment = write_segment(self, 0, kept(), {new: tenant})
             rows = max((stat.count for stat in stats.values()), default=0)
             count = sum(stat.count for stat in stats.values())
             try:
@@ -536,7 +586,7 @@ class Cache:
                         (new, run, old, HISTORY),
                     )
                     if segment is not None:
-                        segment.name(con, {new: count})
+                        segment.name(self, {new: count})
                     con.execute("INSERT INTO streams VALUES (?,?,?,?,?,?)", (new, run, new, HISTORY, rows, count))
                     put_stats(con, new, stats, paths)
                     forget_streams(con, run, keep=new)
@@ -573,7 +623,7 @@ class Cache:
             ).fetchone()
             if found:
                 forget_streams(self.con, found[0], keep=None)
-                for table in ("files", "logs", "checks", "mirrors", "evictions", "uses", "runs"):
+                for table in ("files", "logs", "checks", "mirrors", "evictions", "losses", "uses", "runs"):
                     self.con.execute(f"DELETE FROM {table} WHERE run = ?", (found[0],))
                 self._tidy_projects()
 
@@ -658,6 +708,14 @@ class Cache:
                 "reason = ?2, signature = ?3, last_at = ?4, attempts = attempts + 1",
                 [(subject, reason, signature, at) for subject, (reason, signature) in found.items()],
             )
+
+
+def _inode(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _first(record: RunRecord | None) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from .retention import Facts, Held, Kept, Segment
 from .store import DERIVED, Cache
 
 MEDIA = "media"
+DAILY = "catalog.sqlite.daily"  # a copy of the catalog that is a day old at the most
 PASSING = ("tmp", "fetch")  # what is there only while something is under way
 
 
@@ -66,7 +67,8 @@ def measure(cache: Cache) -> Sizes:
     parts = {"media": found.pop(MEDIA, 0), "derived": found.pop(DERIVED, 0), "duckdb": found.pop("wandb.duckdb", 0)}
     history = found.pop("history", 0)
     waiting = max(history - rows, 0) + sum(found.pop(name, 0) for name in PASSING)
-    copies = sum(found.pop(path.name, 0) for path in migration.copies(cache.folder))
+    copies = sum(found.pop(path.name, 0) for path in migration.copies(cache.folder)) + found.pop(DAILY, 0)
+    copies += sum(found.pop(name) for name in list(found) if name.endswith(".seal"))
     on_disk = sum(found.pop(name) for name in list(found) if name.startswith("catalog.sqlite"))
     catalog_bytes = pages[0] * pages[1]
     waiting += max(on_disk - catalog_bytes, 0)

@@ -7,8 +7,6 @@ a run came is noted beside it, by the commit that brings them.
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -27,19 +25,9 @@ def note(cache: Cache, refs: Iterable[RunRef], at: float | None = None) -> None:
     now = time.time() if at is None else at
     with catalog.translated(cache.folder):
         stale = [run for ref in refs if (run := _stale(cache, ref, now)) is not None]
-    if not stale or cache.frozen or cache.con.in_transaction:
-        return
-    with contextlib.suppress(sqlite3.Error):
-        try:
-            cache.con.execute("PRAGMA busy_timeout = 0")
-            with catalog.transaction(cache.con):
-                cache.con.executemany(
-                    "INSERT INTO uses (run, asked_at) VALUES (?, ?) "
-                    "ON CONFLICT (run) DO UPDATE SET asked_at = excluded.asked_at",
-                    [(run, now) for run in stale],
-                )
-        finally:
-            cache.con.execute(f"PRAGMA busy_timeout = {int(catalog.BUSY_SECONDS * 1000)}")
+    if stale:
+        put = "INSERT INTO uses (run, asked_at) VALUES (?1, ?2) ON CONFLICT (run) DO UPDATE SET asked_at = ?2"
+        catalog.try_write(cache.con, [(put, [(run, now) for run in stale])])
 
 
 def _stale(cache: Cache, ref: RunRef, now: float) -> int | None:

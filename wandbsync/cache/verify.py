@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import astuple, dataclass, replace
 
 from ..model import HISTORY
-from . import catalog
+from . import catalog, seal
 from .compaction import orphans
 from .disk import os_errors
 from .eviction import EVICTED
+from .losses import lost
 from .metrics import measured, stream_stats
+from .stamps import Segment, difference, note, stamp_of
 from .stats import Stat, merge
 from .store import Cache
 
@@ -32,7 +34,7 @@ class Finding:
 def verify(
     cache: Cache, *, quick: bool = False, progress: Callable[[int, int], None] | None = None
 ) -> Iterator[Finding]:
-    """Check every segment against the catalog: there, unaltered, as many rows, and metrics as a recompute has them.
+    """Check the catalog and each segment: there, unaltered, as many rows as it says, metrics as a recompute has them.
 
     `quick` compares sizes only. An orphan is harmless: gc removes it. Rows that were removed to save space are not
     missed, and what is known of them cannot be recomputed.
@@ -41,6 +43,8 @@ def verify(
 
     with catalog.translated(cache.folder), os_errors(cache.folder):
         con = cache.con
+        if not quick and not cache.frozen:
+            yield from (Finding("altered", cache.catalog.name, fault) for fault in seal.examined(cache.catalog))
         with catalog.snapshot(con):
             listed = con.execute(
                 "SELECT * FROM segments WHERE removed_at IS NULL ORDER BY " + catalog.OLDEST_FIRST
@@ -55,22 +59,31 @@ def verify(
             ).fetchall()
             known = {row["stream"]: stream_stats(con, row["stream"]) for row in streams} if not quick else {}
         found: dict[int, dict[str, Stat]] = {}
+        sound: dict[str, str] = {}
         unread: set[int] = set()  # streams of which not all rows could be looked at
         for i, row in enumerate(listed):
             if progress:
                 progress(i, len(listed))
             path, file, wanted = cache.segment_path(row["file"]), row["file"], held.get(row["segment"], {})
             try:
-                size, digest = (path.stat().st_size, row["digest"]) if quick else segments.digest(path)
+                if quick:
+                    why = None if path.stat().st_size == row["bytes"] else "another size than was written"
+                else:
+                    stamp = stamp_of(path)
+                    why = difference(path, Segment(file, row["bytes"], row["digest"], None))
             except FileNotFoundError:
                 unread |= wanted.keys()
                 if _is_named(cache, file):  # else it was compacted and swept meanwhile
+                    lost(cache, file, "it is gone")
                     yield Finding("missing", file, f"{row['count']:,} rows are gone")
                 continue
-            if size != row["bytes"] or digest != row["digest"]:
+            if why is not None:
                 unread |= wanted.keys()
-                yield Finding("altered", file, f"{size:,} bytes, {row['bytes']:,} were written; its digest differs")
+                lost(cache, file, why)
+                yield Finding("altered", file, why)
                 continue
+            if not quick:
+                sound[file] = stamp
             if row["count"] < sum(wanted.values()):  # more: rows of what was replaced since, which are dead
                 yield Finding("count", file, f"{row['count']:,} rows, its runs have {sum(wanted.values()):,} there")
             if quick:
@@ -84,6 +97,8 @@ def verify(
             if counts != wanted:
                 total = sum(counts.values())
                 yield Finding("count", file, f"{total:,} rows of its runs, the catalog says {sum(wanted.values()):,}")
+        if sound:
+            note(cache, sound)
         for row in streams:
             subject = f"{row['name_of_run']} ({row['name']})"
             total = sum(counts.get(row["stream"], 0) for counts in held.values())

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .. import errors
 from ..errors import UsageError
 from ..terminal import echo
 from .entry import Settings, as_json, main_group, settings
@@ -60,7 +61,7 @@ def cache_verify(on: Settings, /, quick: bool, as_json: bool) -> int:
             echo(str(finding))
         echo("the cache is not as the catalog says" if wrong else "the cache is sound")
         if wrong:
-            on.say("`wandbsync sync --full` reads again what its sources still have")
+            on.say("`wandbsync cache repair` reads again what its sources still have")
         elif findings:
             on.say("`wandbsync cache gc` removes what nothing names")
     return 1 if wrong else 0
@@ -161,3 +162,74 @@ def _elsewhere(cache: Cache, ref: RunRef) -> bool:
     known = cache.mirrored(ref.entity, ref.project)[ref]
     mirrored = known.cursor is not None and known.cursor.described is not None and not known.deleted
     return mirrored or (bool(logs) and all(Path(path).exists() for path in logs))
+
+
+@cache_group.command("repair")
+@click.option("--offline", is_flag=True, help="Ask no server; logs on this machine are read.")
+@click.option("--backup", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Take segments from it.")
+@click.option("--give-up", is_flag=True, help="Do without what no source has any more: its runs say what they lack.")
+@as_json
+@settings
+def cache_repair(on: Settings, /, offline: bool, backup: Path | None, give_up: bool, as_json: bool) -> int:
+    """Mend a damaged cache: what its sources still have is read again, what is lost is named.
+
+    A damaged catalog is made anew from its daily copy and from what the segments say of themselves. Damaged files are
+    kept in the cache's folder `damaged`. Exit code 3 if something is still damaged.
+
+    \b
+    Example: wandbsync cache repair --backup /mnt/backups/wandb
+    """
+    from .. import output
+    from ..library.mend import mend
+
+    with output.count_progress("check", quiet=on.quiet) as progress:
+        done = mend(
+            on.config, on.cache(), on.server, offline=offline, backup=backup, give_up=give_up, progress=progress
+        )
+    if as_json:
+        output.show_json(done.fields())
+        return errors.PARTIAL if done.damaged else 0
+    for line in done.lines():
+        click.echo(line)
+    for problem in done.problems:
+        on.say(f"not read: {problem}")
+    if done.damaged and not give_up:
+        on.say("--give-up does without it: its runs stay with the rest of their rows, and say what they lack")
+    return errors.PARTIAL if done.damaged else 0
+
+
+@cache_group.command("backup")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@as_json
+@settings
+def cache_backup(on: Settings, /, folder: Path, as_json: bool) -> None:
+    """Copy the cache to FOLDER, or bring the copy there up to date; a daemon may go on.
+
+    Segments never change: on one disk they are linked and take no room, on another only new ones are copied. A copy on
+    another disk also helps when this one fails. `wandbsync cache restore FOLDER` makes a cache of it.
+    """
+    from .. import output
+    from ..cache.upkeep.backup import backup
+
+    done = backup(on.filled(), folder)
+    if as_json:
+        output.show_json(output.fields(done))
+        return
+    click.echo(f"{done.segments:,} segments in {folder}: {done.added:,} new, {output.show_size(done.bytes)}")
+
+
+@cache_group.command("restore")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@as_json
+@settings
+def cache_restore(on: Settings, /, folder: Path, as_json: bool) -> None:
+    """Make the cache of a backup, where there is none. Every file is compared with its checksum."""
+    from .. import output
+    from ..cache.upkeep.backup import restore
+
+    cache = on.cache()
+    done = restore(folder, cache.folder)
+    if as_json:
+        output.show_json(output.fields(done))
+        return
+    click.echo(f"{done.segments:,} segments, {output.show_size(done.bytes)}, in {cache.folder}")

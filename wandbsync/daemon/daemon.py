@@ -103,6 +103,7 @@ class Daemon:
             live=self.folders.live(),
             server=self.projects.status(),
             too_large=self.upkeep.too_large,
+            damaged=self.upkeep.damaged,
             memory=peak * (1 if sys.platform == "darwin" else 1024),
         )
 

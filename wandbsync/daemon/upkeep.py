@@ -6,12 +6,15 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..cache import Cache, catalog
+from ..cache import Cache, catalog, losses
 from ..cache.compaction import compact, gc
 from ..cache.publish import publish
 from ..cache.retention import Limits
 from ..cache.upkeep import make_room
+from ..cache.upkeep.scrub import scrub
 from ..config import Config
+from ..errors import Damaged
+from .lake import PUBLISH as PUBLISH_LAKE
 from .log import Log
 from .service import Service
 
@@ -29,6 +32,7 @@ class Upkeep:
     def __init__(self, config: Config, folder: Path, service: Service, log: Log) -> None:
         self.folder, self.service, self.log = folder, service, log
         self.limits = Limits(config.max_size, config.keep)
+        self.damaged: str | None = None  # what of the cache is not as it was written
         self.too_large: str | None = None  # why the cache is larger than it should be
         self._merged: tuple[int, int] | None = None  # the catalog's version then
         self._published: tuple[int, int] | None = None
@@ -55,6 +59,7 @@ class Upkeep:
                 self._published = version
                 self._publish.done(now, max(PUBLISH, SHARE * (time.perf_counter() - began)))
             if sweeps:
+                self._scrub(cache, now)
                 swept = gc(cache, now=now)
                 self._sweep.done(now, SWEEP)
                 if swept.files:
@@ -70,8 +75,24 @@ class Upkeep:
             self.log.problem("too large", reason=too_large)
         self.too_large = too_large
 
+    def _scrub(self, cache: Cache, now: float) -> None:
+        """Look for damage, and have what was damaged read again from its source."""
+        for line in scrub(cache, now=now, pause=SWEEP).damage:
+            self.log.problem("damaged", reason=line)
+        losses.settle(cache)
+        damaged = losses.damaged(cache)
+        self.damaged = f"damaged: {', '.join(damaged[:3])}; `wandbsync cache repair` mends" if damaged else None
+        if losses.runs(cache):
+            for name in self.service.names():
+                if name not in (UPKEEP, PUBLISH_LAKE):
+                    self.service.wake(name)
+
     def _merge(self, cache: Cache) -> None:
-        merges = compact(cache, check=self.service.check)
+        try:
+            merges = compact(cache, check=self.service.check)
+        except Damaged as error:
+            self.log.problem("damaged", reason=error.line())
+            return
         if merges:
             rows = sum(part.count for merge in merges for part in merge.parts)
             self.log.detail("merged", merges=len(merges), rows=rows)

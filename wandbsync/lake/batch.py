@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..cache import Cache
+from ..cache.stamps import checked
 from ..errors import WandbsyncError
 from ..model import STREAMS
 from . import here, plan, records, tables, there
@@ -133,7 +134,11 @@ class Carrier:
                 where = self._where(replaced, moved, standing)
                 self._commit(name, number, standing, self.lake.replace(name, None, where))
             return
-        flow = Flow(self.key, name, streams, moment.paths[name], self.check)
+        try:
+            paths = checked(self.cache, moment.segments[name])
+        except FileNotFoundError:  # merged and swept meanwhile
+            raise Moved from None
+        flow = Flow(self.key, name, streams, paths, self.check)
         small = sum(one.count - one.after.values for one in streams) <= plan.BATCH_VALUES or len(streams) > 1
         try:
             data = flow.gathered() if small else flow.streamed
@@ -142,7 +147,7 @@ class Carrier:
             else:
                 write = self.lake.append(name, data)
             self._commit(name, number, standing, write)
-        except FileNotFoundError:  # merged and swept meanwhile
+        except FileNotFoundError:
             raise Moved from None
         except WandbsyncError:
             if isinstance(flow.broken, FileNotFoundError):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..cache.segments import Block
+    from ..cache.stamps import Segment
 
 Project = tuple[str, str, str]  # server, entity, project
 
@@ -133,7 +134,7 @@ class Moment:
     metrics: list[dict[str, Any]]
     files: list[dict[str, Any]]
     numbers: dict[tuple[str, str], int]  # run_id, stream -> its number in the catalog
-    paths: dict[str, list[Path]]  # stream -> segments
+    segments: dict[str, list[Segment]]  # stream -> those that hold rows of it
 
 
 def moment(cache: Cache, numbers: Sequence[int]) -> Moment:
@@ -160,15 +161,9 @@ def moment(cache: Cache, numbers: Sequence[int]) -> Moment:
         files = con.execute(
             f"SELECT r.run_id, f.* FROM files f JOIN runs r USING (run) WHERE r.{which}", (some,)
         ).fetchall()
-        paths = {}
+        held = {}
         for name in {row["name"] for row in streams}:
-            mine = json.dumps([row["stream"] for row in streams if row["name"] == name])
-            named = con.execute(
-                "SELECT DISTINCT file, level, segment FROM segment_streams JOIN segments USING (segment) "
-                f"WHERE stream IN (SELECT value FROM json_each(?)) ORDER BY {catalog.OLDEST_FIRST}",
-                (mine,),
-            )
-            paths[name] = [cache.segment_path(row["file"]) for row in named]
+            held[name] = cache.segments_of(row["stream"] for row in streams if row["name"] == name)
     values: dict[str, dict[str, int]] = {}
     for row in streams:
         if row["count"]:
@@ -190,7 +185,7 @@ def moment(cache: Cache, numbers: Sequence[int]) -> Moment:
         [_metric(row) for row in metrics],
         [dict(row) for row in files],
         {(row["run_id"], row["name"]): row["stream"] for row in streams},
-        paths,
+        held,
     )
 
 

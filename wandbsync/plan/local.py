@@ -130,12 +130,13 @@ def plan(
     *,
     full: bool = False,
     evicted: Collection[RunRef] = (),
+    lost: Collection[RunRef] = (),
 ) -> Iterator[Action]:
     """The actions for each run, run after run, in the order in which they must be done.
 
     `last_steps` has every run in the cache. `full` reads all logs again, if all the logs of a run are still there:
     rows whose log is gone are kept, not read again. A run is read again, too, when an earlier log of it turns up, and
-    when there is something new of one whose rows were removed to save space (`evicted`).
+    when there is something new of one whose rows were removed to save space (`evicted`), and if rows of it were `lost`.
     """
     here = {log.path: log for log in listed}
     runs: dict[RunRef, list[Listed]] = {}
@@ -158,7 +159,7 @@ def plan(
                 cached[ref], steps[ref] = cached[old], steps.get(old)
             del cached[old]
     for ref, logs in sorted(runs.items()):
-        yield from _plan_run(ref, logs, cached.get(ref, {}), steps.get(ref), full, ref in evicted)
+        yield from _plan_run(ref, logs, cached.get(ref, {}), steps.get(ref), full or ref in lost, ref in evicted)
 
 
 def _plan_run(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..cache import Cache, catalog
 from ..cache.publish import attach
+from ..cache.stamps import checked
 
 if TYPE_CHECKING:
     import duckdb
@@ -30,12 +31,14 @@ class Connection:
         self.refresh()
 
     def refresh(self) -> None:
-        """Have the tables say what the catalog says now. Raises CacheError or CacheBusy."""
+        """Have the tables say what the catalog says now. Raises CacheError, Damaged or CacheBusy."""
         with catalog.translated(self.cache.folder):
             version = catalog.version(self.cache.con)
         if version != self._version:
-            attach(self.connection, self.cache)
+            self._segments, _ = attach(self.connection, self.cache)
             self._version = version
+        # DuckDB verifies no checksums; one that changed since it was checked last is read through once.
+        checked(self.cache, [one for one in self._segments if self.cache.segment_path(one.file).exists()])
 
     def execute(self, query: str, parameters: Any = None) -> duckdb.DuckDBPyConnection:
         """Run a query over the cache as it stands now; the rows are fetched from what this returns."""

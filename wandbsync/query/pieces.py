@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..cache import Cache, catalog
 from ..cache.disk import GONE
+from ..cache.stamps import checked
 from ..errors import CacheBusy, CacheError
 
 if TYPE_CHECKING:
@@ -28,13 +29,9 @@ def again(cache: Cache, numbers: Sequence[int], read: Callable[[list[Path]], T])
     """What `read` makes of the segments of some streams; once more if they were compacted and swept meanwhile."""
     for attempt in range(5):
         with catalog.translated(cache.folder):
-            files = cache.con.execute(
-                "SELECT DISTINCT file, level, segment FROM segment_streams JOIN segments USING (segment) "
-                f"WHERE stream IN (SELECT value FROM json_each(?)) ORDER BY {catalog.OLDEST_FIRST}",
-                (json.dumps(list(numbers)),),
-            ).fetchall()
+            held = cache.segments_of(numbers)
         try:
-            found = read([cache.segment_path(row[0]) for row in files])
+            found = read(checked(cache, held))
         except FileNotFoundError as error:
             if attempt == 4:
                 raise CacheError(f"a segment is gone: {error}", hint=GONE) from error

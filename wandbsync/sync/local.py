@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .. import __version__
-from ..cache import Cache, LogCursor
+from ..cache import Cache, LogCursor, losses
 from ..errors import EmptyLog, LogError, UsageError
 from ..model import RunRef
 from ..plan.local import Known, Listed, Read, plan
@@ -48,7 +48,8 @@ def sync_local(
     listed = _list(cache, found.logs, known, entity, report, unreadable=found.unreadable)
     last_steps = {} if dry_run and not cache.exists() else cache.last_steps()
     evicted = cache.evicted() if last_steps else set()
-    report.planned = list(plan(listed, _known(known), last_steps, full=full, evicted=evicted))
+    lost = losses.runs(cache) if last_steps else set()
+    report.planned = list(plan(listed, _known(known), last_steps, full=full, evicted=evicted, lost=lost))
     if full:
         report.notes += _not_read_again(listed, known)
     if not dry_run:
@@ -100,7 +101,8 @@ def follow(
         listed = _list(cache, found, known, entity, report, trust=True)
     report.logs = len(found)
     known = {path: one for path, one in known.items() if one[0] in refs}
-    planned = list(plan(listed, _known(known), cache.last_steps(refs), evicted=cache.evicted() & refs))
+    evicted, lost = cache.evicted() & refs, losses.runs(cache) & refs
+    planned = list(plan(listed, _known(known), cache.last_steps(refs), evicted=evicted, lost=lost))
     report.left = sorted({action.ref for action in planned if isinstance(action, Read) and action.size > most})
     report.planned = [action for action in planned if action.ref not in report.left]
     unnamed = {path for path, (ref, _) in known.items() if ref.entity == entity}

@@ -6,13 +6,14 @@ import contextlib
 import time
 from dataclasses import dataclass, field
 
-from ..errors import NoRoom
-from . import compaction, eviction, publish, retention, usage
-from .compaction import Swept
-from .disk import os_errors
-from .frozen import obstacle
-from .retention import Evict, Limits, Remove, Rewrite, Short
-from .store import Cache
+from ...errors import NoRoom
+from .. import compaction, eviction, losses, publish, retention, usage
+from ..compaction import Swept
+from ..disk import os_errors
+from ..frozen import obstacle
+from ..retention import Evict, Limits, Remove, Rewrite, Short
+from ..store import Cache
+from . import backup
 
 ROUNDS = 5  # of planning and doing: how much a segment shrinks is known when it is written
 
@@ -23,10 +24,15 @@ def upkeep(cache: Cache, limits: Limits | None = None) -> Freed:
     Cheap where there is little to do. Publishing comes before sweeping: nobody's DuckDB client is to look for files
     that are gone.
     """
-    compaction.compact(cache)
-    freed = make_room(cache, limits or Limits())
-    publish.publish(cache)
-    freed.swept += compaction.gc(cache)
+    try:
+        compaction.compact(cache)
+    finally:  # damage is told when all else is done
+        losses.settle(cache)
+        if backup.due(cache, time.time()):
+            backup.daily(cache)
+        freed = make_room(cache, limits or Limits())
+        publish.publish(cache)
+        freed.swept += compaction.gc(cache)
     return freed
 
 
