@@ -125,7 +125,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Shell, d
         shell.env["COLUMNS"] = "100"
         folder = "".join(f"\\U{ord(char):08x}" for char in str(shell.folder / evil("runs")))
         (shell.folder / evil("kept")).write_text(f'[local]\nfolders = ["{folder}"]\n')
-        names = {name: evil(name) for name in ("runs", "missing", "plots", "lake", "written", "kept", "fresh")}
+        names = {name: evil(name) for name in ("runs", "missing", "plots", "lake", "written", "kept", "fresh", "saved")}
         names |= {"project": f"local/{project}", "metric": metric, "served": f"me/{evil('served')}"}
         names |= {"of_runs": "SELECT display_name, notes, config FROM runs", "of_rows": "SELECT * FROM history"}
         names |= {"of_lines": "SELECT * FROM console", "of_column": f'SELECT 1 AS "{evil("c")}"'}
@@ -184,6 +184,10 @@ cache info
 cache info --json
 cache verify
 cache compact --all
+cache repair
+cache backup {saved}
+cache restore {saved}
+cache restore {missing}
 cache gc --dry-run --max-size 1KB
 --config {missing} config show
 --config {missing} config check

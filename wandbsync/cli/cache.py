@@ -190,7 +190,7 @@ def cache_repair(on: Settings, /, offline: bool, backup: Path | None, give_up: b
         output.show_json(done.fields())
         return errors.PARTIAL if done.damaged else 0
     for line in done.lines():
-        click.echo(line)
+        echo(line)
     for problem in done.problems:
         on.say(f"not read: {problem}")
     if done.damaged and not give_up:
@@ -215,7 +215,7 @@ def cache_backup(on: Settings, /, folder: Path, as_json: bool) -> None:
     if as_json:
         output.show_json(output.fields(done))
         return
-    click.echo(f"{done.segments:,} segments in {folder}: {done.added:,} new, {output.show_size(done.bytes)}")
+    echo(f"{done.segments:,} segments in {folder}: {done.added:,} new, {output.show_size(done.bytes)}")
 
 
 @cache_group.command("restore")
@@ -232,4 +232,4 @@ def cache_restore(on: Settings, /, folder: Path, as_json: bool) -> None:
     if as_json:
         output.show_json(output.fields(done))
         return
-    click.echo(f"{done.segments:,} segments, {output.show_size(done.bytes)}, in {cache.folder}")
+    echo(f"{done.segments:,} segments, {output.show_size(done.bytes)}, in {cache.folder}")

@@ -162,6 +162,11 @@ def main() -> None:
     except BrokenPipeError:
         _give_up_output()
         code = 0
+    except (MemoryError, ImportError) as error:
+        if isinstance(error, ImportError) and "failed to map" not in str(error):  # a library that found no memory
+            raise
+        echo("error: there is not enough memory (what was committed stays)", err=True)
+        code = WandbsyncError.exit_code
     except OSError as error:
         _give_up_output()
         echo(f"error: {error.filename or 'the output'}: {error.strerror or error}", err=True)
