@@ -100,6 +100,37 @@ def test_the_same_run_is_one_run(both: Both, order: tuple[str, ...], entity: str
     assert both.server.counts.keys() <= {"Runs", "Run"}
 
 
+@pytest.mark.parametrize("order", list(itertools.permutations(["local", "remote"])))
+@pytest.mark.parametrize("exported", [0, 30, 50])
+@pytest.mark.parametrize("flat", [False, True])
+def test_a_nested_name_and_a_name_with_dots_are_one_key(
+    both: Both, order: tuple[str, ...], exported: int, flat: bool
+) -> None:
+    """A log has the path of a nested name, the server's exports (and its pages, where it says so) have it with dots."""
+
+    def cells(i: int) -> list[tuple[tuple[str, ...], str]]:
+        return [(("train", "acc"), repr(i + 0.25)), (("lit.eral",), str(i)), (("_timestamp",), repr(1.7e9 + i))]
+
+    records = [
+        lw.record("core", 3 + i, history=lw.history("core", [*cells(i), (("_step",), str(i))], i)) for i in range(60)
+    ]
+    path = put(both.folder, "r1", [*header("r1", entity="me"), *records[:35]], offline=False)
+    rows = [{"_step": i, "lit.eral": i, "_timestamp": 1.7e9 + i} for i in range(50)]
+    for i, row in enumerate(rows):
+        row |= {"train.acc": i + 0.25} if flat else {"train": {"acc": i + 0.25}}
+    both.server.add_run("me", "demo", "r1", rows, exported=exported)
+    for source in order:
+        getattr(both, source)()
+    path.write_bytes(lw.log([*header("r1", entity="me"), *records, end()]))
+    both.local(), both.remote()
+    found = history(both.cache, X)
+    assert {key for key, _ in found} == {"train.acc", "lit.eral", "_timestamp"}
+    assert {step: value for (key, step), value in found.items() if key == "train.acc"} == {
+        i: repr(i + 0.25) for i in range(60)
+    }
+    assert both.run()["rows"] == 60
+
+
 def test_rows_that_only_the_server_has_are_added(both: Both) -> None:
     """A run begun elsewhere, gone on here, and finished elsewhere."""
     log(both, range(20, 40))

@@ -75,6 +75,38 @@ def test_what_is_listed_is_what_the_server_has(shell: Shell) -> None:
     assert "up to date: 2 runs" in shell("sync").stdout
 
 
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_key_that_has_expired_is_told_by_every_command_that_asks(shell: Shell, server: Server, refuses: bool) -> None:
+    """Whether the server says so with 401, or as W&B does with HTTP 200 and nobody."""
+    shell("sync", "me/demo")
+    server.key, server.refuses_keys = "x" * 40, refuses
+    for words in (
+        ["sync"],
+        ["sync", "me/demo"],
+        ["sync", "me/demo/a"],
+        ["sync", "me/*"],
+        ["sync", "me/other"],
+        ["list-projects", "--refresh"],
+        ["list-runs", "me/demo", "--refresh"],
+        ["list-metrics", "me/demo", "a", "--refresh"],
+        ["list-files", "me/demo", "a", "--refresh"],
+        ["sql", "SELECT 1", "--refresh"],
+        ["list-runs", "me/other"],
+    ):
+        assert "wandb login" in shell.error(*words, code=4), words
+    assert "answering from the cache" in shell("list-runs", "me/demo", "--max-age", "0s").stderr
+
+
+def test_a_page_of_another_server_is_not_asked_for_here(shell: Shell, server: Server) -> None:
+    page = "https://wandb.example.com/me/demo/runs/a"
+    said = shell.error("sync", page, code=2)
+    assert "wandb.example.com" in said and "WANDB_BASE_URL=https://wandb.example.com" in said
+    assert "WANDB_BASE_URL" in shell.error("list-metrics", page, "a", code=2)
+    assert server.counts == {}
+    shell("sync", f"{server.url}/me/demo/runs/a")
+    assert "loss" in shell("list-metrics", f"{server.url}/me/demo", "a", "--offline").stdout
+
+
 def test_refresh_asks_and_offline_does_not(shell: Shell, server: Server) -> None:
     shell("sync", "me/demo")
     run = server.run("me", "demo", "b")

@@ -14,6 +14,7 @@ import pytest
 
 from wandbsync.errors import NotSignedIn, UsageError, WandbsyncError
 from wandbsync.sources.api.credentials import DEFAULT_URL, FORMER_URL, Login, find_login
+from wandbsync.sources.api.network import Network
 
 KEY, OTHER, THIRD = "a1" * 20, "b2" * 20, "local-" + "c3" * 20
 MINE = "https://wandb.example.com"
@@ -280,6 +281,72 @@ def test_an_identity_token_is_not_enough(tmp_path: Path) -> None:
     with pytest.raises(NotSignedIn, match="WANDB_IDENTITY_TOKEN_FILE"):
         find(tmp_path, WANDB_IDENTITY_TOKEN_FILE="/token")
     assert find(tmp_path, WANDB_IDENTITY_TOKEN_FILE="/token", WANDB_API_KEY=KEY) == Login(DEFAULT_URL, KEY)
+
+
+def test_an_identity_token_in_the_settings_is_named(tmp_path: Path) -> None:
+    (tmp_path / "settings").write_text("[default]\nidentity_token_file = /token\n")
+    with pytest.raises(NotSignedIn, match="identity_token_file in wandb/settings"):
+        find(tmp_path, WANDB_CONFIG_DIR=str(tmp_path))
+
+
+SECRET = "s3cret"
+NETWORKS: list[tuple[dict[str, str], str, Network]] = [
+    ({}, "", Network()),
+    ({"WANDB_INSECURE_DISABLE_SSL": "true"}, "", Network(checked=False)),
+    ({"WANDB_INSECURE_DISABLE_SSL": "false"}, "insecure_disable_ssl = true", Network()),
+    ({}, "insecure_disable_ssl = 1", Network(checked=False)),
+    ({"SSL_CERT_FILE": "/mine.pem"}, "", Network(bundle="/mine.pem")),
+    ({"WANDB_X_EXTRA_HTTP_HEADERS": '{"X-Team": "ml"}'}, "", Network(headers={"X-Team": "ml"})),
+    ({"WANDB__EXTRA_HTTP_HEADERS": '{"Cookie": "a=b; c=d"}'}, "", Network(headers={"Cookie": "a=b; c=d"})),
+    ({}, 'x_extra_http_headers = {"X-Team": "ml"}', Network(headers={"X-Team": "ml"})),
+    ({}, "https_proxy = http://u:p@proxy:3128/", Network(proxies={"https": "http://u:p@proxy:3128"})),
+    ({"WANDB_HTTP_PROXY": "http://one:1"}, "http_proxy = http://two:2", Network(proxies={"http": "http://one:1"})),
+    ({"WANDB__PROXIES": '{"https": "http://proxy:1"}'}, "", Network(proxies={"https": "http://proxy:1"})),
+]
+
+
+@pytest.mark.parametrize(("env", "settings", "expected"), NETWORKS)
+def test_connection_settings_are_the_sdks(
+    env: dict[str, str], settings: str, expected: Network, tmp_path: Path
+) -> None:
+    (tmp_path / "settings").write_text(f"[default]\n{settings}\n")
+    login = find(tmp_path, WANDB_API_KEY=KEY, WANDB_CONFIG_DIR=str(tmp_path), **env)
+    assert login is not None and login.network == expected
+    assert "u:p" not in repr(login) and "ml" not in repr(login)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WANDB_X_EXTRA_HTTP_HEADERS", f"X-Key: {SECRET}"),
+        ("WANDB_X_EXTRA_HTTP_HEADERS", f'["{SECRET}"]'),
+        ("WANDB__EXTRA_HTTP_HEADERS", f'{{"X-Key": "{SECRET}\\r\\nEvil: 1"}}'),
+        ("WANDB__EXTRA_HTTP_HEADERS", f'{{"X Key": "{SECRET}"}}'),
+        ("WANDB_HTTPS_PROXY", f"{SECRET}:3128"),
+        ("WANDB__PROXIES", f'{{"https": "nonsense://{SECRET}"}}'),
+        ("WANDB__PROXIES", f'{{"ftp": "http://{SECRET}"}}'),
+    ],
+)
+def test_a_connection_setting_that_is_none_is_named_and_not_shown(name: str, value: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=name) as caught:
+        find(tmp_path, WANDB_API_KEY=KEY, **{name: value})
+    check(caught.value, SECRET)
+
+
+@pytest.mark.parametrize(
+    ("base_url", "page", "same"),
+    [
+        (MINE, f"{MINE}/me/demo", True),
+        (MINE, "https://wandb.ai/me/demo", False),
+        (FORMER_URL, "https://wandb.ai/me/demo", True),
+        (DEFAULT_URL, "https://wandb.ai/me/demo", True),
+        (DEFAULT_URL, "https://forge.coreweave.com/wandb/me/demo", True),
+        (DEFAULT_URL, f"{MINE}/me/demo", False),
+        ("http://localhost:8080", "http://localhost:8081/me/demo", False),
+    ],
+)
+def test_a_page_is_one_servers(base_url: str, page: str, same: bool) -> None:
+    assert Login(base_url, KEY).has_page(page) is same
 
 
 def check(error: WandbsyncError, *secrets: str) -> None:

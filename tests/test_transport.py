@@ -30,14 +30,15 @@ from wandbsync.errors import (
     RateLimited,
     ServerError,
     Stopped,
+    TimedOut,
     Unreachable,
     UsageError,
     WandbsyncError,
 )
 from wandbsync.sources.api import budget as budget_module
-from wandbsync.sources.api import transport as transport_module
 from wandbsync.sources.api.budget import Budget
 from wandbsync.sources.api.credentials import Login
+from wandbsync.sources.api.network import Network
 from wandbsync.sources.api.transport import Transport
 
 KEY = "0123456789abcdef" * 2 + "01234567"  # the test server's
@@ -92,7 +93,7 @@ def make() -> Iterator[Make]:
     def transport(url: str, *, budget: Budget | None = None, key: str = KEY, **how: Any) -> Transport:
         clock = Clock()
         budget = budget or Budget(clock=clock, sleep=clock.sleep, jitter=random.Random(1))
-        made.append(Transport(Login(url, key), budget, **how))
+        made.append(Transport(Login(url, key, network=how.pop("network", Network())), budget, **how))
         return made[-1]
 
     yield transport
@@ -279,11 +280,12 @@ def test_a_server_that_is_slow(server: Server, make: Make) -> None:
     assert viewer(transport) == ME
     assert transport.requests > 1
     server.fail("Viewer", latency=0.5, times=None)
-    error = fails(Unreachable, lambda: viewer(make(server.url, timeout=(5, 0.3), attempts=2)))
+    error = fails(TimedOut, lambda: viewer(make(server.url, timeout=(5, 0.3), attempts=2)))
     assert "did not answer within 0.3 s" in str(error)
 
 
 def test_a_wrong_key(server: Server, make: Make) -> None:
+    server.refuses_keys = True
     transport = make(server.url, key="f" * 40)
     error = fails(NotSignedIn, lambda: viewer(transport))
     assert "f" * 40 not in error.line()
@@ -494,6 +496,47 @@ def test_certificates(
     assert server.heads == []
 
 
+@pytest.mark.parametrize("others", [None, str(TLS / "stranger.pem")])
+@pytest.mark.parametrize("how", [Network(checked=False), Network(bundle=str(TLS / "good.pem"))])
+def test_certificates_as_the_sdk_is_told(
+    how: Network, others: str | None, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SSL_CERT_FILE is heard beside a REQUESTS_CA_BUNDLE, which many images set to the system's."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    if others:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", others)
+    with Scripted(reply(b'{"data": {}}'), certificate="good") as server:
+        assert make(server.url, network=how).ask("", "{ x }", {}) == {}
+
+
+@pytest.mark.parametrize("others", [None, str(TLS / "stranger.pem")])
+@pytest.mark.parametrize("path", ["/no/such/file.pem", __file__])
+def test_certificates_of_the_sdk_that_are_not_there(
+    path: str, others: str | None, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    if others:
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", others)
+    with Scripted(certificate="good") as server:
+        error = fails(UsageError, lambda: viewer(make(server.url, network=Network(bundle=path))))
+    assert "SSL_CERT_FILE" in error.line()
+
+
+def test_headers_and_proxies_as_the_sdk_is_told(make: Make, tmp_path: Path) -> None:
+    """The headers are for the server alone: its storage is another's."""
+    with Scripted(reply(b'{"data": {}}')) as proxy:
+        how = Network(headers={"X-Team": "ml"}, proxies={"http": proxy.url})
+        transport = make("http://wandb.example", network=how)
+        assert transport.ask("", "{ x }", {}) == {}
+    assert proxy.heads[0].startswith(b"POST http://wandb.example/graphql ") and b"X-Team: ml" in proxy.heads[0]
+    with Scripted(reply(b"data")) as proxy:
+        how = Network(headers={"X-Team": "ml"}, proxies={"http": proxy.url})
+        make("http://wandb.example", network=how).download("http://storage.example/file", tmp_path / "file")
+    assert proxy.heads[0].startswith(b"GET http://storage.example/file ") and b"X-Team" not in proxy.heads[0]
+
+
 def test_http_where_https_was_meant_and_the_other_way_round(server: Server, make: Make) -> None:
     error = fails(Unreachable, lambda: viewer(make(server.url.replace("http:", "https:"))))
     assert "does not speak https" in str(error) and "WANDB_BASE_URL" in error.hint
@@ -626,7 +669,7 @@ def test_a_folder_that_is_not_there(server: Server, transport: Transport, tmp_pa
 def test_the_rest_is_fetched_if_it_is_the_rest_of_the_same(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport_module, "CHUNK", 100)
+    monkeypatch.setattr("wandbsync.sources.api.body.CHUNK", 100)
 
     def part(start: int, stop: int, total: int, *headers: str) -> bytes:
         """An answer that promises everything from `start` but ends at `stop`."""

@@ -313,7 +313,7 @@ def test_the_api_lists_runs_in_pages_with_filters_and_orders(server: Server, tmp
     assert answers["some"] == [f"r{i:03}" for i in range(119, 109, -1)]
     assert answers["count"] == 120
     assert "Could not find run" in answers["missing"]
-    assert "Could not find project" in answers["no_project"]
+    assert "project not found" in answers["no_project"]
     assert server.counts["Runs"].requests == 3 + 1 + 1  # the SDK remembers the first listing
 
 
@@ -386,11 +386,36 @@ def test_orders_pages_and_what_an_insertion_does_to_them(server: Server) -> None
     assert (names(page), page["runs"]["pageInfo"]["hasNextPage"]) == (["r3", "r2"], True)
     server.add_run("me", "p", "new")
     cursor = page["runs"]["pageInfo"]["endCursor"]
-    server.root.empty_pages = {cursor}
-    page = listed(server, order="-created_at", first=2, after=cursor)
-    assert (names(page), page["runs"]["pageInfo"]) == ([], {"endCursor": cursor, "hasNextPage": True})
     page = listed(server, order="-created_at", first=2, after=cursor)
     assert (names(page), page["runs"]["pageInfo"]["hasNextPage"]) == (["r2", "r1"], True)  # r2 twice
+
+
+def test_pages_of_what_the_user_may_not_see_are_empty(server: Server) -> None:
+    server.add_run("me", "p", "r")
+    server.root.hidden_pages = 2
+    cursors: list[Any] = [None]
+    while len(cursors) < 3:
+        page = listed(server, after=cursors[-1])
+        assert (names(page), page["runs"]["pageInfo"]["hasNextPage"]) == ([], True)
+        cursors.append(page["runs"]["pageInfo"]["endCursor"])
+    assert len(set(cursors)) == 3
+    assert names(listed(server, after=cursors[-1])) == ["r"]
+
+
+def test_one_bad_run_and_too_many_records_spoil_an_answer(server: Server) -> None:
+    runs = [server.add_run("me", "p", f"r{i}", [{"x": 1}]) for i in range(3)]
+    query_text = 'query Q { project(name: "p", entityName: "me") { runs { edges { node { name summaryMetrics } } } } }'
+    server.root.most_records = 2
+    assert http(server, "/graphql", {"query": query_text})[::2] == (502, HTML)
+    server.root.most_records = 3
+    assert http(server, "/graphql", {"query": query_text})[0] == 200
+    server.poison(runs[1], "summary")
+    status, _, body = http(server, "/graphql", {"query": query_text})
+    assert (status, json.loads(body)["data"]) == (500, {"project": None})
+    server.poison(runs[0])
+    text = '{ project(name: "p", entityName: "me") { run(name: "r0") { history(samples: 1) } } }'
+    status, _, body = http(server, "/graphql", {"query": text})
+    assert (status, json.loads(body)["errors"][0]["message"]) == (500, "run not found for history loading: me/p/r0")
 
 
 def test_what_the_schema_does_not_have_is_an_error(server: Server) -> None:
@@ -417,18 +442,27 @@ def test_what_is_not_there_is_refused(server: Server) -> None:
     ):
         status, _, body = http(server, "/graphql", {"query": text})
         assert (status, "not found" in json.loads(body)["errors"][0]["message"]) == (404, True)
-    missing = '{ project(name: "p", entityName: "me") { run(name: "s") { id } } none: project(name: "q") { id } }'
-    assert query(server, missing) == {"project": {"run": None}, "none": None}
+    assert query(server, '{ project(name: "p", entityName: "me") { run(name: "s") { id } } }') == {
+        "project": {"run": None}
+    }
+    status, _, body = http(server, "/graphql", {"query": '{ project(name: "q") { id } }'})
+    answer = json.loads(body)
+    assert (status, answer["data"]) == (404, {"project": None})
+    assert [(one["message"], one["path"]) for one in answer["errors"]] == [("project not found", ["project"])]
 
 
 def test_keys_are_asked_for(server: Server, tmp_path: Path) -> None:
     body = {"query": "{ viewer { username } }"}
     assert http(server, "/graphql", body)[0] == 200
-    assert http(server, "/graphql", body, key="x" * 40)[0] == 401
-    assert http(server, server.url + "/graphql", body)[0] == 401
+    nobody = (200, {"data": {"viewer": None}})
+    for status, _, text in (http(server, "/graphql", body, key="x" * 40), http(server, server.url + "/graphql", body)):
+        assert (status, json.loads(text)) == nobody
     assert http(server, server.url + "/files/me/p/r/a.txt")[0] == 401
     server.add_run("me", "p", "r")
     old, server.key = server.key, "y" * 40
+    assert json.loads(http(server, "/graphql", body, key=old)[2]) == nobody[1]
+    assert run_field(server, "id")
+    server.refuses_keys = True
     assert http(server, "/graphql", body, key=old)[0] == 401
     refused = sdk(server, tmp_path, "ask", json.dumps({"who": "api.viewer.username"}), WANDB_API_KEY=old)
     assert "user is not logged in" in refused.stderr
@@ -453,7 +487,10 @@ def test_history_by_pages_keys_and_samples(server: Server) -> None:
     live = run_field(server, 'parquetHistory(liveKeys: ["_step"]) { parquetUrls liveData }')["parquetHistory"]
     assert live["liveData"] == [{"_step": step} for step in range(4, 10)]
     keys = run_field(server, "historyKeys")
-    assert (keys["lastStep"], keys["keys"]["rare"]) == (9, {"typeCounts": [{"type": "number", "count": 4}]})
+    assert (keys["lastStep"], keys["keys"]["rare"]) == (
+        9,
+        {"typeCounts": [{"type": "number", "count": 4}], "monotonic": False, "previousValue": None},
+    )
     assert "n.x" in keys["keys"]
     table = pq.read_table(io.BytesIO(http(server, live["parquetUrls"][0])[2]))
     assert table.num_rows == 4
@@ -485,20 +522,30 @@ def test_exports_come_in_several_files_in_any_order(server: Server) -> None:
     assert (len(run.exports), run.exported_lines, run.history.last_step) == (1, 31, 31)
 
 
+def _member(value: dict[str, Any]) -> Any:
+    """The one member of a history store union that is given."""
+    (found,) = [one for name, one in value.items() if one is not None and name.startswith("_type_")]
+    return found
+
+
 def test_odd_columns_survive_an_export(server: Server) -> None:
     histogram = {"_type": "histogram", "bins": [0.0, 1.0], "values": [3]}
     rows = [
-        {"mixed": 1, "empty": {}, "hist": histogram, "big": 2**70, "int or float": 1},
-        {"mixed": "two", "int or float": 2.5, "flag": True, "none": None},
+        {"mixed": 1, "empty": {}, "hist": histogram, "big": 2**70, "int or float": 1}
+        | {"nested": {"a": 1.0}, "list": [1.0, "x"], "nan": math.nan},
+        {"mixed": "two", "int or float": 2.5, "flag": True, "none": None, "nan": "text"},
     ]
     run = server.add_run("me", "p", "r", rows)
     server.grow(run, {"mixed": np.arange(2), "late": ["x", "y"]})
     server.export(run)
     table = pq.read_table(io.BytesIO(run.exports[0].data))
-    assert table["mixed"].to_pylist() == ["1", '"two"', "0", "1"]
+    assert [_member(value) for value in table["mixed"].to_pylist()] == [1.0, "two", 0.0, 1.0]
     assert table["hist"].to_pylist() == [histogram, None, None, None]
-    assert table["empty"].to_pylist() == ["{}", None, None, None]
-    assert table["big"].to_pylist() == [str(2**70), None, None, None]
+    assert table["empty"].to_pylist() == [b"{}", None, None, None]
+    assert table["big"].to_pylist() == [str(2**70).encode(), None, None, None]
+    assert table["nested.a"].to_pylist() == [1.0, None, None, None]
+    assert [_member(value) for value in table["list"].to_pylist()[0]] == [1.0, "x"]
+    assert [_member(value) for value in table["nan"].to_pylist()[:2]] == ["NaN", "text"]
     assert table["int or float"].to_pylist() == [1.0, 2.5, None, None]
     assert table["late"].to_pylist() == [None, None, "x", "y"]
     assert table["_step"].to_pylist() == [0, 1, 2, 3]
@@ -713,4 +760,4 @@ def test_large_histories_are_seeded_in_no_time(server: Server) -> None:
         server.add_run("me", "many", f"r{i}", {"x": columns["m0"][:1000]}, config={"lr": i})
     assert time.monotonic() - began < 10
     assert len(run_field(server, "history(minStep: 199000, maxStep: 200000, samples: 1000)")) == 1000
-    assert run.history.keys()["keys"]["m19"] == {"typeCounts": [{"type": "number", "count": 200_000}]}
+    assert run.history.keys()["keys"]["m19"]["typeCounts"] == [{"type": "number", "count": 200_000}]

@@ -7,10 +7,12 @@
       NotSignedIn           4  the server wants an API key, or another one
         NotPermitted        4  the key is good, but not for what was asked
       Unreachable           5  the source cannot be reached and nothing is cached
+        TimedOut            5  it was reached, but an answer did not come in time
         NothingCached       5  the cache is empty, and no source was named
         RateLimited         5  the server wants to be left alone for longer than we wait
       ServerError           1  the server was reached, but its answer is an error or no answer; says what it told us
         ExpiredURL          1  a signed address holds no longer; a fresh one may
+        TooLarge            1  an answer or a file has more bytes or rows than it can have
         BadExport           1  a file the server exported cannot be read
       CacheBusy             6  another process holds what this command needs
       CacheError            1  the cache cannot be read or written
@@ -78,6 +80,10 @@ class Unreachable(WandbsyncError):
     exit_code = 5
 
 
+class TimedOut(Unreachable):
+    hint = "try again later"
+
+
 class NothingCached(Unreachable):
     hint = "`wandbsync sync --local DIR` reads the runs below a folder"
 
@@ -105,6 +111,10 @@ class ServerError(WandbsyncError):
 
 class ExpiredURL(ServerError):
     hint = "a fresh address has to be asked for"
+
+
+class TooLarge(ServerError):
+    hint = "the run is left alone for a while, and tried again later"
 
 
 class BadExport(ServerError):

@@ -22,6 +22,7 @@ from .errors import (
     CacheBusy,
     CacheError,
     NotFound,
+    NotPermitted,
     NotSignedIn,
     ServerError,
     Unreachable,
@@ -163,13 +164,15 @@ class _Server:
             return
         try:
             self._ask()
-        except (NotSignedIn, Unreachable, ServerError, NotFound, CacheBusy, CacheError) as error:
+        except (NotSignedIn, Unreachable, ServerError, NotFound, CacheBusy, CacheError, _OtherServer) as error:
             if isinstance(error, Unreachable) and self.login and self.cache.exists():
                 self._note("unreachable", self.login.base_url)
             self._answer_anyway(error)
 
     def _answer_anyway(self, error: WandbsyncError) -> None:
         """Go on with what is cached, or raise what stands in the way."""
+        if self.wanted.refresh and isinstance(error, NotSignedIn) and not self._is_local(error):
+            raise error  # who asks for news and has no key, or an old one, is to know
         has = self.cache.exists() and self._answerable()
         if has:
             quiet = isinstance(error, NotFound) or (isinstance(error, _NoKey) and not self.wanted.refresh)
@@ -179,6 +182,14 @@ class _Server:
             return  # whoever works with local runs only needs no key: the cache says what it does not have
         else:
             raise error
+
+    def _is_local(self, error: NotSignedIn) -> bool:
+        """Whether somebody works with local runs only, and needs no key; or may not see one project."""
+        return isinstance(error, NotPermitted) or (isinstance(error, _NoKey) and not self._mirrors())
+
+    def _mirrors(self) -> bool:
+        """Whether anything in the cache came from a server."""
+        return self.cache.exists() and bool(self.cache.sources("api") or self.cache.sources("listed"))
 
     def _answerable(self) -> bool:
         if self.target is None:
@@ -216,6 +227,8 @@ class _Server:
         elif self.target is None:
             self._ask_projects()
         else:
+            if self.target.page and not self.login.has_page(self.target.page):
+                raise _OtherServer(f"{self.target.page} is not a page of {self.login.host}, which is asked")
             entity = self._entity(self.target)
             if entity == self.config.local_entity:
                 return
@@ -367,6 +380,12 @@ class _Server:
 
     def _note(self, kind: str, where: str) -> None:
         self.cache.synced(kind, where, self.now)
+
+
+class _OtherServer(UsageError):
+    """A page was named that is not the server's that is asked."""
+
+    hint = "WANDB_BASE_URL says which server to ask"
 
 
 class _NoKey(NotSignedIn):

@@ -17,6 +17,7 @@ class Target:
     entity: str | None
     project: str
     run: str | None = None
+    page: str | None = None  # the address it was given by, which is a page of one server
 
     @property
     def is_pattern(self) -> bool:
@@ -44,5 +45,8 @@ def parse(text: str) -> Target:
         parts = parts[:2]  # a tab of the project's page
     if not 1 <= len(parts) <= 3 or not all(part.strip() for part in parts):
         raise UsageError(f"{text!r} is not a project or run", hint=FORMS)
-    parts = [part.strip() for part in parts]
-    return Target(None, parts[0]) if len(parts) == 1 else Target(*parts)
+    names = [part.strip() for part in parts]
+    page = text.strip() if "://" in text else None
+    if len(names) == 1:
+        return Target(None, names[0])
+    return Target(names[0], names[1], names[2] if len(names) > 2 else None, page)

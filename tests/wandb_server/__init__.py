@@ -11,6 +11,7 @@ What it holds is in `store`, how GraphQL sees it in `schema.graphql` and `views`
 from __future__ import annotations
 
 import dataclasses
+import socket
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
@@ -40,16 +41,18 @@ class Count:
 class Server:
     """A server at `url` for the user `me` with `key`; ends with the `with` block.
 
-    Switches: `latency` of every request, `gzip` of answers, `key` (change it and the old one is void),
-    `history_serves_exported`, `features`; `root.empty_pages`, `root.lacks`; `twist`, which is given each GraphQL
-    request, the status and the body of its answer, and says what is answered instead.
+    Switches: `latency` of every request, `gzip` of answers, `key` (change it and the old one is void: whoever has it
+    is nobody, HTTP 200 and `viewer: null`; with `refuses_keys` it is 401, as servers that are no cloud answer),
+    `history_serves_exported`, `features`; `root.hidden_pages`, `root.stuck`, `root.most_records`, `root.lacks`;
+    `twist`, which is given each GraphQL request, the status and the body of its answer, and says what is answered
+    instead.
     """
 
     def __init__(
         self, *, username: str = "me", teams: Iterable[str] = ("some-team",), url_lifetime: float = 3600
     ) -> None:
         self.key = "0123456789abcdef" * 2 + "01234567"
-        self.latency, self.gzip = 0.0, False
+        self.latency, self.gzip, self.refuses_keys = 0.0, False, False
         self.twist: Callable[[Any, int, Any], tuple[int, Any]] = lambda payload, status, body: (status, body)
         self.clock = Clock()
         self.store = Store(self.clock, username, {username, *teams})
@@ -120,7 +123,7 @@ class Server:
         created_at: datetime | None = None,
         heartbeat_at: datetime | None = None,
         events: Iterable[Row] = (),
-        console: Iterable[str] = (),
+        console: Iterable[str | LogLine] = (),
         files: Mapping[str, bytes] | None = None,
         exported: int | None = None,
         **fields: Any,
@@ -147,7 +150,7 @@ class Server:
                 summary=dict(summary),
                 history=history,
                 events=list(events),
-                console=[LogLine(number, line) for number, line in enumerate(console)],
+                console=[one if isinstance(one, LogLine) else LogLine(i, one) for i, one in enumerate(console)],
                 **fields,
             )
             for name, data in (files or {}).items():
@@ -217,6 +220,17 @@ class Server:
         limit = RateLimit(operation, rate, burst, retry_after=retry_after)
         self._limits.append(limit)
         return limit
+
+    def poison(self, run: Run, *parts: str) -> None:
+        """Make `history` or `summary` of a run a 500, for good."""
+        run.poisoned |= set(parts or ("history",))
+
+    def block_storage(self) -> None:
+        """Sign addresses of a storage that nobody listens at; all rows can be had by pages of the API."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.signer.base = f"http://localhost:{free.getsockname()[1]}"
+        self.history_serves_exported = True
 
     def calm(self) -> None:
         """No more faults, limits and latency."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import graphql
 
+from .faults import HTML
 from .history import Row
 from .root import Root
 from .views import Refused, snake
@@ -56,13 +57,14 @@ def operation_name(payload: Row) -> str:
     return "graphql"
 
 
-def execute(root: Root, payload: Row) -> tuple[int, Row]:
-    """Run one GraphQL request; what comes back is a status and the body."""
+def execute(root: Root, payload: Row, *, anonymous: bool = False) -> tuple[int, Row | bytes]:
+    """Run one GraphQL request; what comes back is a status and the body. Whoever is `anonymous` finds nothing."""
     lacks = frozenset(root.lacks)
     parsed, errors = document(payload.get("query") or "", lacks)
     if parsed is None or errors:
         return 400, {"errors": [error.formatted for error in errors]}
     with root.store.lock:
+        root.anonymous, root.records = anonymous, 0
         result = graphql.execute_sync(
             schema(lacks),
             parsed,
@@ -71,11 +73,16 @@ def execute(root: Root, payload: Row) -> tuple[int, Row]:
             operation_name=payload.get("operationName") or None,  # wandb.Api sends ""
             field_resolver=_resolve,
         )
+        if root.records > root.most_records:
+            return 502, HTML
     if not result.errors:
         return 200, {"data": result.data}
     statuses = [error.original_error.status for error in result.errors if isinstance(error.original_error, Refused)]
     status = statuses[0] if statuses else 200 if result.data is not None else 400
-    return status, {"data": result.data, "errors": [error.formatted for error in result.errors]}
+    data = result.data
+    if status >= 500 and data is not None:  # one bad run, and W&B gives nothing of all that was asked for
+        data = dict.fromkeys(data)
+    return status, {"data": data, "errors": [error.formatted for error in result.errors]}
 
 
 def _resolve(source: Any, info: graphql.GraphQLResolveInfo[Any], **arguments: Any) -> Any:

@@ -19,14 +19,14 @@ def export(
     *,
     files: int = 1,
     shuffle: bool = False,
-    double_steps: bool = False,
+    double_steps: bool = True,
     append: bool = False,
     row_group_size: int | None = None,
 ) -> None:
     """Export the rows up to a step (all of them if None) in some files, in place of the exports so far.
 
     With `append` the files so far stay as they are and the new ones go on from there. With `shuffle` the URLs come in
-    another order each time they are asked for.
+    another order each time they are asked for. W&B's steps are doubles.
     """
     steps = run.history.steps
     beyond = np.flatnonzero(steps > upto_step) if upto_step is not None else np.empty(0)

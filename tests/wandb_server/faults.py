@@ -17,14 +17,15 @@ class Fault:
     """What happens to the requests of an operation: to `times` of them (None: to all), after `skip` good ones.
 
     With `where` only to those that have these GraphQL variables, as {"run": "abc123"}. Without a status the request is
-    served, but late (`latency`), cut short (`truncate`: bytes of the body let through) or with its connection reset
-    before or after the work was done.
+    served, but late (`latency`), byte by byte (`drip`: seconds between two), cut short (`truncate`: bytes of the body
+    let through) or with its connection reset before or after the work was done.
     """
 
     operation: str
     times: int | None = 1
     skip: int = 0
     latency: float = 0.0
+    drip: float = 0.0
     status: int | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b'{"error":"scripted fault"}'

@@ -108,7 +108,7 @@ class Handler(BaseHTTPRequestHandler):
         if not answer.status:
             self._reset()
         else:
-            self._send(answer, data, sent)
+            self._send(answer, data, sent, fault.drip)
 
     def _operation(self, path: str, body: bytes) -> tuple[str, Row]:
         """The name under which a request is counted and made to fail, and its JSON if it is GraphQL."""
@@ -127,13 +127,17 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, operation: str, path: str, payload: Row, body: bytes) -> Answer:
         if path.startswith("/storage/"):
             return self._storage(path, body)
-        if not self._authorized():
+        signed_in = self._authorized()
+        if not signed_in and (path != "/graphql" or self.server.wandb.refuses_keys):
             return Answer(401, {"errors": [{"message": "user is not logged in"}]})
         allowed, headers = self.server.wandb.take_token(operation)
         if not allowed:
             return Answer(429, {"error": "rate limit exceeded"}, headers)
         if path == "/graphql":
-            status, result = self.server.wandb.twist(payload, *execution.execute(self.server.wandb.root, payload))
+            answered = execution.execute(self.server.wandb.root, payload, anonymous=not signed_in)
+            status, result = self.server.wandb.twist(payload, *answered)
+            if isinstance(result, bytes):
+                headers = headers | {"Content-Type": "text/html"}
             return Answer(status, result, headers)
         return self._files(path, body, headers)
 
@@ -188,7 +192,7 @@ class Handler(BaseHTTPRequestHandler):
             return Answer(416, b"", headers | {"Content-Range": f"bytes */{len(data)}"})
         return Answer(206, data[start:stop], headers | {"Content-Range": f"bytes {start}-{stop - 1}/{len(data)}"})
 
-    def _send(self, answer: Answer, data: bytes, sent: bytes) -> None:
+    def _send(self, answer: Answer, data: bytes, sent: bytes, drip: float) -> None:
         headers = {"Content-Type": "application/json", **answer.headers, "Content-Length": str(len(data))}
         if len(sent) < len(data) and self.command != "HEAD":
             headers["Connection"] = "close"
@@ -199,7 +203,13 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         head, self.wfile = self.wfile.getvalue(), stream
-        self.wfile.write(head + sent)
+        if not drip:
+            self.wfile.write(head + sent)
+            return
+        self.wfile.write(head)
+        for i in range(len(sent)):
+            self.wfile.write(sent[i : i + 1])
+            time.sleep(drip)
 
     def _reset(self) -> None:
         """End the connection with RST, as a dying proxy does."""

@@ -45,8 +45,9 @@ class _Dicts:
         return _Dicts(self.take(lines))
 
     def table(self) -> pa.Table:
-        names = dict.fromkeys(key for row in self.rows for key in row)
-        return pa.table({name: _column([row.get(name) for row in self.rows]) for name in names})
+        rows = [flattened(row) for row in self.rows]
+        names = dict.fromkeys(key for row in rows for key in row)
+        return pa.table({name: _column([row.get(name) for row in rows]) for name in names})
 
     def counts(self) -> Counter[tuple[str, str]]:
         return Counter(pair for row in self.rows for key, value in row.items() for pair in _kinds(key, value))
@@ -84,6 +85,7 @@ class _Table:
                 sizes += Counter(pair for value in column.to_pylist() for pair in _kinds(name, value))
             else:
                 kind = "string" if pa.types.is_string(column.type) else "number"
+                kind = "bool" if pa.types.is_boolean(column.type) else kind
                 sizes[name, kind] += len(column) - column.null_count
         return sizes
 
@@ -185,7 +187,8 @@ class History:
             counts: Counter[tuple[str, str]] = sum((piece.counts() for piece in self._pieces), Counter())
             keys: Row = {}
             for (key, kind), count in counts.items():
-                keys.setdefault(key, {"typeCounts": []})["typeCounts"].append({"type": kind, "count": count})
+                one = keys.setdefault(key, {"typeCounts": [], "monotonic": key == "_step", "previousValue": None})
+                one["typeCounts"].append({"type": kind, "count": count})
             self._keys = {"lastStep": self.last_step, "sets": [], "keys": keys}
         return self._keys
 
@@ -214,6 +217,17 @@ def wire_json(value: Any) -> str:
     return json.dumps(wire(value), separators=(",", ":"))
 
 
+def flattened(row: Row, above: str = "") -> Row:
+    """A row with a name for each value: a dict is names with dots, but for the empty one and those with a `_type`."""
+    found: Row = {}
+    for name, value in row.items():
+        if isinstance(value, dict) and value and "_type" not in value:
+            found |= flattened(value, f"{above}{name}.")
+        else:
+            found[above + name] = value
+    return found
+
+
 def dig(values: Any, path: str) -> Any:
     """What is under a dotted path, where keys may have dots of their own; MISSING if nothing is."""
     if not isinstance(values, Mapping):
@@ -229,27 +243,73 @@ def dig(values: Any, path: str) -> Any:
 
 
 def _kinds(key: str, value: Any) -> Iterable[tuple[str, str]]:
-    if isinstance(value, dict) and "_type" not in value:
-        for name, item in value.items():
-            yield from _kinds(f"{key}.{name}", item)
-    elif isinstance(value, dict):
-        yield key, value["_type"]
-    elif isinstance(value, str):
-        yield key, "string"
-    elif isinstance(value, list):
-        yield key, "list"
-    elif value is not None:
-        yield key, "number"
+    """The types under which W&B counts a value: by its name with dots, a dict that is no value by what is in it."""
+    for name, item in flattened({key: value}).items():
+        yield name, _type(item)
+
+
+def _type(value: Any) -> str:
+    if isinstance(value, dict):
+        return str(value.get("_type", "map"))
+    names = {str: "string", bool: "bool", list: "list", type(None): "nil"}
+    return names.get(type(value), "number")
+
+
+# -- columns of an export, as W&B's own readers expect them ("history store union")
+
+MEMBERS = ("float64", "utf8", "bool", "list", "struct", "binary")
 
 
 def _column(values: list[Any]) -> pa.Array:
+    """Values of one type as a column of it; of several as a struct with a member for each, one of them given a row.
+
+    What Parquet cannot hold is serialized JSON, which its BINARY tells from text. In a union NaN is the text "NaN".
+    """
     try:
-        array = pa.array(values)
+        array = _united(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        return pa.array([None if value is None else json.dumps(value) for value in values])
-    if _has_empty_struct(array.type):  # which Parquet cannot hold
-        return pa.array([None if value is None else json.dumps(value) for value in values])
-    return array
+        return _binary(values)
+    return _binary(values) if _has_empty_struct(array.type) else array
+
+
+def _united(values: list[Any]) -> pa.Array:
+    members = {name: [value if _member(value) == name else None for value in values] for name in MEMBERS}
+    given = {name: some for name, some in members.items() if any(one is not None for one in some)}
+    if len(given) < 2:
+        (name,) = given or ("float64",)
+        return _plain(name, values)
+    floats = given.get("float64", ())
+    for i, value in enumerate(floats):
+        if isinstance(value, float) and not math.isfinite(value):
+            given.setdefault("utf8", [None] * len(values))[i] = wire(value)
+            given["float64"][i] = None
+    arrays = [_plain(name, some) for name, some in given.items()]
+    missing = pa.array([value is None for value in values])
+    return pa.StructArray.from_arrays(arrays, [f"_type_{name}" for name in given], mask=missing)
+
+
+def _member(value: Any) -> str | None:
+    if value is None:
+        return None
+    return {str: "utf8", bool: "bool", list: "list", dict: "struct"}.get(type(value), "float64")
+
+
+def _plain(name: str, values: list[Any]) -> pa.Array:
+    """Values of one type, or None."""
+    if name == "list":
+        items = [item for value in values for item in value or ()]
+        ends = np.cumsum([0, *(len(value or ()) for value in values)])
+        missing = pa.array([value is None for value in values])
+        return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), _united(items), mask=missing)
+    if name == "struct":
+        names = dict.fromkeys(key for value in values for key in value or ())
+        arrays = [_united([None if value is None else value.get(key) for value in values]) for key in names]
+        return pa.StructArray.from_arrays(arrays, list(names), mask=pa.array([value is None for value in values]))
+    return pa.array(values)
+
+
+def _binary(values: list[Any]) -> pa.Array:
+    return pa.array([None if value is None else json.dumps(wire(value)).encode() for value in values], pa.binary())
 
 
 def _has_empty_struct(kind: pa.DataType) -> bool:

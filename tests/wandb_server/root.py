@@ -20,22 +20,25 @@ FEATURES = ("LARGE_FILENAMES", "ARTIFACT_TAGS", "CLIENT_IDS", "STRUCTURED_CONSOL
 class Root:
     """Query and Mutation.
 
-    `history_serves_exported` says whether pages of `history` also hold exported rows. A listing that goes on from a
-    cursor in `empty_pages` gets, once, a page without runs that is not the last one. Fields and arguments whose names
-    are in `lacks` are not in the schema, as those that came later are not in that of an older server.
+    `history_serves_exported` says whether pages of `history` also hold exported rows. Lists of projects and of runs
+    begin with `hidden_pages` empty ones; with `stuck` a list of runs stays where it is. Fields and arguments whose
+    names are in `lacks` are not in the schema, as those that came later are not in that of an older server. `records`
+    counts the summaries given; an answer with more than `most_records` is too much for the gateway: 502.
     """
 
     def __init__(self, store: Store, signer: Signer, base: str) -> None:
         self.store, self.signer, self.base = store, signer, base
         self.history_serves_exported = False
-        self.empty_pages: set[str] = set()
+        self.hidden_pages, self.stuck = 0, False
+        self.records, self.most_records = 0, 1 << 30
+        self.anonymous = False  # of the request that is answered: its key is none, so there is nobody and nothing
         self.features = set(FEATURES)
         self.lacks: set[str] = set()
 
     # Query
 
-    def viewer(self) -> UserView:
-        return UserView(self, self.store.username)
+    def viewer(self) -> UserView | None:
+        return None if self.anonymous else UserView(self, self.store.username)
 
     def entity(self, name: str | None = None) -> EntityView | None:
         name = name or self.store.username
@@ -51,15 +54,21 @@ class Root:
         return {"cliVersionInfo": versions, "latestLocalVersionInfo": latest, "features": features}
 
     def project(self, name: str | None = None, entity_name: str | None = None) -> ProjectView | None:
-        found = self.store.project(entity_name or self.store.username, name or "uncategorized")
-        return ProjectView(self, found) if found else None
+        found = self.model(name, entity_name)
+        if not found and not self.anonymous:
+            raise Refused(404, "project not found")
+        return found
 
-    model = project
+    def model(self, name: str | None = None, entity_name: str | None = None) -> ProjectView | None:
+        found = self.store.project(entity_name or self.store.username, name or "uncategorized")
+        return ProjectView(self, found) if found and not self.anonymous else None
 
     def projects(self, entity_name: str | None = None, after: str | None = None, first: int | None = None) -> Row:
         entity = entity_name or self.store.username
         mine = [project for project in self.store.projects.values() if project.entity == entity]
-        return connection(mine, functools.partial(ProjectView, self), after, first)
+        if self.anonymous:
+            return connection([], functools.partial(ProjectView, self), None, first)
+        return connection(mine, functools.partial(ProjectView, self), after, first, hidden=self.hidden_pages)
 
     models = projects
 

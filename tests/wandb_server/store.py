@@ -99,6 +99,7 @@ class Run:
     exports: list[Export] = field(default_factory=list)
     exported_lines: int = 0
     shuffled: bool = False
+    poisoned: set[str] = field(default_factory=set)  # what of it is a 500 whoever asks: "history", "summary"
 
     @property
     def id(self) -> str:

@@ -39,9 +39,16 @@ def snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
-def connection(items: Sequence[Any], view: Callable[[Any], Any], after: str | None, first: int | None) -> Row:
-    """A Relay page. Cursors are places in the list as it is now, so insertions shift the pages of a sweep."""
-    start = int(base64.b64decode(after)) if after else 0
+def connection(
+    items: Sequence[Any], view: Callable[[Any], Any], after: str | None, first: int | None, *, hidden: int = 0
+) -> Row:
+    """A Relay page. Cursors are places in the list as it is now, so insertions shift the pages of a sweep.
+
+    Before the first item come `hidden` pages of what this user may not see: no edges, and a cursor that moves on.
+    """
+    start = int(base64.b64decode(after)) if after else -hidden
+    if start < 0:
+        return {"edges": [], "pageInfo": {"endCursor": _cursor(start + 1), "hasNextPage": True}}
     stop = start + min(50 if first is None else first, MAX_PAGE)
     edges = [{"node": view(item), "cursor": _cursor(start + i + 1)} for i, item in enumerate(items[start:stop])]
     end = edges[-1]["cursor"] if edges else None
@@ -96,10 +103,9 @@ class ProjectView:
         self, filters: str | None = None, after: str | None = None, first: int | None = None, order: str | None = None
     ) -> Row:
         listing = self._listing(filters, order or "+created_at")
-        if after in self._root.empty_pages:
-            self._root.empty_pages.remove(after)
-            return {"edges": [], "pageInfo": {"endCursor": after, "hasNextPage": True}}
-        return connection(listing, functools.partial(RunView, self._root), after, first)
+        if self._root.stuck:
+            return {"edges": [], "pageInfo": {"endCursor": after or _cursor(0), "hasNextPage": True}}
+        return connection(listing, functools.partial(RunView, self._root), after, first, hidden=self._root.hidden_pages)
 
     def run(self, name: str) -> RunView | None:
         run = self._project.runs.get(name)
@@ -171,7 +177,18 @@ class RunView:
 
     @property
     def summary_metrics(self) -> str:
+        self._poisoned("summary", "context deadline exceeded")
+        self._root.records += 1
         return wire_json(self._run.summary)
+
+    def _poisoned(self, part: str, message: str) -> None:
+        if part in self._run.poisoned:
+            raise Refused(500, message)
+
+    def _history_poisoned(self) -> None:
+        project = self._run.project
+        where = f"{project.entity}/{project.name}/{self._run.name}"
+        self._poisoned("history", f"run not found for history loading: {where}")
 
     @property
     def system_metrics(self) -> str:
@@ -213,6 +230,7 @@ class RunView:
         self, min_step: int | None = None, max_step: int | None = None, samples: int | None = None
     ) -> list[str]:
         """A page of steps, or a sample of the whole run; only a page may leave out what is exported."""
+        self._history_poisoned()
         samples = 500 if samples is None else samples
         if min_step is None and max_step is None:
             lines = sample(len(self._run.history), samples)
@@ -240,6 +258,7 @@ class RunView:
         return self._run.history.between(int(min_step), int(max_step), from_line=first, keys=keys)
 
     def parquet_history(self, live_keys: list[str]) -> Row:
+        self._history_poisoned()
         run = self._run
         path = run.project.entity, run.project.name, run.name
         urls = [self._root.signer.url("exports", *path, export.name) for export in run.exports]
@@ -247,6 +266,9 @@ class RunView:
             random.shuffle(urls)
         live = run.history.between(0, run.history.last_step + 1, from_line=run.exported_lines, keys=live_keys)
         rows = [{key: wire(row[key]) for key in live_keys} for row in live if all(key in row for key in live_keys)]
+        for row in rows:
+            if "_step" in row:
+                row["_step"] = float(row["_step"])  # as W&B has steps: doubles, here and in exports
         return {"parquetUrls": urls, "liveData": rows}
 
     def events(self, samples: int | None = None) -> list[str]:

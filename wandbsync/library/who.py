@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from ..cache import Cache
 from ..config import Config
@@ -103,6 +104,15 @@ def _kept(cache: Cache, kind: str, base_url: str | None) -> str | None:
     return some[-1] if some else None
 
 
+def other_server(page: str, login: Login) -> UsageError:
+    """What to say of a page that is not on the server whose key is at hand: another server is not to get it."""
+    url = urlsplit(page)
+    return UsageError(
+        f"{page} is a page of {url.netloc}, and the server that is asked is {login.host}",
+        hint=f"WANDB_BASE_URL={url.scheme}://{url.netloc} asks that one, with its own key",
+    )
+
+
 def asked(api: Api, config: Config, names: Sequence[str], exclude: Sequence[str] = ()) -> list[Asked]:
     """The projects and runs that are meant to be synced; patterns are looked up on the server. Raises UsageError."""
     from ..plan.discovery import wanted
@@ -112,6 +122,8 @@ def asked(api: Api, config: Config, names: Sequence[str], exclude: Sequence[str]
     runs: dict[tuple[str, str], list[str]] = {}
     one: Any = None
     for target in map(parse, names):
+        if target.page and not api.login.has_page(target.page):
+            raise other_server(target.page, api.login)
         entity = target.entity or config.default_entity or api.login.entity
         if entity is None:
             one = one or api.viewer()

@@ -17,10 +17,11 @@ from ..cache.rows import steps
 from ..errors import NotPermitted, RateLimited, ServerError, Unreachable, WandbsyncError
 from ..model import CONSOLE, HISTORY, SYSTEM, Columns, FileRecord, RunRecord, RunRef
 from ..plan.server import Describe, Fetch, retry_after
-from ..sources.api.client import FILES_A_PAGE, Api, Node, sensible
+from ..sources.api.client import FILES_A_PAGE, Api
 from ..sources.api.fetch import Fetched, SoFar, fetch
 from ..sources.api.gather import Had
 from ..sources.api.history import STAMP
+from ..sources.api.nodes import Node, sensible
 from ..sources.api.record import fingerprint, record
 from ..sources.api.streams import State, all_files
 from . import commits
@@ -93,6 +94,7 @@ class Arrivals:
         self.commits = commits.Commits(cache)
         self.new: set[RunRef] = set()
         self.done: list[RunRef] = []  # up to date now
+        self._blocked: set[str] = set()  # what was said of storages that cannot be reached
 
     # -- ask
 
@@ -119,10 +121,9 @@ class Arrivals:
     def answer(self, job: Job) -> Fetched | Described | Failed:
         """Ask the server. Raises what is not the run's own fault, and NotFound."""
         try:
-            with sensible(self.api.login.host):
-                if isinstance(job.action, Fetch):
-                    return fetch(self.api, job.ref, job.action.now, job.so_far, job.folder, whole=job.action.whole)
-                return self._described(job)
+            if isinstance(job.action, Fetch):
+                return fetch(self.api, job.ref, job.action.now, job.so_far, job.folder, whole=job.action.whole)
+            return self._described(job)
         except RateLimited:
             raise
         except (ServerError, NotPermitted, Unreachable) as error:
@@ -156,13 +157,12 @@ class Arrivals:
         """Put what came into the next commit; the job again if all of the rows have to be fetched after all."""
         again = None
         try:
-            with sensible(self.api.login.host):
-                if isinstance(got, Fetched):
-                    again = self._fetched(job, got)
-                elif isinstance(got, Described):
-                    self._describe(job, got)
-                else:
-                    self._failed(job, got)
+            if isinstance(got, Fetched):
+                again = self._fetched(job, got)
+            elif isinstance(got, Described):
+                self._describe(job, got)
+            else:
+                self._failed(job, got)
         except RateLimited:
             raise
         except (ServerError, NotPermitted, Unreachable) as error:  # in the middle of what is fetched in parts
@@ -190,6 +190,8 @@ class Arrivals:
                     streams, values = [], 0
                 elif values > APPEND_VALUES and job.local is None and isinstance(job.action, Fetch):
                     return replace(job, action=replace(job.action, whole=True), folder=next(self.folders))
+        if got.history.blocked is not None:
+            self._tell_blocked(got.history.blocked)
         added = {HISTORY: streams, SYSTEM: got.system, CONSOLE: got.console}
         incomplete = got.history.incomplete
         self._tell(job, [*([incomplete] if incomplete else []), *got.refused])
@@ -242,13 +244,16 @@ class Arrivals:
         if got.files is not None:
             state.files = True
         self._tell(job, got.refused)
+        cursor = replace(job.cursor, described=fingerprint(got.node), state=state.dump())
+        if got.refused:
+            cursor = self._again(cursor, "; ".join(got.refused))
         self._add(
             Share(
                 job.ref,
                 job.revision,
                 self._record(job, got.node, incomplete),
                 files=None if got.files is None else self._files(job, got.files),
-                mirror=replace(job.cursor, described=fingerprint(got.node), state=state.dump()),
+                mirror=cursor,
             )
         )
 
@@ -271,10 +276,16 @@ class Arrivals:
     # -- records
 
     def _api_record(self, job: Job, node: Node, incomplete: str | None) -> RunRecord:
-        return record(node, job.ref, self.api.login.app_url, incomplete=incomplete)
+        with sensible(self.api.login.host):
+            return record(node, job.ref, self.api.login.app_url, incomplete=incomplete)
 
     def _record(self, job: Job, node: Node, incomplete: str | None, *, rows: int | None = None) -> RunRecord | None:
-        """The server's record; of a run that has local logs, once it has ended and is all there."""
+        """The server's record; of a run that has local logs, once it has ended and is all there.
+
+        None where the server did not give the config: what is known of it stays.
+        """
+        if "config" in node.get("errors", ()) and job.known is not None:
+            return None
         made = self._api_record(job, node, incomplete)
         if job.known is None or job.local is None:
             return made
@@ -317,6 +328,11 @@ class Arrivals:
 
     def _tell(self, job: Job, problems: list[str]) -> None:
         self.report.problems += [Problem(str(job.ref), f"{job.ref}: {problem}") for problem in problems]
+
+    def _tell_blocked(self, why: Unreachable) -> None:
+        if str(why) not in self._blocked:
+            self._blocked.add(str(why))
+            self.report.notes.append(f"{why}: rows come from the API instead, page by page ({why.hint})")
 
     def _overtaken(self, ref: RunRef) -> None:
         self.report.notes.append(f"another process is syncing {ref}; the next sync goes on with what it leaves")

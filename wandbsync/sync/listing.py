@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Sequence
 
 from ..errors import NotFound
 from ..model import RunRef
-from ..sources.api.client import FILES_A_PAGE, RECORDS_A_PAGE, Api, Node
+from ..sources.api.client import FILES_A_PAGE, RECORDS_A_PAGE, Api
+from ..sources.api.nodes import Node
 
 FEW = 20  # runs that are asked for one by one; more in listings
 

@@ -171,10 +171,11 @@ class Reading:
             before = {path: one for path, one in self.cache.log_cursors(ref).items() if one.status != "copy"}
             if not again:
                 rows, last_step = self.cache.stream_rows(ref)
-                keys = local.Keys(self.cache.key_paths(ref, HISTORY))
+                mirrored = mirror is not None and mirror.fetched is not None
+                keys = local.Keys(self.cache.key_paths(ref, HISTORY), dotted=mirrored)
                 so_far = local.RunSoFar(keys, last_step, rows.get(SYSTEM, 0), rows.get(CONSOLE, 0))
                 count = rows.get(HISTORY, 0)
-                if mirror is not None and mirror.fetched is not None and not absence(self.cache, ref):
+                if mirrored and not absence(self.cache, ref):
                     so_far = self._after_server(ref, so_far, first=not before)
         states = {path: local.LogState.load(one.state) for path, one in before.items()}
         generation = self.cache.new_generation() if again and revision is not None else None

@@ -20,7 +20,8 @@ from ..errors import CacheBusy, NotFound, NotPermitted, ServerError
 from ..model import Fingerprint, RunRef
 from ..plan.discovery import MANY, RunFilter
 from ..plan.server import Action, Cached, Describe, Fetch, Gone, Remote, Wait, plan_server, unfinished
-from ..sources.api.client import FILES_A_PAGE, Api, sensible
+from ..sources.api.client import FILES_A_PAGE, Api
+from ..sources.api.nodes import sensible
 from ..sources.api.record import fingerprint, record, unix
 from . import listing
 from .commits import SECONDS
@@ -214,7 +215,8 @@ class _Pass:
             if to in self.nodes and to not in self.known:
                 if "summaryMetrics" not in self.nodes[to]:
                     self.nodes[to] = self.api.run(to, {"record", "files"}, fileLimit=FILES_A_PAGE)
-                summary = record(self.nodes[to], to, "", incomplete=None).summary or {}
+                with sensible(self.api.login.host):
+                    summary = record(self.nodes[to], to, "", incomplete=None).summary or {}
                 if summary.get("_timestamp") is not None and summary["_timestamp"] == self.cache.last_time(ref):
                     self.cache.rename(ref, to)
                     adopted += 1

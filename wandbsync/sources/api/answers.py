@@ -16,16 +16,20 @@ from .credentials import Login
 from .failures import Failed
 
 STRANGE = 3  # attempts where something else than W&B seems to answer
+OWN_FAULT = 2  # attempts where W&B itself says that it could not: another one seldom helps
 _NOT_SIGNED_IN = re.compile(r"not (logged|signed) in|unauthenticated|invalid api key", re.IGNORECASE)
 _NOT_PERMITTED = re.compile(r"permission denied|access denied|not permitted|unauthori[sz]ed|forbidden", re.IGNORECASE)
-BETWEEN = "a proxy or a login page may be in between: check WANDB_BASE_URL and HTTPS_PROXY"
+BETWEEN = (
+    "a proxy or a login page may be in between: check WANDB_BASE_URL, HTTPS_PROXY and, "
+    "if it wants a header, WANDB_X_EXTRA_HTTP_HEADERS"
+)
 
 
 def data_of(status: int, headers: Mapping[str, str], content: bytes, login: Login) -> dict[str, Any]:
     """The `data` of an answer; header names in lower case. Raises Failed, whose error never quotes the key."""
     payload, page = _parsed(content), is_page(headers, content)
     if status != 200:
-        raise _refused(status, headers, _messages(payload or {}, login), login, page=page)
+        raise _refused(status, headers, payload or {}, login, page=page)
     if payload is None:
         what = "a web page" if page else "something else"
         error = ServerError(f"{login.host} answered {what} instead of JSON", hint=BETWEEN, status=status)
@@ -34,9 +38,9 @@ def data_of(status: int, headers: Mapping[str, str], content: bytes, login: Logi
     if isinstance(data, dict) and not messages:
         return data
     if _NOT_SIGNED_IN.search(_short(messages)):
-        raise _refused(401, headers, messages, login, page=False)
+        raise _refused(401, headers, payload, login)
     if _NOT_PERMITTED.search(_short(messages)):
-        raise _refused(403, headers, messages, login, page=False)
+        raise _refused(403, headers, payload, login)
     error = ServerError(
         f"{login.host} says: {_short(messages) or 'neither data nor errors'}",
         messages=messages,
@@ -45,13 +49,23 @@ def data_of(status: int, headers: Mapping[str, str], content: bytes, login: Logi
     raise Failed(error, attempts=1 if messages else STRANGE)
 
 
-def _refused(status: int, headers: Mapping[str, str], messages: list[str], login: Login, *, page: bool) -> Failed:
+def wrong_key(login: Login) -> NotSignedIn:
+    hint = f"set another with `wandb login --relogin` or WANDB_API_KEY; {login.app_url}/authorize has it"
+    return NotSignedIn(f"{login.host} does not accept the API key", hint=hint)
+
+
+def _refused(
+    status: int, headers: Mapping[str, str], payload: Mapping[str, Any], login: Login, *, page: bool = False
+) -> Failed:
     """What a status other than 200 means."""
+    messages = _messages(payload, login)
     host, text = login.host, _short(messages)
     says = f"{host} answers {named(status)}" + (f": {text}" if text else "")
     hint = "check WANDB_BASE_URL: this may not be a W&B server"
     if status == 429:
         return Failed(RateLimited(f"{host} refuses requests: there were too many"), refusal=True)
+    if status == 500 and "errors" in payload:  # of GraphQL itself, as for a run that W&B cannot read: it stays so
+        return Failed(ServerError(says, hint="try again later", status=status, messages=messages), attempts=OWN_FAULT)
     if passing(status):
         hint = BETWEEN if page else "try again later"
         return Failed(ServerError(says, hint=hint, status=status, messages=messages))
@@ -61,9 +75,9 @@ def _refused(status: int, headers: Mapping[str, str], messages: list[str], login
             target = urlsplit(headers.get("location", ""))
             place = f"{target.scheme}://{target.hostname}" if target.hostname else place
         says, hint = f"{host} sends us on to {place}", "if that is the server's address, set WANDB_BASE_URL to it"
+        hint += "; a login page in between may want a header: WANDB_X_EXTRA_HTTP_HEADERS"
     elif status == 401:
-        hint = f"set another with `wandb login --relogin` or WANDB_API_KEY; {login.app_url}/authorize has it"
-        return Failed(NotSignedIn(f"{host} does not accept the API key", hint=hint), attempts=1)
+        return Failed(wrong_key(login), attempts=1)
     elif status == 403 and not page:
         return Failed(NotPermitted(f"{host} does not permit this" + (f": {text}" if text else "")), attempts=1)
     elif status == 407:
@@ -92,7 +106,7 @@ def named(status: int) -> str:
     return str(status)
 
 
-def _messages(payload: dict[str, Any], login: Login) -> list[str]:
+def _messages(payload: Mapping[str, Any], login: Login) -> list[str]:
     """What an answer complains of, each on one line, without the key, should it be quoted there."""
     found = payload.get("errors") or payload.get("error") or []
     secrets = (login.key, base64.b64encode(f"api:{login.key}".encode()).decode())

@@ -9,23 +9,30 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from ...errors import NotFound, NotPermitted, NotSignedIn, ServerError, Unreachable, nearest
+from ...errors import NotFound, NotPermitted, ServerError, TimedOut, TooLarge, Unreachable, nearest
 from ...model import RunRef
 from . import queries
+from .answers import wrong_key
 from .credentials import Login
+from .nodes import Node, next_cursor, nodes, sensible
+from .nodes import listed as listed_node
+from .nodes import run as run_node
 from .record import number
 from .transport import Transport
 
 RUNS_A_PAGE = 1000  # without their records
 RECORDS_A_PAGE = 100  # a config may be large
+PROJECTS_A_PAGE = 200
 FILES_A_PAGE = 1000
 NEAR = 1000  # names that one that is not there is compared with
 LINES_A_PAGE = 1000
+EMPTY_PAGES = 1000  # in a row, of what is hidden from this user: a million runs
+BLOCKED = 300.0  # seconds in which a storage that could not be reached is not tried for other files
+HASTY = 2  # attempts to get what can be asked for in smaller pieces, or was asked for in vain with other things
 
 SILENT = (NotFound, NotPermitted, ServerError, Unreachable)  # when it is only about a hint
-
-Node = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,27 +55,33 @@ class Api:
         self.transport = transport
         self._unknown: set[str] = set()  # fields this server does not have
         self._doubtful = set(queries.RARE)  # those it has not answered yet
+        self._blocked: dict[str, tuple[float, Unreachable]] = {}  # storages that cannot be reached: until when, and why
 
     # -- who and which
 
     def viewer(self) -> Viewer:
         found = self._ask("Viewer", queries.VIEWER, {}).get("viewer")
-        if not found:
-            raise NotSignedIn(f"{self.login.host} does not know the API key")
-        teams = tuple(team["name"] for team in nodes(found.get("teams")))
-        return Viewer(found.get("username") or found.get("entity") or "", found.get("entity"), teams)
+        if not found:  # W&B answers so, with HTTP 200, where the key is wrong or has expired
+            raise wrong_key(self.login)
+        with sensible(self.login.host):
+            teams = tuple(team["name"] for team in nodes(found.get("teams")))
+            return Viewer(found.get("username") or found.get("entity") or "", found.get("entity"), teams)
 
     def projects(self, entity: str) -> list[Node]:
         """The projects of an entity: name, entityName, description, createdAt."""
-        variables = {"entity": entity, "perPage": 200}
-        return list(self._pages("GetProjects", queries.PROJECTS, variables, lambda data: data.get("models")))
+        variables = {"entity": entity, "perPage": PROJECTS_A_PAGE}
+        found = list(self._pages("GetProjects", queries.PROJECTS, variables, lambda data: data.get("models")))
+        if not found:
+            self.viewer()  # raises NotSignedIn: whoever has no good key sees no projects
+        return found
 
     def runs(
         self, entity: str, project: str, *, filters: str | None = None, records: bool = False
     ) -> Iterator[tuple[Node, int]]:
         """The runs of a project, oldest first, each once, and how many the server counts.
 
-        With `records` their configs and summaries too. Raises NotFound if there is no such project, or none to see.
+        With `records` their configs and summaries too, but for a run whose record the server cannot give. Raises
+        NotFound if there is no such project, or none to see.
         """
         query = queries.RUNS_WITH_RECORDS if records else queries.RUNS
         counted = 0
@@ -89,13 +102,10 @@ class Api:
             "filters": filters or "{}",
         }
         seen: set[str] = set()
-        for node in self._pages("Runs", query, variables, runs, project=f"{entity}/{project}"):
-            with sensible(self.login.host):
-                name = node["name"]
-                if not isinstance(name, str):
-                    raise TypeError(f"a run is called {name!r}")
-            if name not in seen:
-                seen.add(name)
+        without = queries.RUNS if records else None
+        for node in self._pages("Runs", query, variables, runs, project=f"{entity}/{project}", instead=without):
+            if node["name"] not in seen:
+                seen.add(node["name"])
                 yield node, counted
 
     def _no_project(self, entity: str, project: str) -> NotFound:
@@ -123,7 +133,7 @@ class Api:
         """Some parts (keys of queries.PARTS) of a run in one question.
 
         A part that the server refuses is asked for alone; if it is refused again it is missing from the answer, and
-        `errors` there says why: part -> ServerError.
+        `errors` there says why: part -> ServerError. Of a record the summary may be missing alone.
         """
         asked = set(parts)
         node: Node = {}
@@ -136,34 +146,54 @@ class Api:
             if not asked or len(parts) == 1:
                 return node
         except ServerError as error:
-            if len(asked) == 1 or isinstance(error, NotFound):
+            if (asked == {"record"} and not _is_its_own(error)) or (len(asked) == 1 and "record" not in asked):
                 raise
         errors: dict[str, ServerError] = {}
         for part in sorted(asked, key=list(queries.PARTS).index):
             try:
-                node |= self._run(ref, {part}, variables)
+                node |= self._run(ref, {part}, variables, attempts=HASTY)
             except ServerError as error:  # noqa: PERF203
+                errors["summary" if part == "record" else part] = error
                 if part == "record":
-                    raise
-                errors[part] = error
+                    if not _is_its_own(error):
+                        raise
+                    node |= self._less(ref, errors)
         return node | {"errors": errors}
 
-    def _run(self, ref: RunRef, parts: Collection[str], variables: Mapping[str, Any]) -> Node:
+    def _less(self, ref: RunRef, errors: dict[str, ServerError]) -> Node:
+        """What there is of a record whose summary is refused."""
+        try:
+            return self._run(ref, {"config"}, {}, attempts=HASTY)
+        except ServerError as error:
+            errors["config"] = error
+            return self._run(ref, {"listed"}, {}, attempts=HASTY)
+
+    def _run(
+        self, ref: RunRef, parts: Collection[str], variables: Mapping[str, Any], *, attempts: int | None = None
+    ) -> Node:
         operation, query = queries.about_run(parts)
         used = {name: value for name, value in variables.items() if re.search(rf"\${name}\b", query)}
         named = {"entity": ref.entity, "project": ref.project, queries.run_variable(operation): ref.run_id}
         project = f"{ref.entity}/{ref.project}"
-        data = self._ask(operation, query, {**named, **used}, project=project)
+        data = self._ask(operation, query, {**named, **used}, project=project, attempts=attempts)
         with sensible(self.login.host):
-            found: Node | None = (data.get("project") or {}).get("run")
+            there = data.get("project")
+            found = (there or {}).get("run")
             if found is not None:
-                return dict(found)
+                return run_node(found)
+        if there is None:  # the project is gone, or the key has expired meanwhile: no word on the run
+            raise self._no_project(ref.entity, ref.project)
         raise NotFound(f"{self.login.host} has no run {ref}, or not for this key")
 
-    def page(self, ref: RunRef, first: int, stop: int, samples: int) -> list[str]:
-        """The rows with first <= step < stop as JSON texts; a sample of them if there are more than `samples`."""
-        found = self._run(ref, {"page"}, {"minStep": first, "maxStep": stop, "pageSize": samples})
-        return list(found.get("history") or ())
+    def page(self, ref: RunRef, first: int, stop: int, samples: int, *, hasty: bool = False) -> list[Node]:
+        """The rows with first <= step < stop; a sample of them if there are more than `samples`.
+
+        `hasty`: do not insist on it, fewer of them would do.
+        """
+        variables = {"minStep": first, "maxStep": stop, "pageSize": samples}
+        found = self._run(ref, {"page"}, variables, attempts=HASTY if hasty else None)
+        rows: list[Node] = found.get("history") or []
+        return rows
 
     def console(self, ref: RunRef, after: str | None) -> Node:
         """A page of console lines: the connection, with `edges` and `pageInfo`."""
@@ -198,11 +228,28 @@ class Api:
         return self.transport.download(url, path)
 
     def load(self, url: str, path: Path, *, hold: int) -> bytes | Path:
-        return self.transport.load(url, path, hold=hold)
+        """What `Transport.load` does; a storage that could not be reached is left alone for a while."""
+        storage, clock = urlsplit(url).netloc, self.transport.budget.clock
+        until, error = self._blocked.get(storage, (0.0, None))
+        if error is not None and clock() < until:
+            raise error
+        try:
+            return self.transport.load(url, path, hold=hold)
+        except Unreachable as why:
+            self._blocked[storage] = clock() + BLOCKED, why
+            raise
 
     # -- asking
 
-    def _ask(self, operation: str, query: str, variables: Mapping[str, Any], *, project: str = "") -> Node:
+    def _ask(
+        self,
+        operation: str,
+        query: str,
+        variables: Mapping[str, Any],
+        *,
+        project: str = "",
+        attempts: int | None = None,
+    ) -> Node:
         """One question; again without the fields that this server turns out not to have."""
         suspects: set[str] = set()
         while True:
@@ -211,7 +258,7 @@ class Api:
             sent = {name: value for name, value in variables.items() if re.search(rf"\${name}\b", text)}
             doubtful = {name for name in self._doubtful if re.search(rf"\b{name}\b", text)}
             try:
-                data = self.transport.ask(operation, text, sent, project=project)
+                data = self.transport.ask(operation, text, sent, project=project, attempts=attempts)
             except ServerError as error:
                 news = (_unknown(error.messages) & queries.OPTIONAL) - left_out
                 self._unknown |= news
@@ -235,51 +282,56 @@ class Api:
         project: str = "",
         cursor: str = "cursor",
         after: str | None = None,
+        instead: str | None = None,
     ) -> Iterator[Node]:
-        """The nodes of a Relay connection, page by page. An empty page is not the end; one that leads nowhere is."""
-        empty = 0
+        """The nodes of a Relay connection, page by page.
+
+        A page that is too much for the server is halved until it comes; where one node alone does not come, `instead`
+        is asked of it, which wants less. An empty page is not the end; a cursor that does not advance is an error.
+        """
+        empty, past = 0, {after}
+        usual = size = int(variables.get("perPage", 1))
         while True:
-            data = self._ask(operation, query, {**variables, cursor: after}, project=project)
+            asked = {**variables, cursor: after} | ({"perPage": size} if "perPage" in variables else {})
+            try:
+                data = self._ask(operation, query, asked, project=project, attempts=HASTY if size > 1 else None)
+            except (ServerError, TimedOut) as error:
+                if not is_too_much(error) or (size == 1 and instead is None):
+                    raise
+                if size > 1:
+                    size //= 2
+                    continue
+                data = self._ask(operation, instead or query, asked, project=project)
+                size = usual
             with sensible(self.login.host):
                 found = connection(data) or {}
-                some, end = nodes(found), next_cursor(found)
+                some, end = [listed_node(node) for node in nodes(found)], next_cursor(found)
                 empty = 0 if found.get("edges") else empty + 1
             yield from some
             if end is None:
                 return
-            if not end or empty > 5 or (end == after and not empty):
-                raise ServerError(f"{self.login.host} goes round in circles listing {project or 'projects'}")
+            if not end or end in past or empty > EMPTY_PAGES:
+                raise ServerError(f"listing {project or 'projects'}: the cursor of {self.login.host} does not advance")
+            past.add(end)
             after = end
 
 
-@contextlib.contextmanager
-def sensible(host: str) -> Iterator[None]:
-    """What an answer that is not at all as W&B's are does to whoever reads it, as a ServerError."""
-    try:
-        yield
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        text = f"{host} gave an answer without sense: {type(error).__name__}: {error}"
-        raise ServerError(text, hint="is this a W&B server?") from error
+def is_too_much(error: Exception) -> bool:
+    """Whether the answer may come if less is asked for: W&B's gateway answers 502, its database 500, or nothing."""
+    return isinstance(error, (TimedOut, TooLarge)) or (
+        isinstance(error, ServerError) and error.status in (413, 500, 502, 504)
+    )
 
 
-def nodes(connection: Node | None) -> list[Node]:
-    """The nodes of a page of a Relay connection."""
-    edges = (connection or {}).get("edges") or ()
-    return [edge["node"] for edge in edges if edge and edge.get("node")]
+def _is_its_own(error: ServerError) -> bool:
+    """Whether it may be the fault of a run's record, so that less of it can be had, and not of the question."""
+    return is_too_much(error) or (error.status is None and bool(error.messages))
 
 
-def next_cursor(connection: Node) -> str | None:
-    """Where the next page begins; empty if the server does not say where, None if this page is the last."""
-    page = connection.get("pageInfo") or {}
-    if not page.get("hasNextPage"):
-        return None
-    edges = connection.get("edges") or [None]
-    return page.get("endCursor") or (edges[-1] or {}).get("cursor") or ""
-
-
-# That there is no such thing, for those that say so besides answering null.
+# That there is no such thing, for those that say so besides answering null. "run not found for history loading" is not
+# of these: W&B says so of a run that it has, and whose rows it cannot read.
 _ABSENT = re.compile(
-    r"\b(?:entity|project|model|run|bucket)\b.{0,100}(?:not found|not exist|n't exist)"
+    r"\b(?:entity|project|model|run|bucket)\b.{0,100}(?:not found(?! for history)|not exist|n't exist)"
     r"|(?:not find|n't find|no such|unknown|no) (?:the |a |any )?(?:entity|project|model|run|bucket)\b",
     re.IGNORECASE,
 )

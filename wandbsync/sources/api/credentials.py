@@ -15,11 +15,13 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from ...errors import NotSignedIn, UsageError
+from .network import Network, network
 
 # W&B's own cloud has one server under several names. The SDK asks the first one since 0.31 and, for keys that an older
 # SDK has stored, looks in netrc under the second one too.
 DEFAULT_URL = "https://api.forge.coreweave.com"
 FORMER_URL = "https://api.wandb.ai"
+PAGES = {"wandb.ai", "app.wandb.ai", "api.wandb.ai", "forge.coreweave.com", "api.forge.coreweave.com"}  # one server
 CLOUDS = {"forge.coreweave.com": "api.wandb.ai", "qa.forge.coreweave.com": "api.qa.wandb.ai"}
 
 
@@ -31,6 +33,7 @@ class Login:
     key: str = field(repr=False)
     entity: str | None = None  # whose projects are meant when nobody is named: WANDB_ENTITY or the settings file's
     pages: str | None = None  # WANDB_APP_URL: where the web pages are, if that does not follow from `base_url`
+    network: Network = field(default_factory=Network)
 
     @property
     def host(self) -> str:
@@ -49,6 +52,11 @@ class Login:
         if "://api.wandb." in self.base_url and "://api.wandb.test" not in self.base_url:
             return self.base_url.replace("://api.", "://")
         return self.base_url.replace("://api.", "://app.")
+
+    def has_page(self, url: str) -> bool:
+        """Whether a page of the web is one of this server's."""
+        names = {urlsplit(each).netloc.lower() for each in (self.base_url, self.app_url)}
+        return urlsplit(url).netloc.lower() in names | (PAGES if names & PAGES else set())
 
 
 def find_login(env: Mapping[str, str] = os.environ, *, base_url: str | None = None) -> Login | None:
@@ -81,12 +89,20 @@ def find_login(env: Mapping[str, str] = os.environ, *, base_url: str | None = No
                 url = former  # a key goes to the host it was stored for
     if not key and (not settings.get("base_url") or settings["base_url"].strip().rstrip("/") == url):
         key = _checked_key("api_key in wandb/settings", settings.get("api_key"))
-    if not key and env.get("WANDB_IDENTITY_TOKEN_FILE"):
-        raise NotSignedIn("WANDB_IDENTITY_TOKEN_FILE signs in the SDK, but not wandbsync", hint="set WANDB_API_KEY")
+    if not key and (token := _identity(env, settings)):
+        raise NotSignedIn(f"{token} signs in the SDK, but not wandbsync", hint="set WANDB_API_KEY")
     if not key:
         return None
     entity = env.get("WANDB_ENTITY") or settings.get("entity")
-    return Login(url, key, entity or None, env.get("WANDB_APP_URL", "").strip().rstrip("/") or None)
+    pages = env.get("WANDB_APP_URL", "").strip().rstrip("/")
+    return Login(url, key, entity or None, pages or None, network(env, settings))
+
+
+def _identity(env: Mapping[str, str], settings: Mapping[str, str]) -> str | None:
+    """Where an identity token is named."""
+    if env.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return "WANDB_IDENTITY_TOKEN_FILE"
+    return "identity_token_file in wandb/settings" if settings.get("identity_token_file") else None
 
 
 def _checked_url(origin: str, text: str) -> str:

@@ -1,13 +1,14 @@
 """Parquet files with rows of a history, as the server exports them: steps, and the values of a column by key path.
 
 The same rows as JSON (rows.py), in another dress: a null was not logged; a struct is a dict without its nulls; whole
-numbers are INTs, as W&B keeps every number as a double in one file and as an integer in the next. What Arrow could not
-hold in one column (a key with numbers and texts, lists of both) a server spells as JSON texts; see `_spelled`.
+numbers are INTs, as W&B keeps every number as a double in one file and as an integer in the next. A key with values of
+several types is a union, a struct whose members are named for the types; BINARY is serialized JSON, STRING is text, in
+which "NaN" and the infinities are floats. W&B's own readers (weave) say so. Older exports have one column of texts for
+such a key, in which what is JSON is what it spells.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,14 +22,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ...errors import BadExport
+from ...errors import BadExport, TooLarge
 from ...model import EXACT_INT, Kind
-from .rows import STEP, KeyPath, Values, classified, gathered, number_kinds
-from .texts import is_text, json_texts, logged, strings
+from .rows import STEP, KeyPath, Values, classified, gathered, number_kinds, with_floats
+from .texts import WORDS, from_json, is_json, is_text, is_union, json_texts, logged, strings
 
 SMALL = 8 << 20  # bytes in memory; a file below that is read at once
 MAGIC = b"PAR1"
 DOUBLE = pa.float64()
+MOST_TIMES = 10  # times as many rows as the server counts that exports of a run may have ...
+MOST_MORE = 100_000  # ... and so many more
+DENSE = 256 << 20  # bytes that a file may have in memory, whatever its size
+EXPANDS = 100  # times its size that a larger one may have
 BLOCK = 1 << 20  # bytes of lists and dicts that are made into texts at once
 
 
@@ -42,7 +47,7 @@ class Export:
     source: Source
     steps: NDArray[np.int64]  # of length n, in the file's order
     sizes: Mapping[str, int]  # the columns besides `_step`, and about how many bytes each takes in memory
-    nested: bool  # whether a dict is a struct here; else it may be a column for each of its paths, with dots
+    nested: frozenset[str]  # the columns in which dicts may be: what is in them has names with dots
     table: pa.Table | None  # all of it, if it was read at once
     metadata: Any = field(repr=False)
 
@@ -59,15 +64,24 @@ class Export:
         return {name: table.column(places[name]) for name in names}
 
 
-def look(source: Source, *, hold: bool) -> Export:
-    """Read a file's steps; with `hold` the rest of it too, if it is small. Raises BadExport."""
+def most_rows(counted: int) -> int:
+    """How many rows the exports of a run may have: of one that was rewound, more than the server counts now."""
+    return MOST_TIMES * counted + MOST_MORE
+
+
+def look(source: Source, *, hold: bool, most: int | None = None) -> Export:
+    """Read a file's steps; with `hold` the rest of it too, if it is small.
+
+    Raises BadExport, and TooLarge if it has more than `most` rows, or is a small file of what takes much memory.
+    """
     with readable(_name(source)), _opened(source) as file:
         metadata, schema = file.metadata, file.schema_arrow
         fields = list(schema)
         count = metadata.num_rows
+        _check_size(source, metadata, most)
         sizes = _sizes(metadata, fields)
         if not count:
-            return Export(source, np.empty(0, np.int64), {}, False, None, metadata)
+            return Export(source, np.empty(0, np.int64), {}, frozenset(), None, metadata)
         if STEP not in sizes:
             raise BadExport(f"{_name(source)} of the exported history has no {STEP}")
         total = sum(sizes.values())
@@ -76,8 +90,24 @@ def look(source: Source, *, hold: bool) -> Export:
         if len(steps) != count:
             raise BadExport(f"{_name(source)} of the exported history should have {count} rows, not {len(steps)}")
     del sizes[STEP]
-    nested = any(pa.types.is_struct(one.type) and one.type.get_field_index("_type") < 0 for one in fields)
+    nested = frozenset(one.name for one in fields if one.name in sizes and not _is_flat(one.type))
     return Export(source, steps, sizes, nested, table, metadata)
+
+
+def _is_flat(kind: pa.DataType) -> bool:
+    """Whether no value of such a column is a dict with more paths."""
+    return bool(pa.types.is_primitive(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _check_size(source: Source, metadata: Any, most: int | None) -> None:
+    """By what the footer says, before any of it is read: both of the whole and of its parts."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    rows, size = sum(group.num_rows for group in groups), sum(group.total_byte_size for group in groups)
+    if most is not None and max(rows, metadata.num_rows) > most:
+        raise TooLarge(f"{_name(source)} of the exported history has {rows:,} rows, far more than the server counts")
+    length = len(source) if isinstance(source, bytes) else source.stat().st_size
+    if size > max(DENSE, EXPANDS * length):
+        raise TooLarge(f"{_name(source)} of the exported history has {length:,} bytes that expand to {size >> 20:,} MB")
 
 
 def is_whole(source: Source) -> bool:
@@ -154,16 +184,15 @@ def column_values(
     chunks: Sequence[tuple[int, pa.Array]],
     rows: NDArray[np.int64],
     *,
-    text: bool | None = None,
+    mixed: bool = False,
 ) -> dict[KeyPath, list[Values]]:
     """The values of a column by key path, from all files that have it: number of a chunk's first row, and the chunk.
 
     Chunks may be of different types. The rows of each Values ascend, and no row has two values of one path.
     `rows` are 0, 1, 2 ... as far as there are rows: all columns take the numbers of theirs from there.
-    `text`: whether the server says that some of the values were logged as text; None if it does not say.
+    `mixed`: whether the server counts values of other types than text there, so that texts may spell them.
     """
     found: dict[KeyPath, list[Values]] = {}
-    texts: list[tuple[NDArray[np.int64], pa.LargeStringArray]] = []
     for start, array in chunks:
         at = rows[start : start + len(array)]
         if array.type == DOUBLE and not array.null_count:  # as most are
@@ -174,17 +203,9 @@ def column_values(
             array = array.dictionary_decode()
         if (kind := _without_views(array.type)) != array.type:
             array = array.cast(kind)
-        if is_text(array.type):
-            at, array = _given(at, array)
-            texts.append((at, strings(array)))
-        else:
-            for path, values in _values((name,), at, array):
-                found.setdefault(path, []).append(values)
-    if not texts:
-        return found
-    for (at, array), spelled in zip(texts, _spelled([array for _, array in texts], text), strict=True):
-        as_they_are = _texts((name,), at, array) if spelled is None else _json_values((name,), at, spelled)
-        for path, values in as_they_are:
+        if mixed and is_text(array.type):
+            array = array.cast(pa.large_binary())
+        for path, values in _values((name,), at, array):
             found.setdefault(path, []).append(values)
     return found
 
@@ -208,6 +229,9 @@ def _values(path: KeyPath, at: NDArray[np.int64], array: pa.Array) -> Iterator[t
     if pa.types.is_dictionary(kind):
         array = array.dictionary_decode()
         kind = array.type
+    if is_union(kind):
+        yield from _union(path, at, array)
+        return
     if pa.types.is_struct(kind):
         yield from _members(path, at, array)
         return
@@ -224,6 +248,10 @@ def _values(path: KeyPath, at: NDArray[np.int64], array: pa.Array) -> Iterator[t
         yield path, Values(at, value, np.full(len(at), Kind.BOOL, np.uint8))
     elif pa.types.is_map(kind):
         yield from _maps(path, at, array)
+    elif is_json(kind):
+        yield from _json_values(path, at, with_floats([from_json(text) for text in array.to_pylist()]))
+    elif is_text(kind):
+        yield from _words(path, at, strings(array))
     else:
         yield from _texts(path, at, array)
 
@@ -238,6 +266,26 @@ def _members(path: KeyPath, at: NDArray[np.int64], array: pa.Array) -> Iterator[
             at, array = at[~whole], array.filter(pa.array(~whole))
     for one, member in zip(array.type, array.flatten(), strict=True):
         yield from _values((*path, one.name), at, member)
+
+
+def _union(path: KeyPath, at: NDArray[np.int64], array: pa.Array) -> Iterator[tuple[KeyPath, Values]]:
+    """The values of a column with several types: of each row the member that is given."""
+    left = np.ones(len(array), np.bool_)
+    for member in sorted(array.flatten(), key=lambda one: pa.types.is_struct(one.type)):  # a struct may be all nulls
+        given = member.is_valid().to_numpy(zero_copy_only=False) & left
+        left &= ~given
+        if given.any():
+            yield from _values(path, at[given], member.filter(pa.array(given)))
+
+
+def _words(path: KeyPath, at: NDArray[np.int64], array: pa.LargeStringArray) -> Iterator[tuple[KeyPath, Values]]:
+    """Texts; W&B has no other way to say that a number is none, or infinite, where a column holds texts too."""
+    floats = pc.is_in(array, WORDS).to_numpy(zero_copy_only=False)
+    if floats.any():
+        yield path, classified(at[floats], with_floats(array.filter(pa.array(floats)).to_pylist()))
+        at, array = at[~floats], array.filter(pa.array(~floats))
+    if len(at):
+        yield from _texts(path, at, array)
 
 
 def _maps(path: KeyPath, at: NDArray[np.int64], array: pa.MapArray) -> Iterator[tuple[KeyPath, Values]]:
@@ -277,48 +325,3 @@ def _json_values(path: KeyPath, at: NDArray[np.int64], values: Sequence[Any]) ->
     cells = gathered([{path[-1]: value} for value in values])
     for below, (numbers, some) in cells.items():
         yield (*path[:-1], *below), classified(at[np.array(numbers, np.int64)], some)
-
-
-# -- JSON in a column of texts
-
-
-def _spelled(chunks: Sequence[pa.LargeStringArray], text: bool | None) -> list[list[Any] | None]:
-    """What each chunk of texts spells, if it is JSON that a server wrote for want of a better type; else None.
-
-    Which texts are such is a guess: all of a chunk are JSON, and (unless we are told) Arrow has no type for what they
-    spell. A text that somebody logged stays a text: "0.50", "1.25" have one, and so have {"a": 1}, {"a": 2}.
-    """
-    parsed = [_parsed(texts) for texts in chunks]
-    known = [value for values in parsed for value in values or ()]
-    decode = bool(known) and (text is False or not _has_type(known))
-    return parsed if decode else [None] * len(chunks)
-
-
-def _parsed(texts: pa.LargeStringArray) -> list[Any] | None:
-    """The values that the texts spell; None if one of them is not JSON, or is null, which no server would write."""
-    values = []
-    for text in texts:
-        try:
-            value = json.loads(text.as_py())
-        except (ValueError, RecursionError):
-            return None
-        if value is None:
-            return None
-        values.append(value)
-    return values
-
-
-def _has_type(values: Sequence[Any]) -> bool:
-    """Whether a column of Arrow that Parquet can hold could have these values, none of which is media."""
-    if any(isinstance(value, dict) and "_type" in value for value in values):
-        return False
-    try:
-        kind = pa.array(values).type
-    except (pa.ArrowException, OverflowError, ValueError):
-        return False
-    return not _has_empty_struct(kind)
-
-
-def _has_empty_struct(kind: pa.DataType) -> bool:
-    children = [kind.field(i).type for i in range(kind.num_fields)]
-    return (pa.types.is_struct(kind) and not children) or any(map(_has_empty_struct, children))

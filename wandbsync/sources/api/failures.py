@@ -14,10 +14,12 @@ import requests
 import urllib3
 from urllib3.util.ssl_match_hostname import CertificateError
 
-from ...errors import ServerError, Unreachable, UsageError, WandbsyncError
+from ...errors import ServerError, TimedOut, Unreachable, UsageError, WandbsyncError
 
+SLOW = 2  # attempts to get what takes too long
 UNREACHED = 2  # attempts to connect to a host that has never answered: a wrong name is told at once
 NETWORK = "check the network and WANDB_BASE_URL"
+LOOPBACK = ("localhost", "127.0.0.1", "::1", "[::1]")
 PROXY = "check HTTPS_PROXY, HTTP_PROXY and NO_PROXY"
 
 # https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
@@ -44,8 +46,21 @@ class Failed(Exception):
         self.pause = pause or 0.0  # seconds that the server asked for
 
 
-def explain(error: Exception, host: str, timeout: tuple[float, float], *, reached: bool) -> Failed:
-    """Why `host` (with its port) gave no answer to a request made by `requests`; `reached`: it did so before."""
+def storage_hint(host: str, server: str) -> str:
+    """What to try where the storage that signed addresses lead to cannot be reached, while the server can."""
+    if _name(host) in LOOPBACK and _name(server) not in LOOPBACK:  # https://github.com/wandb/server/issues/37
+        return f"the server says that its files are on {host}, which is this machine: its administrator can mend that"
+    return f"the server keeps its files on {host}: let this machine reach it, or check HTTPS_PROXY and NO_PROXY"
+
+
+def explain(
+    error: Exception, host: str, timeout: tuple[float, float], *, reached: bool, hint: str | None = None
+) -> Failed:
+    """Why `host` (with its port) gave no answer to a request made by `requests`; `reached`: it did so before.
+
+    `hint`: what to try where the network is in the way.
+    """
+    network = hint or NETWORK
     causes = list(_causes(error))
     connecting = None if reached else UNREACHED
 
@@ -58,19 +73,20 @@ def explain(error: Exception, host: str, timeout: tuple[float, float], *, reache
         if isinstance(cause, CertificateError):  # urllib3 before 2.0 compares names itself
             return Failed(_certificate(WRONG_NAME, host), attempts=1)
     if caused_by(requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
-        return Failed(Unreachable(f"the proxy does not let us through to {host}", hint=PROXY), attempts=connecting)
+        text = f"the proxy does not let us through to {host}"
+        return Failed(Unreachable(text, hint=hint or PROXY), attempts=connecting)
     if caused_by(socket.gaierror):
-        return Failed(Unreachable(f"no host called {_name(host)} can be found", hint=NETWORK), attempts=connecting)
+        return Failed(Unreachable(f"no host called {_name(host)} can be found", hint=network), attempts=connecting)
     if caused_by(ConnectionRefusedError):
-        return Failed(Unreachable(f"{host} refuses the connection", hint=NETWORK), attempts=connecting)
+        return Failed(Unreachable(f"{host} refuses the connection", hint=network), attempts=connecting)
     if caused_by(urllib3.exceptions.NewConnectionError):
-        return Failed(Unreachable(f"there is no way to {host}", hint=NETWORK), attempts=connecting)
+        return Failed(Unreachable(f"there is no way to {host}", hint=network), attempts=connecting)
     if caused_by(requests.exceptions.ConnectTimeout, urllib3.exceptions.ConnectTimeoutError):
         text = f"{host} cannot be reached within {timeout[0]:g} s"
-        return Failed(Unreachable(text, hint=NETWORK), attempts=connecting)
+        return Failed(Unreachable(text, hint=network), attempts=connecting)
     if caused_by(requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError, TimeoutError):
         text = f"{host} did not answer within {timeout[1]:g} s"
-        return Failed(Unreachable(text, hint="try again later"), slow=True)
+        return Failed(TimedOut(text), slow=True)
     if any(_tls(cause, "WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE") for cause in causes):
         text = f"{host} does not speak https on this port"
         hint = "check the port, and http or https, in WANDB_BASE_URL"
@@ -81,7 +97,7 @@ def explain(error: Exception, host: str, timeout: tuple[float, float], *, reache
     ):  # fmt: skip
         return Failed(ServerError(f"{host} gave an address that leads nowhere", hint="try again later"), attempts=1)
     if "CA certificate bundle" in str(error) or any(_tls(cause, "NO_CERTIFICATE_OR_CRL_FOUND") for cause in causes):
-        text = "the certificates named in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE cannot be read"
+        text = "the certificates named in REQUESTS_CA_BUNDLE, CURL_CA_BUNDLE or SSL_CERT_FILE cannot be read"
         return Failed(UsageError(text, hint="name a file of certificates there, or nothing"), attempts=1)
     return Failed(Unreachable(f"the connection to {host} broke off", hint="try again later"))
 
@@ -98,7 +114,7 @@ def _certificate(code: int, host: str) -> Unreachable:
         return Unreachable(f"the certificate of {host} is for another host", hint="check WANDB_BASE_URL")
     return Unreachable(
         f"the certificate of {host} is not signed by anybody this machine trusts",
-        hint="if a company's proxy or server signs its own, name its certificates in REQUESTS_CA_BUNDLE",
+        hint="if a company's server or proxy signs its own, name that in SSL_CERT_FILE or REQUESTS_CA_BUNDLE",
     )
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from ...errors import ServerError
 from ...model import Columns, FileRecord, Fingerprint, RunRef
 from ..keys import Keys
-from .client import FILES_A_PAGE, LINES_A_PAGE, Api, Node
+from .client import FILES_A_PAGE, LINES_A_PAGE, Api
 from .gather import Anew, Gathering, Had
+from .nodes import Node
 from .pages import PAGE
 from .record import fingerprint
 from .streams import EVENTS, State, all_files, new_events, new_lines

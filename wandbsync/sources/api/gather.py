@@ -2,6 +2,7 @@
 
     few new ones    the page after the last row in the cache, if that row is still there
     else            the exports -> what the server says is live -> what is in the gaps, if it counts more than came
+    no storage      all rows by pages, where the exports lie on a storage that cannot be reached from here
 
 Which of the two has a row may change while one asks, so what comes twice is told by its step. A history can be cut and
 grow again between two looks, so the rows in the cache are compared with what is there. What the server counts decides.
@@ -10,7 +11,6 @@ grow again between two looks, so the rows in the cache are compared with what is
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -21,13 +21,14 @@ from urllib.parse import urlsplit
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ExpiredURL
+from ...errors import ExpiredURL, Unreachable
 from ...model import RunRef
 from ..keys import Keys
-from .client import Api, Node
-from .exports import Source, is_whole, look
+from .client import Api
+from .exports import Source, is_whole, look, most_rows
 from .history import STAMP, History, assemble
-from .pages import PAGE, at_steps, between, in_gaps, parsed, step_of
+from .nodes import Node, step_of
+from .pages import PAGE, at_steps, between, in_gaps
 from .record import fingerprint, number
 from .rows import row_steps
 
@@ -39,6 +40,7 @@ DOWNLOADS = 4  # of one run at a time
 AGAIN = 2  # times that a file is downloaded again which is none
 SAME_TIME = 0.001  # seconds
 NONE = np.empty(0, np.int64)
+TEXTS = frozenset(("string", "utf8", "nil", ""))  # what the server calls them, and what is nothing
 
 
 class Anew(Exception):
@@ -68,6 +70,7 @@ class Gathering:
         self.rows = had.rows  # with those the cache had
         self.dropped = 0  # rows that came twice
         self.incomplete: str | None = None  # which rows did not come
+        self.blocked: Unreachable | None = None  # why its exports could not be had
         self.numbers = itertools.count()  # of files
         self.wrote = False  # whether there are some in the folder
         asked = "history" in node or "parquetHistory" in node
@@ -93,6 +96,8 @@ class Gathering:
         missing = self.counted - self.rows
         if missing > 0:
             self.incomplete = f"{missing:,} of the {self.counted:,} rows that the server counts did not come"
+            if self.blocked is not None:
+                self.incomplete += f": {self.blocked.line()}"
         elif missing < 0 and self.had.exact:
             counted = fingerprint(self.api.run(self.ref, {"record"})).lines  # some may have arrived meanwhile
             if self.rows > counted:
@@ -101,7 +106,8 @@ class Gathering:
     def _uncounted(self) -> Iterator[History]:
         """All rows of a server that does not count them."""
         files = self._download(self._exports().get("parquetUrls") or [])
-        piece = self._assembled(files, between(self.api, self.ref, 0, self._stop()))
+        rows = [row for page in between(self.api, self.ref, 0, self._stop()) for row in page]
+        piece = self._assembled(files, rows)
         self.rows += piece.rows
         if piece.rows:
             self.incomplete = "the server does not count the rows, so nobody can tell whether all of them came"
@@ -113,11 +119,11 @@ class Gathering:
         """The rows after the last one in the cache, if they are all that it lacks."""
         if "history" not in self.node:
             return None
-        rows, last = parsed(self.node["history"] or ()), self.had.last_step
+        rows, last = self.node["history"] or [], self.had.last_step
         if last is None:
             return rows if self.counted <= len(rows) < PAGE else None
         if len(rows) >= PAGE:
-            rows = between(self.api, self.ref, last, self._stop())
+            rows = [row for page in between(self.api, self.ref, last, self._stop()) for row in page]
         self._compare_page(rows)
         new = [row for row in rows if step_of(row) > last]
         # If the last one is not among them, it is exported by now, or gone.
@@ -128,17 +134,18 @@ class Gathering:
     def _all(self) -> Iterator[History]:
         exports, had = self._exports(), self.had
         have = had.steps() if had.rows else NONE
-        live = np.sort(row_steps(parsed(exports.get("liveData") or ())))
+        live = np.sort(row_steps(exports.get("liveData") or ()))
         new = ~_among(live, have)
         # If just the live ones are new, a download would show no more than that the last row is still there.
         sure = had.rows > LARGE or had.last_step in live
         sure = sure and had.exact and had.rows + int(new.sum()) == self.counted
         files = [] if sure else self._download(exports.get("parquetUrls") or [])
         self._compare_files(files)
-        known = None if sure or exports.get("liveData") is None else int((~new).sum())
+        unknown = sure or self.blocked or exports.get("liveData") is None
+        known = None if unknown else int((~new).sum())
         seen = have
         rows: list[Node] = []
-        left = int(new.sum())  # live rows still to come
+        left = self.counted - had.rows if self.blocked else int(new.sum())  # rows of pages still to come
         for page in self._live(live, new, exported=bool(files)):
             fresh = self._fresh(page, have)
             rows += fresh
@@ -166,11 +173,11 @@ class Gathering:
 
     def _live(self, live: NDArray[np.int64], new: NDArray[np.bool_], *, exported: bool) -> Iterator[list[Node]]:
         """Pages with the live rows that are new, and with the last one of the cache, if it is live."""
-        if len(live) or exported or self.counted <= self.had.rows:
+        if not self.blocked and (len(live) or exported or self.counted <= self.had.rows):
             yield from at_steps(self.api, self.ref, live, new | (live == self.had.last_step))
-        else:  # a server without exports, or one that does not say what is live
+        else:  # exports out of reach, a server without exports, or one that does not say what is live
             first = self.had.last_step if self.had.exact else None
-            yield between(self.api, self.ref, first or 0, self._stop())
+            yield from between(self.api, self.ref, first or 0, self._stop())
 
     def _fresh(self, page: Sequence[Node], have: NDArray[np.int64]) -> list[Node]:
         """The rows of a page that the cache does not have."""
@@ -185,10 +192,21 @@ class Gathering:
         have: NDArray[np.int64] = NONE,
         count: int | None = None,
     ) -> History:
-        texts = _texts(self.node)
-        had = have if len(have) else None
-        count = count if self.had.exact else None
-        return assemble(files, rows, self.keys, count=count, have=had, texts=texts, batch=BATCH)
+        return assemble(
+            files,
+            rows,
+            self.keys,
+            count=count if self.had.exact else None,
+            have=have if len(have) else None,
+            mixed=_mixed(self.node),
+            most=self._most,
+            batch=BATCH,
+        )
+
+    @property
+    def _most(self) -> int | None:
+        """How many rows exports may have; None if the server does not count them."""
+        return None if number(self.node.get("historyLineCount")) is None else most_rows(self.counted)
 
     def _exports(self) -> Node:
         if "parquetHistory" not in self.node:
@@ -199,7 +217,10 @@ class Gathering:
         return self.node.get("parquetHistory") or {}
 
     def _download(self, urls: Sequence[str]) -> list[Source]:
-        """The exported files. Addresses that have expired are asked for again, as long as that brings more files."""
+        """The exported files; none if their storage cannot be reached, and then the pages of the API have their rows.
+
+        Addresses that have expired are asked for again, as long as that brings more files.
+        """
         files: dict[str, Source] = {}
         in_vain = 0
         while True:
@@ -208,6 +229,9 @@ class Gathering:
             try:
                 self._download_some({name: url for name, url in named.items() if name not in files}, files)
                 return [files[name] for name in named]
+            except Unreachable as error:
+                self.blocked = error
+                return []
             except ExpiredURL:
                 in_vain = 0 if len(files) > before else in_vain + 1
                 if in_vain > 1:
@@ -240,7 +264,7 @@ class Gathering:
 
     def _stop(self) -> int:
         """A step after the last one, as far as the server tells; within 32 bits if need be, which none refuses."""
-        return max((number(_history_keys(self.node).get("lastStep")) or 0) + 1, 2**31 - 1)
+        return max((number((self.node.get("historyKeys") or {}).get("lastStep")) or 0) + 1, 2**31 - 1)
 
     # -- is what the cache has still there?
 
@@ -249,7 +273,7 @@ class Gathering:
 
     def _compare_files(self, files: Sequence[Source]) -> None:
         for source in files if self.had.stamp is not None else ():
-            export = look(source, hold=False)
+            export = look(source, hold=False, most=self._most)
             at = np.flatnonzero(export.steps == self.had.last_step)
             if len(at) and STAMP in export.sizes:
                 self._compare_times(export.read([STAMP])[STAMP].take(at).to_pylist())
@@ -284,19 +308,14 @@ def _names(urls: Sequence[str]) -> Sequence[str]:
     return paths if len(set(paths)) == len(paths) else urls
 
 
-def _history_keys(node: Node) -> Node:
-    found = node.get("historyKeys")
-    found = json.loads(found) if isinstance(found, str) else found
-    return found if isinstance(found, dict) else {}
-
-
-def _texts(node: Node) -> set[str] | None:
-    """The keys of which the server says that texts were logged; None if it does not say."""
-    keys = _history_keys(node).get("keys")
-    if not keys or not isinstance(keys, dict):
-        return None
-    try:
-        types = {name: {kind["type"] for kind in one["typeCounts"]} for name, one in keys.items()}
-    except (KeyError, TypeError):
-        return None
-    return {name for name, some in types.items() if "string" in some}
+def _mixed(node: Node) -> set[str]:
+    """The keys of which the server counts values of other types than text: {"type": "number"}, "float64 | utf8" ..."""
+    found: set[str] = set()
+    keys = (node.get("historyKeys") or {}).get("keys")
+    for name, one in keys.items() if isinstance(keys, dict) else ():
+        counts = one.get("typeCounts") if isinstance(one, dict) else None
+        for kind in counts or ():
+            types = str(kind.get("type") or "").split("|") if isinstance(kind, dict) else ()
+            if {text.strip() for text in types} - TEXTS:
+                found.add(name)
+    return found

@@ -89,16 +89,17 @@ def assemble(
     *,
     count: int | None,
     have: NDArray[np.int64] | None = None,
-    texts: Collection[str] | None = None,
+    mixed: Collection[str] = (),
+    most: int | None = None,
     batch: int = 1_000_000,
 ) -> History:
     """One history from exported files, in any order, and live rows.
 
     `have`: steps that the cache has already; rows of these are left out. `count`: how many rows should remain; None if
-    nobody knows. `texts`: keys of which the server says that texts were logged; None if it does not say.
-    Raises BadExport.
+    nobody knows. `mixed`: keys of which the server says that other values than texts were logged.
+    `most`: how many rows the files may have. Raises BadExport, TooLarge.
     """
-    pieces = _Pieces.of(files, live, keys, texts)
+    pieces = _Pieces.of(files, live, keys, mixed, most)
     steps = pieces.steps()
     order = None if (steps[1:] >= steps[:-1]).all() else np.argsort(steps, kind="stable")
     ordered = steps if order is None else steps[order]
@@ -169,19 +170,26 @@ class _Pieces:
     first: list[int]  # the number of each file's first row, and that of the first live row
     rows: NDArray[np.int64]  # the numbers of the files' rows
     live_steps: NDArray[np.int64]
-    live: dict[str, dict[KeyPath, tuple[list[int], list[Any]]]]  # first name -> path -> which live rows, their values
-    columns_of: dict[str, list[str]]  # first name -> the columns of files with paths that begin so
-    owners: dict[str, KeyPath]  # name of a key -> its path, where files and live rows spell one key in two ways
-    texts: Collection[str] | None
+    live: dict[str, dict[KeyPath, tuple[list[int], list[Any]]]]  # group -> path -> which live rows, their values
+    # group, the name of a key or of a column with dicts -> the columns that belong to it
+    columns_of: dict[str, list[str]]
+    keys: Keys
+    mixed: Collection[str]
 
     @classmethod
     def of(
-        cls, files: Sequence[Source], live: Sequence[Mapping[str, Any]], keys: Keys, texts: Collection[str] | None
+        cls,
+        files: Sequence[Source],
+        live: Sequence[Mapping[str, Any]],
+        keys: Keys,
+        mixed: Collection[str],
+        most: int | None,
     ) -> _Pieces:
         exports: list[Export] = []
         held = 0
         for source in files:
-            export = look(source, hold=held < HOLD)
+            export = look(source, hold=held < HOLD, most=most)
+            most = None if most is None else most - len(export.steps)
             if len(export.steps):
                 exports.append(export)
                 held += 0 if export.table is None else sum(export.sizes.values())
@@ -190,18 +198,17 @@ class _Pieces:
         columns = list(dict.fromkeys(name for export in exports for name in export.sizes))
         cells = gathered(live)
         cells.pop((STEP,), None)
-        dotted = [] if any(export.nested for export in exports) else [name for name in columns if "." in name]
-        owners = _owners(dotted, keys, list(cells)) if dotted else {}
+        nested = frozenset(name for export in exports for name in export.nested)
         columns_of: dict[str, list[str]] = {}
         for name in columns:
-            columns_of.setdefault(owners.get(name, (name,))[0], []).append(name)
+            columns_of.setdefault(_group_of(name, nested), []).append(name)
         by_name: dict[str, dict[KeyPath, tuple[list[int], list[Any]]]] = {}
-        for spelled, some in cells.items():
-            key_path = owners.get(show_path(spelled), spelled)
-            columns_of.setdefault(key_path[0], [])
-            by_name.setdefault(key_path[0], {})[key_path] = some
+        for path, some in cells.items():
+            group = _group_of(show_path(path), nested)
+            columns_of.setdefault(group, [])
+            by_name.setdefault(group, {})[path] = some
         rows = np.arange(first[-1], dtype=np.int64)
-        return cls(exports, first, rows, row_steps(live), by_name, columns_of, owners, texts)
+        return cls(exports, first, rows, row_steps(live), by_name, columns_of, keys, mixed)
 
     def steps(self) -> NDArray[np.int64]:
         """The step of each row."""
@@ -245,20 +252,19 @@ class _Pieces:
     def _values(
         self, name: str, read: Sequence[Mapping[str, pa.ChunkedArray]]
     ) -> Iterator[tuple[KeyPath, list[Values]]]:
-        """The values of all paths that begin with this name."""
+        """The values of all keys of this group."""
         found: dict[KeyPath, list[Values]] = {}
         for column in self.columns_of.get(name, ()):
             of_files = zip(self.first, read, strict=False)
             chunks = _chunks((start, some[column]) for start, some in of_files if column in some)
-            text = None if self.texts is None else column in self.texts
             with readable(f"the column {column}"):
-                of_column = column_values(column, chunks, self.rows, text=text)
+                of_column = column_values(column, chunks, self.rows, mixed=column in self.mixed)
             for path, parts in of_column.items():
-                found.setdefault(self.owners.get(show_path(path), path), []).extend(parts)
+                found.setdefault(path, []).extend(parts)
         for path, (numbers, values) in self.live.get(name, {}).items():
             row = np.array(numbers, np.int64) + self.first[-1]
             found.setdefault(path, []).append(classified(row, with_floats(values)))
-        yield from found.items()
+        yield from _one_key(found, self.keys).items()
 
 
 def _rank(export: Export) -> tuple[int, int, int, int]:
@@ -267,18 +273,37 @@ def _rank(export: Export) -> tuple[int, int, int, int]:
     return int(steps.min()), int(steps.max()), len(steps), zlib.crc32(steps.data)
 
 
-def _owners(dotted: Sequence[str], keys: Keys, live: Sequence[KeyPath]) -> dict[str, KeyPath]:
-    """Keys that a server may spell in two ways: {"a": {"b": 1}}, and a column "a.b" in files that have no dicts.
+def _group_of(name: str, nested: Collection[str]) -> str:
+    """Where a key of this name belongs: to the column with dicts in which it may be found as well, or to itself."""
+    parts = name.split(".")
+    return next((above for i in range(1, len(parts)) if (above := ".".join(parts[:i])) in nested), name)
 
-    Such a column and such a path are one key, unless the live rows have both of that name.
+
+def _one_key(found: dict[KeyPath, list[Values]], keys: Keys) -> dict[KeyPath, list[Values]]:
+    """The values by key, where {"a": {"b": 1}} and a column "a.b" are one: W&B writes the one as the other.
+
+    They stay two if a row has both.
     """
-    names = set(dotted)
-    paths: dict[str, list[KeyPath]] = {}
-    for path in live:
-        if show_path(path) in names:
-            paths.setdefault(show_path(path), []).append(path)
-    known = {name: path for path, name in keys.names.items() if name in names}
-    return {name: known.get(name, some[0]) for name in names if len(some := paths.get(name, [(name,)])) == 1}
+    if len(found) == 1:
+        ((path, parts),) = found.items()
+        return {keys.same(path): parts}
+    spelled: dict[str, list[KeyPath]] = {}
+    for path in found:
+        spelled.setdefault(show_path(path), []).append(path)
+    together: dict[KeyPath, list[Values]] = {}
+    for paths in spelled.values():
+        parts = [values for path in paths for values in found[path]]
+        if len(paths) > 1 and _twice(parts):
+            together |= {path: found[path] for path in paths}
+        else:
+            together[keys.same(paths[0])] = parts
+    return together
+
+
+def _twice(parts: Sequence[Values]) -> bool:
+    """Whether a row has two of these values."""
+    rows = np.concatenate([values.row for values in parts])
+    return len(np.unique(rows)) < len(rows)
 
 
 def _chunks(columns: Iterator[tuple[int, pa.ChunkedArray]]) -> list[tuple[int, pa.Array]]:

@@ -102,6 +102,8 @@ RUNS_WITH_RECORDS = _RUNS.replace("FIELDS", LISTED + RECORD)
 # What can be asked of one run at once: part -> (variables, fields).
 PARTS = {
     "record": ("", LISTED + RECORD),
+    "config": ("", LISTED + "          config\n"),
+    "listed": ("", LISTED),
     "exports": (
         "$liveKeys: [String!]!",
         """
@@ -188,7 +190,7 @@ PARTS = {
 }
 
 # The field of a part by which an answer shows that it has the part.
-FIRST = {part: "config" if part == "record" else re.findall(r"\w+", fields)[0] for part, (_, fields) in PARTS.items()}
+FIRST = {part: re.findall(r"\w+", fields)[0] for part, (_, fields) in PARTS.items()} | {"record": "summaryMetrics"}
 
 # The name of a question about one run, after the part that weighs most: what the server's logs and limits call it; and
 # what the SDK calls the run there.

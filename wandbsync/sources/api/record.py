@@ -77,7 +77,7 @@ def record(node: Mapping[str, Any], ref: RunRef, app_url: str, *, incomplete: st
         created_at=unix(node.get("createdAt")),
         heartbeat_at=unix(node.get("heartbeatAt")),
         config={key: _value(value) for key, value in config.items()},
-        summary=summary,
+        summary=summary if "summaryMetrics" in node else None,  # refused: what the rows say
         tags=tuple(map(str, node.get("tags") or ())),
         notes=_text(node.get("notes")),
         group=_text(node.get("group")) or None,

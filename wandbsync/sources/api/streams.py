@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 
 from ...model import Columns, FileRecord, Fingerprint, RunRef
 from ..keys import Keys
-from .client import Api, Node, next_cursor, nodes
-from .pages import parsed
+from .client import Api
+from .nodes import Node, next_cursor, nodes
 from .record import files as file_records
 from .record import number as counted
 from .record import unix
@@ -48,7 +48,7 @@ class State:
 
 def new_events(node: Node, now: Fingerprint, state: State, keys: Keys) -> tuple[list[Columns], int]:
     """The samples of the machine since the last time, and how many of them the server left out."""
-    events, counted = parsed(node["events"] or ()), now.events
+    events, counted = node["events"] or [], now.events
     if len(events) >= counted if counted is not None else len(events) < EVENTS:
         new, left = events[state.events :], 0
     else:  # some of all, evenly spread: what comes now and then is put together

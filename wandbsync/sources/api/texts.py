@@ -12,7 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .rows import with_floats
+
 TEXT = pa.large_string()
+UNION = "_type_"  # how the names of a union's members begin: _type_float64, _type_utf8, _type_struct ...
+WORDS = pa.array(["NaN", "Infinity", "-Infinity"], TEXT)
 _PLAIN = {bool, int, float, str, type(None)}
 
 
@@ -28,8 +32,12 @@ def json_texts(array: pa.Array, *, inner: bool = False) -> pa.LargeStringArray:
         return array.cast(TEXT)
     if pa.types.is_floating(kind):
         return _floats(array.cast(pa.float64()))
+    if is_json(kind):
+        return _parsed(array, inner)
     if is_text(kind):
         return quoted(strings(array))
+    if is_union(kind):
+        return _members(array, inner)
     if pa.types.is_struct(kind):
         return _objects(array, inner)
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
@@ -44,6 +52,24 @@ def is_text(kind: pa.DataType) -> bool:
     return any(test(kind) for test in tests)
 
 
+def is_json(kind: pa.DataType) -> bool:
+    """Whether W&B has serialized JSON there: in BINARY, while STRING holds texts as they are."""
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def is_union(kind: pa.DataType) -> bool:
+    """Whether this is what W&B has for values of several types: a struct with a member for each, one of them given."""
+    return bool(pa.types.is_struct(kind)) and kind.num_fields > 0 and all(one.name.startswith(UNION) for one in kind)
+
+
+def from_json(text: bytes) -> Any:
+    """What a cell of serialized JSON holds; one that is none is a text."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text.decode("utf-8", "replace")
+
+
 def strings(array: pa.Array) -> pa.LargeStringArray:
     """An array of texts, what is not UTF-8 replaced."""
     texts = array.cast(pa.large_binary())
@@ -55,7 +81,10 @@ def strings(array: pa.Array) -> pa.LargeStringArray:
 
 
 def quoted(texts: pa.LargeStringArray) -> pa.LargeStringArray:
-    """Texts in quotes."""
+    """Texts in quotes, but for the words that stand for a float."""
+    words = pc.is_in(texts, WORDS)
+    if pc.any(words).as_py():
+        return pc.if_else(words, texts, quoted(pc.if_else(words, pa.scalar(None, TEXT), texts)))
     if not pc.any(pc.match_substring_regex(texts, r'["\\\x00-\x1f]')).as_py():
         return _around('"', texts, '"')
     return pa.array(
@@ -72,7 +101,19 @@ def logged(value: Any) -> Any:
         return {name: member for name, member in members.items() if member is not None and member != {}}
     if isinstance(value, (list, tuple)):
         return [logged(one) for one in value]
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return logged(from_json(value)) if isinstance(value, bytes) else str(value)
+
+
+def _parsed(array: pa.Array, inner: bool) -> pa.LargeStringArray:
+    dump = json.JSONEncoder(ensure_ascii=False, separators=(",", ":") if inner else None).encode
+    texts = [None if text is None else dump(with_floats([from_json(text)])[0]) for text in array.to_pylist()]
+    return pa.array(texts, TEXT)
+
+
+def _members(array: pa.StructArray, inner: bool) -> pa.LargeStringArray:
+    """The one member of each that is given."""
+    members = sorted(array.flatten(), key=lambda one: pa.types.is_struct(one.type))  # a struct may be all nulls
+    return pc.coalesce(*(json_texts(member, inner=inner) for member in members), pa.scalar(None, TEXT))
 
 
 def _floats(value: pa.DoubleArray) -> pa.LargeStringArray:

@@ -21,15 +21,14 @@ import urllib3
 
 from ... import files
 from ...errors import CacheError, ExpiredURL, NoRoom, RateLimited, ServerError
+from . import body as bodies
 from .answers import BETWEEN, STRANGE, data_of, is_page, named, passing
 from .budget import Budget, retry_after
 from .connections import Session
 from .credentials import Login
-from .failures import Failed, explain
+from .failures import SLOW, Failed, explain, storage_hint
 
-SLOW = 2  # attempts to ask something that takes too long to answer
 HOPS = 3  # redirects that are followed
-CHUNK = 1 << 17  # bytes at a time; of what is cut short, the last one is lost
 
 
 class Transport:
@@ -55,13 +54,22 @@ class Transport:
         self.bytes = 0  # received in bodies, as they came over the wire
         self._counting = threading.Lock()
         self._reached: set[str] = set()  # hosts that have answered
-        self._api = Session(("api", login.key), **{"Content-Type": "application/json", "Accept-Encoding": "gzip"})
-        self._storage = Session(None, **{"Accept-Encoding": "identity"})
+        headers = {"Content-Type": "application/json", "Accept-Encoding": "gzip", **login.network.headers}
+        self._api = Session(("api", login.key), login.network, **headers)
+        self._storage = Session(None, login.network, **{"Accept-Encoding": "identity"})
         budget.at_stop(self._api.hang_up)
         budget.at_stop(self._storage.hang_up)
 
-    def ask(self, operation: str, query: str, variables: Mapping[str, Any], *, project: str = "") -> dict[str, Any]:
-        """The `data` of the answer to a GraphQL query.
+    def ask(
+        self,
+        operation: str,
+        query: str,
+        variables: Mapping[str, Any],
+        *,
+        project: str = "",
+        attempts: int | None = None,
+    ) -> dict[str, Any]:
+        """The `data` of the answer to a GraphQL query; `attempts`: fewer than usual, where there is another way.
 
         Raises NotSignedIn, NotPermitted, Unreachable, RateLimited, Stopped; ServerError for what the server refuses
         (`messages`, `status`, and `data` if there is some in spite of errors) and if it answers no JSON.
@@ -77,6 +85,8 @@ class Transport:
                 problem = failed
                 if failed.slow:  # nothing else of its project is asked meanwhile
                     problem.attempts = SLOW
+                if attempts is not None:
+                    problem.attempts = min(attempts, problem.attempts or attempts)
             trying.after(problem)  # not in the handler, or its error would drag foreign ones along
 
     def download(self, url: str, path: Path, *, size: int | None = None) -> int:
@@ -119,7 +129,7 @@ class Transport:
         for _ in range(HOPS):
             assert url
             with self._sent(self._api, "POST", url, body, {}) as answer:
-                content = answer.content
+                content = bodies.content(answer, self.login.host, self.timeout[1])
             url = _elsewhere_here(url, answer.headers.get("location", "")) if answer.status_code in (307, 308) else None
             if url is None:
                 break
@@ -146,7 +156,7 @@ class Transport:
             if is_page(headers) and not urlsplit(url).path.lower().endswith((".html", ".htm")):
                 error = ServerError(f"{host} answered a web page instead of a file", hint=BETWEEN, status=status)
                 raise Failed(error, attempts=STRANGE)
-            part.write(answer)
+            part.write(answer, bodies.pieces(answer, host, self.timeout[1]))
         if part.size is not None and part.written != part.size:
             text = f"{host} gave {part.written} bytes of a file of {part.size}"
             part.forget()
@@ -181,7 +191,8 @@ class Transport:
                 if answer.status_code in (200, 206) and length.isdigit() and received != int(length):
                     raise urllib3.exceptions.ProtocolError("cut short")  # urllib3 1.26 would not tell
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            failed = explain(error, host, self.timeout, reached=host in self._reached)
+            hint = storage_hint(host, self.login.host) if session is self._storage else None
+            failed = explain(error, host, self.timeout, reached=host in self._reached, hint=hint)
         else:
             return
         raise failed
@@ -239,8 +250,8 @@ class _Part:
     def forget(self) -> None:
         self.content, self.written, self._tag = None, 0, ""
 
-    def write(self, answer: requests.Response) -> None:
-        """Add what comes. Raises CacheError, or what `requests` raises."""
+    def write(self, answer: requests.Response, pieces: Iterator[bytes]) -> None:
+        """Add what comes. Raises CacheError, or what `pieces` raises."""
         tag = answer.headers.get("etag", "")
         begins = answer.headers.get("content-range", "").removeprefix("bytes ").partition("-")[0]
         rest = answer.status_code == 206
@@ -250,7 +261,7 @@ class _Part:
         if not rest:
             self.forget()
         if self.hold is not None and not rest and _length(answer) <= self.hold:
-            self.content = b"".join(answer.iter_content(CHUNK))
+            self.content = b"".join(pieces)
             return
         # A weak tag does not vouch for every byte, and what is decoded here has other positions than what is sent.
         self._tag = "" if tag.startswith("W/") or "content-encoding" in answer.headers else tag
@@ -260,10 +271,10 @@ class _Part:
             opener = None if self.hold is None else files.private_opener  # for the cache
             with open(self.path, "r+b" if rest else "wb", opener=opener) as file:
                 file.seek(self.written)
-                for chunk in answer.iter_content(CHUNK):
-                    file.write(chunk)
-                    self.written += len(chunk)
-        except requests.RequestException:
+                for piece in pieces:
+                    file.write(piece)
+                    self.written += len(piece)
+        except TimeoutError:  # of the connection
             raise
         except OSError as error:
             text = f"cannot write {self.path}: {error.strerror or error}"
