@@ -7,12 +7,12 @@ Healthy means that every source was synced within its interval, not that a proce
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from . import files
 from .cache.disk import os_errors
 from .cache.locks import holder
 
@@ -135,13 +135,8 @@ def of(folder: Path) -> tuple[Snapshot | None, bool]:
 
 def write(folder: Path, snapshot: Snapshot) -> None:
     """Put the status in place of the one before. Raises CacheError."""
-    path, beside = folder / FILE, folder / f".{FILE}.{os.getpid()}"
     with os_errors(folder):
-        try:
-            beside.write_text(json.dumps(asdict(snapshot), ensure_ascii=False, indent=1), encoding="utf-8")
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        files.write(folder / FILE, json.dumps(asdict(snapshot), indent=1).encode(), private=True)
 
 
 def read(folder: Path) -> Snapshot | None:

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..files import sync
 from . import catalog, migration
-from .disk import NewSegment, os_errors, sync, write_segment
+from .disk import NewSegment, os_errors, write_segment
 from .metrics import forget_streams
 from .store import Cache
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import files
 from ..errors import CacheError, NoRoom, WandbsyncError
 from . import catalog
 
@@ -81,9 +81,9 @@ def write_segment(cache: Cache, level: int, blocks: Iterable[segments.Block]) ->
     path, beside = cache.segment_path(file), cache.folder / "tmp" / file.replace("/", "-")
     for folder in (path.parent, beside.parent):
         if not folder.is_dir():
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            sync(folder.parent)
-            sync(cache.folder)
+            files.private_folder(folder)
+            files.sync(folder.parent)
+            files.sync(cache.folder)
     try:
         if not segments.write(beside, blocks):
             beside.unlink()
@@ -93,14 +93,5 @@ def write_segment(cache: Cache, level: int, blocks: Iterable[segments.Block]) ->
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-    sync(path.parent)
+    files.sync(path.parent)
     return NewSegment(number, path, file, level, size, digest)
-
-
-def sync(path: Path) -> None:
-    """Make a file durable, or the names in a folder."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

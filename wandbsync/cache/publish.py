@@ -8,13 +8,14 @@ the tables and views of `describe()`; what these are made of is in the schema `i
 from __future__ import annotations
 
 import contextlib
-import secrets
+import re
 import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import files
 from ..errors import CacheError, NoRoom
 from ..model import CONSOLE
 from . import catalog
@@ -51,8 +52,8 @@ def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> None:
                 else:
                     con.execute(f"CREATE OR REPLACE TABLE {name} ({columns})")
                 _load(con, name, columns, _fetch(cache, select, since))
-            files = _files(cache)
-        if not (gone := {path for path in files if not path.exists()}):
+            segments = _files(cache)
+        if not (gone := {path for path in segments if not path.exists()}):
             break
         check_segments(cache, gone)  # else they were compacted and swept since they were listed: list again
     con.execute(
@@ -64,7 +65,7 @@ def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> None:
         shown = ", ".join(f'"{column}"' for column, _, _ in TABLES[name][1])
         con.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {shown} FROM {tables}")
     for name in VIEWS:
-        con.execute(f"CREATE OR REPLACE VIEW {name} AS {_rows_of(name, files)}")
+        con.execute(f"CREATE OR REPLACE VIEW {name} AS {_rows_of(name, segments)}")
 
 
 def check_segments(cache: Cache, wanted: Collection[Path] | None = None) -> None:
@@ -93,10 +94,10 @@ def _published_at(con: duckdb.DuckDBPyConnection) -> int:
     return int(found[0][0])
 
 
-def _rows_of(stream: str, files: Sequence[Path]) -> str:
+def _rows_of(stream: str, segments: Sequence[Path]) -> str:
     """The query behind a view of rows; it names the segments that exist now."""
-    rows = f"read_parquet([{', '.join(map(_quoted, files))}])"
-    if not files:
+    rows = f"read_parquet([{', '.join(map(_quoted, segments))}])"
+    if not segments:
         rows = (
             "(SELECT 0 AS stream, '' AS key, 0::BIGINT AS step, 0::DOUBLE AS value, 0::UTINYINT AS kind, "
             "'' AS value_json WHERE false)"
@@ -136,11 +137,24 @@ def _load(con: duckdb.DuckDBPyConnection, name: str, columns: str, data: list[li
         data += [list(map(sample_std, deviation, numbers)), numbers, *others]
     arrow = {"BIGINT": pa.int64(), "BOOLEAN": pa.int64(), "DOUBLE": pa.float64(), "TIMESTAMP": pa.float64()}
     casts = {"TIMESTAMP": "make_timestamp(({0} * 1e6)::BIGINT)", "VARCHAR[]": "from_json({0}, '[\"VARCHAR\"]')"}
+    data = [_json(column) if kind == "JSON" else column for column, kind in zip(data, kinds, strict=True)]
     arrays = [pa.array(column, arrow.get(kind, pa.string())) for column, kind in zip(data, kinds, strict=True)]
     con.register("incoming", pa.table(arrays, names=[one.strip('"') for one in names]))
     cells = ", ".join(casts.get(kind, "{0}").format(one) for one, kind in zip(names, kinds, strict=True))
     con.execute(f"INSERT INTO {name} SELECT {cells} FROM incoming")
     con.unregister("incoming")
+
+
+def _json(column: list[Any]) -> list[Any]:
+    """JSON texts as DuckDB takes them: half a surrogate pair, which is no character, as U+FFFD."""
+    return [_ESCAPE.sub(_whole, text) if text and "\\ud" in text.lower() else text for text in column]
+
+
+_ESCAPE = re.compile(r"\\(?:u(?P<pair>d[89ab]..\\ud[c-f]..)|u(?P<half>d[89a-f]..)|.)", re.IGNORECASE)
+
+
+def _whole(escape: re.Match[str]) -> str:
+    return r"\ufffd" if escape["half"] else escape[0]
 
 
 def _number(value: float | str | None) -> float | None:
@@ -160,7 +174,7 @@ def publish(cache: Cache) -> Path:
 
     path = cache.folder / FILE
     with catalog.translated(cache.folder), os_errors(cache.folder), interruptible():
-        (cache.folder / "tmp").mkdir(mode=0o700, exist_ok=True)
+        files.private_folder(cache.folder / "tmp")
         if path.exists():
             try:
                 return _write(cache, path, again=True)
@@ -177,18 +191,19 @@ def publish(cache: Cache) -> Path:
 def _write(cache: Cache, path: Path, *, again: bool) -> Path:
     import duckdb
 
-    beside = cache.folder / "tmp" / f"{secrets.token_hex(6)}.duckdb"
-    try:
+    with files.replacing(path, private=True, room=cache.folder / "tmp") as beside:
         if again:
             shutil.copyfile(path, beside)
-        with duckdb.connect(str(beside)) as con:
-            fill(con, cache)
-            con.execute("CHECKPOINT")  # or else a full disk would be told to nobody
-        beside.chmod(0o600)
-        return beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
-        beside.with_suffix(".duckdb.wal").unlink(missing_ok=True)
+        else:
+            beside.unlink()  # DuckDB makes its own, and refuses an empty one
+        try:
+            with duckdb.connect(str(beside)) as con:
+                fill(con, cache)
+                con.execute("CHECKPOINT")  # or else a full disk would be told to nobody
+        finally:
+            beside.with_name(f"{beside.name}.wal").unlink(missing_ok=True)
+        beside.chmod(files.PRIVATE)
+    return path
 
 
 @contextlib.contextmanager

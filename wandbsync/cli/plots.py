@@ -11,6 +11,7 @@ import click
 from .. import errors
 from ..errors import NotFound, UsageError, WandbsyncError
 from ..model import RunRef
+from ..terminal import echo
 from .drawing import drawing, plot_options
 from .entry import Settings, as_json, from_lake, main_group, reading, settings
 from .light import hurry
@@ -88,7 +89,7 @@ def generate_plots(
         for result in results:
             for path in (result.path, result.data):
                 if path:
-                    click.echo(str(path))
+                    echo(str(path))
         if all_metrics and any(result.path for result in results):
             on.say(f"{next(result.path for result in results if result.path).parent / 'index.html'} shows them all")
     failed = [result for result in results if not result.path]
@@ -218,7 +219,7 @@ def download_plots(
     else:
         for result in results:
             if result.path:
-                click.echo(f"{result.path}  ({result.outcome})")
+                echo(f"{result.path}  ({result.outcome})")
     failed = [result for result in results if result.error]
     for result in results:
         if result.error or result.note:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..terminal import echo
 from .answer import Answer, Shown, distinct
 from .sink import opened
 
@@ -25,7 +26,8 @@ def write(answer: Answer, file: Path | None, limit: int | None = None) -> Shown:
                 break
             rows.append(row)
         if answer.columns == ["explain_key", "explain_value"]:  # a drawing of many lines
-            out.writelines(f"{text.rstrip()}\n" for _, text in rows)
+            for line in (line for _, text in rows for line in text.rstrip().split("\n")):
+                echo(line, file=out)
         else:
             output.show_table(distinct(answer.columns), rows, out)
     return Shown(len(rows), more)

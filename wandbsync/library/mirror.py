@@ -21,6 +21,7 @@ from ..errors import NotFound, NothingCached, UsageError
 from ..freshness import Question, Wanted
 from ..model import HISTORY, STREAMS, RunRef
 from ..targets import parse
+from ..terminal import printable
 from . import who
 from .gaps import tell
 from .shown import Record, Rows
@@ -146,7 +147,7 @@ class Mirror:
 
     def say(self, text: str) -> None:
         """Tell what has to be known of an answer."""
-        log.warning(text)
+        log.warning("%s", printable(text))
 
     def forget(self) -> None:
         """Ask again what was asked already, if it is too old by now."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import files
 from .options import PlotOptions
 from .panel import Series
 from .picture import Drawn, Subject
@@ -28,9 +29,8 @@ def write(path: Path, prepared: Sequence[Drawn], subject: Subject, options: Plot
     bands = options.drawn_bands()
     whole = all(series.x.dtype.kind == "i" for one in prepared for series in one.panel.series if len(series.x))
     schema = _schema(pa, None if subject.groups is None else bands, pa.int64() if whole else pa.float64())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.tmp")
-    try:
+    files.output_folder(path.parent)
+    with files.replacing(path) as beside:
         writer: Any
         if options.data == "csv":
             writer = pyarrow.csv.CSVWriter(beside, schema)
@@ -41,10 +41,6 @@ def write(path: Path, prepared: Sequence[Drawn], subject: Subject, options: Plot
                 for series in one.panel.series:
                     for batch in _batches(pa, schema, one, series):
                         writer.write(batch)
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def _schema(pa: Any, bands: Sequence[str] | None, x: Any) -> pa.Schema:
