@@ -5,7 +5,7 @@ RUN = $(VENV)/bin
 READY = $(VENV)/.ready
 OLDEST = $(VENV)/oldest
 
-.PHONY: demo test oldest check format lint types bench bench-quick soak hazards fuzz chaos lake-cost engines clean
+.PHONY: demo test oldest check format lint types bench bench-quick soak hazards fuzz chaos lake-cost engines archives release clean
 
 demo: $(READY)
 	$(RUN)/wandbsync demo
@@ -64,6 +64,27 @@ lake-cost: $(READY)
 engines: $(READY)
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check daft 'ray[data]'
 	$(RUN)/python -m pytest -n 0 tests/test_lake_engines.py
+
+# The wheel and the source archive, checked, installed as a stranger would, and tried.
+archives: $(READY)
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check build twine
+	rm -rf dist
+	$(RUN)/python -m build --outdir dist .
+	$(RUN)/twine check --strict dist/*
+	$(PYTHON) -m venv --clear $(VENV)/release
+	$(VENV)/release/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	cd dist && $(abspath $(VENV))/release/bin/wandbsync --version
+	cd dist && $(abspath $(VENV))/release/bin/wandbsync demo --output $(abspath $(VENV))/release/demo
+
+# A release is a tag; pushing it has .github/workflows/release.yml publish what `make archives` builds.
+release: VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' wandbsync/_version.py)
+release:
+	@test -z "$$(git status --porcelain)" || { echo "There are changes that are not committed."; exit 1; }
+	@grep -q '^## $(VERSION) (20' CHANGELOG.md || { echo "CHANGELOG.md has no date for $(VERSION)."; exit 1; }
+	@! git rev-parse --quiet --verify refs/tags/v$(VERSION) || { echo "v$(VERSION) is tagged already."; exit 1; }
+	$(MAKE) check archives
+	git tag --annotate v$(VERSION) --message "wandbsync $(VERSION)"
+	@echo "To publish it: git push origin v$(VERSION)"
 
 $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("wandbsync needs Python 3.10 or newer") if sys.version_info < (3, 10) else None'

@@ -81,4 +81,15 @@ def measure(room: Path, *, quick: bool = False) -> list[Measured]:
     plain = f"SELECT key, avg(value) FROM read_parquet('{files}') GROUP BY key"
     direct = process(sys.executable, "-c", f"import duckdb; duckdb.sql({plain!r}).fetchall()")
     beside("  / DuckDB alone on the same Parquet files", "", asking, direct)
+    rows = "SELECT h.* FROM history h, range(2)"
+    for form, options, goal in (("csv", "", "<= 1.5"), ("json", "(ARRAY true)", "<= 2")):
+        exporting = process(*wandbsync, "sql", rows, "--offline", "-o", str(room / f"rows.{form}"))
+        statements = [
+            f"ATTACH '{room}/cache/wandb.duckdb' AS wandb (READ_ONLY)",
+            "USE wandb",
+            f"COPY ({rows}) TO '{room}/copied.{form}' {options}",
+        ]
+        copy = f"import duckdb; con = duckdb.connect(); [con.execute(one) for one in {statements!r}]"
+        what = f"sql: {2 * values / 1e6:.1f} M rows as {form.upper()} / DuckDB's COPY of the same query"
+        beside(what, goal, exporting, process(sys.executable, "-c", copy))
     return lines

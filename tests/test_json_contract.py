@@ -65,8 +65,9 @@ ASKED = {
     "list-projects": "list-projects", "list-runs": "list-runs my-team/vision", "sync": "sync my-team/vision --full",
     "list-files": "list-files my-team/vision 3ti4gf13", "status": "status",
     "download-plots": "download-plots my-team/vision 3ti4gf13", "publish": "publish lake",
+    "export": "export my-team/vision/3ti4gf13",
 }  # fmt: skip
-OTHERS = {"list-metrics", "generate-plots", "cache info", "cache verify", "cache gc", "config show"}
+OTHERS = {"list-metrics", "generate-plots", "cache info", "cache verify", "cache gc", "config show", "sql"}
 
 
 def test_every_command_with_json_is_asked() -> None:
@@ -129,8 +130,11 @@ def test_fields_of_the_settings(ask: Any) -> None:
 
 def test_sql_names_its_columns(sandbox: Sandbox, tmp_path: Path) -> None:
     place = sandbox.copy(tmp_path / "place")
-    done = sandbox.run('wandbsync sql "SELECT 1 AS a, NULL AS b" --format json', place)
+    done = sandbox.run('wandbsync sql "SELECT 1 AS a, NULL AS b" --json', place)
     assert json.loads(done.stdout) == [{"a": 1, "b": None}]
+    schema = json.loads(sandbox.run("wandbsync sql --schema --json", place).stdout)
+    same(schema["history"], promised("sql", "JSON of `--schema`"))
+    assert "value_json" in [column["name"] for column in schema["history"]["columns"]]
 
 
 LISTS = {

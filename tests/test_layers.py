@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "freshness": {"cache", "config", "query", "sources", "status", "sync", "targets"},
     "daemon": {"cache", "config", "lake", "plan", "sources", "status", "sync", "watch"},
     "query": {"cache", "targets"},
-    "tables": {"cache", "query", "output"},
+    "formats": {"formats", "output"},
     "lake": {"cache", "query"},
     "folder": {"folder"},
     "media": {"folder", "media"},

@@ -11,6 +11,8 @@ Importing this costs next to nothing: what is heavy is imported when it is used.
 
 from __future__ import annotations
 
+from ._version import __version__
+
 TYPE_CHECKING = False  # `typing` takes as long to import as all of the rest
 if TYPE_CHECKING:
     from typing import Any
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
         WandbsyncError,
     )
     from .library import Mirror, connect, open
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Api",

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TextIO
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from .sync import Progress, SyncReport
 
 
-def show_json(value: Any) -> None:
+def show_json(value: Any, out: TextIO | None = None) -> None:
     """One JSON document; NaN and infinities as W&B writes them, as strings."""
-    click.echo(json_text(json.dumps(plain(value), ensure_ascii=False, indent=2)))
+    click.echo(json_text(json.dumps(plain(value), ensure_ascii=False, indent=2)), file=out)
 
 
 def show_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], out: TextIO | None = None) -> None:
@@ -172,6 +172,14 @@ def freed_fields(freed: Freed, limits: Limits, *, dry_run: bool) -> dict[str, An
         "over_bytes": freed.short.bytes if freed.short else 0,
         "why_over": str(freed.short) if freed.short else None,
         "dry_run": dry_run,
+    }
+
+
+def schema_fields(tables: Mapping[str, tuple[str, list[tuple[str, str, str]]]]) -> dict[str, Any]:
+    """Tables with their titles and columns, as JSON."""
+    return {
+        name: {"title": title, "columns": [dict(zip(("name", "type", "meaning"), one, strict=True)) for one in columns]}
+        for name, (title, columns) in tables.items()
     }
 
 

@@ -124,6 +124,7 @@ VIEWS: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
     "system": ("the same for machine metrics; step counts the samples, key _timestamp has their time", ROWS),
     "console": ("one row a line the program printed", CONSOLE_ROWS),
 }
+VISIBLE = {**TABLES, **VIEWS}
 
 # What is taken from the catalog: table -> (columns and types, SELECT). `:since` is the commit up to which what belongs
 # to a run is known from the last time.
@@ -195,7 +196,7 @@ def _text(words: str) -> str:
 
 def describe() -> str:
     """The tables and views, for `wandbsync sql --schema`."""
-    return described({**TABLES, **VIEWS})
+    return described(VISIBLE)
 
 
 def described(tables: Mapping[str, tuple[str, list[tuple[str, str, str]]]]) -> str:

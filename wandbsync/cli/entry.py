@@ -5,18 +5,20 @@ Only this file prints errors and chooses the exit code.
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
 from .. import __version__, errors
 from ..errors import NothingCached, UsageError, WandbsyncError
+from ..formats import ENDINGS, FORMATS, chosen
 from ..terminal import echo, echo_lines, show_crash
 from . import light
 
@@ -34,11 +36,11 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 class Settings:
     """What the global options say; the config is read when a command asks for it."""
 
-    def __init__(self, cache_dir: Path | None, config_file: Path | None, *, quiet: bool, verbose: bool) -> None:
-        self.cache_dir = cache_dir
-        self.config_file = config_file
-        self.quiet = quiet
-        self.verbose = verbose
+    def __init__(self) -> None:
+        self.cache_dir: Path | None = None
+        self.config_file: Path | None = None
+        self.quiet = False
+        self.verbose = False
 
     @property
     def config(self) -> Config:
@@ -61,7 +63,8 @@ class Settings:
 
     def say(self, text: str) -> None:
         if not self.quiet:
-            echo(text, err=True)
+            with suppress(BrokenPipeError):  # nobody listens; the work goes on
+                echo(text, err=True)
 
     def filled(self) -> Cache:
         """The cache as it is. Raises NothingCached if there is nothing in it."""
@@ -118,27 +121,101 @@ def reading(command: Command) -> Command:
     return command
 
 
+def formatted(default: str) -> Callable[[Command], Command]:
+    """The options of every command that writes rows: in which format, `form`, and to which `file`.
+
+    Of a file it is the one that its ending says, else `default`.
+    """
+    options = [
+        click.option(
+            "--format", "form", type=click.Choice(list(FORMATS)), help=f"Default: as FILE ends, or {default}."
+        ),
+        click.option("--json", "form", flag_value="json", help="The same as --format json."),
+        click.option(
+            "-o",
+            "--output",
+            "file",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="FILE",
+            help=f"Write to this file, which ends in {', '.join(ENDINGS)}, or as you like with --format.",
+        ),
+    ]
+
+    def add(command: Command) -> Command:
+        @functools.wraps(command)
+        def run(*args: Any, form: str | None, file: Path | None, **given: Any) -> Any:
+            source = click.get_current_context().get_parameter_source("limit")
+            if file is not None and source == click.core.ParameterSource.DEFAULT:
+                given["limit"] = 0  # a file is whole, unless somebody says otherwise
+            return command(*args, form=chosen(form, file, default), file=file, **given)
+
+        return functools.reduce(lambda one, option: option(one), reversed(options), cast(Command, run))
+
+    return add
+
+
 from_lake = click.option("--lake", metavar="URL", help="Answer from this lake, as `wandbsync publish` makes one.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-settings = click.make_pass_decorator(Settings)
+settings = click.make_pass_decorator(Settings, ensure=True)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def _set(context: click.Context, option: click.Parameter, value: Any) -> None:
+    if value:  # what was said before the command holds where nothing is said after it
+        setattr(context.ensure_object(Settings), str(option.name), value)
+
+
+def _global_options(*, hidden: bool) -> list[click.Parameter]:
+    """The options of the program, which may stand after the command as well as before it."""
+    path = click.Path(path_type=Path, file_okay=False)
+    said: dict[str, Any] = {"expose_value": False, "callback": _set, "hidden": hidden}
+    return [
+        click.Option(["--cache-dir"], type=path, help="Where the cache is.", **said),
+        click.Option(["--config", "config_file"], type=click.Path(path_type=Path), help="The settings file.", **said),
+        click.Option(["-v", "--verbose"], is_flag=True, help="Also say what is done.", **said),
+        click.Option(["-q", "--quiet"], is_flag=True, help="Say nothing but results and errors.", **said),
+    ]
+
+
+class _ReaderGone(Exception):
+    """Whoever read the output wants no more, as `| head -1`; of a BrokenPipeError click makes exit code 1."""
+
+
+@contextmanager
+def _read_to_the_end() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _ReaderGone from error
+
+
+class _Group(click.Group):
+    """Commands that all take the global options, which only the help of the program shows."""
+
+    group_class = type
+
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        with _read_to_the_end():  # of --help
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _read_to_the_end():
+            return super().invoke(ctx)
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        cmd.params += _global_options(hidden=True)
+        super().add_command(cmd, name)
+
+
+@click.group(cls=_Group, params=_global_options(hidden=False), context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, "--version", message="wandbsync %(version)s")
-@click.option("--cache-dir", type=click.Path(path_type=Path, file_okay=False), help="Where the cache is.")
-@click.option("--config", "config_file", type=click.Path(path_type=Path), help="The settings file.")
-@click.option("-v", "--verbose", is_flag=True, help="Also say what is done.")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but results and errors.")
-@click.pass_context
-def main_group(
-    context: click.Context, cache_dir: Path | None, config_file: Path | None, verbose: bool, quiet: bool
-) -> None:
+def main_group() -> None:
     """Mirror Weights & Biases runs into a local cache; list, query and plot complete histories offline.
+
+    The options below may stand after the command too.
 
     Exit codes: 0 done, 1 failed, 2 usage or config, 3 partial, 4 not signed in, 5 nothing cached and no source,
     6 cache busy, 130 interrupted.
     """
-    context.obj = Settings(cache_dir, config_file, quiet=quiet, verbose=verbose)
 
 
 def main() -> None:
@@ -159,7 +236,7 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         echo("interrupted; what was committed stays", err=True)
         code = errors.INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, _ReaderGone):
         _give_up_output()
         code = 0
     except (MemoryError, ImportError) as error:

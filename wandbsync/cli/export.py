@@ -7,18 +7,16 @@ from pathlib import Path
 import click
 
 from ..errors import UsageError
-from .entry import Settings, main_group, reading, settings
-
-FORMATS = ["csv", "parquet"]
+from ..formats import write
+from .entry import Settings, formatted, main_group, reading, settings
 
 
 @main_group.command()
 @click.argument("target", metavar="ENTITY/PROJECT[/RUN]")
 @click.option("--metrics", default="", help="Metrics to export, separated by commas; default: all.")
-@click.option("--format", "form", type=click.Choice(FORMATS), help="Default: as the name of the file ends, or csv.")
+@formatted("csv")
 @click.option("--wide", is_flag=True, help="One row a step with a column for each metric, instead of one row a value.")
 @click.option("--system", is_flag=True, help="The machine's metrics; the step counts the samples.")
-@click.option("-o", "--output", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
 @reading
 @settings
 def export(
@@ -26,7 +24,7 @@ def export(
     /,
     target: str,
     metrics: str,
-    form: str | None,
+    form: str,
     wide: bool,
     system: bool,
     file: Path | None,
@@ -34,13 +32,13 @@ def export(
     refresh: bool,
     max_age: str | None,
 ) -> None:
-    """Export complete histories of a run, or of all runs of a project, as CSV or Parquet.
+    """Export complete histories of a run, or of all runs of a project, as a file for other programs.
 
     \b
     Examples: wandbsync export me/demo/3ti4gf13 --metrics loss,acc --wide -o loss.parquet
               wandbsync export me/demo --format csv -o all.csv
     """
-    from .. import query, tables
+    from .. import query
     from ..freshness import Question
     from ..library.export import export as exported
     from ..library.gaps import tell
@@ -62,10 +60,7 @@ def export(
     else:
         refs = [query.find_run(cache, found, asked.run)]
     tell(cache, refs, [] if asked.run is None else refs, on.say)
-    if form is None:
-        ending = file.suffix.lower().lstrip(".") if file else ""
-        form = ending if ending in FORMATS else "csv"
     keys = query.split_names(metrics, query.known_metrics(cache, refs)) if metrics else None
-    shown = tables.write(exported(cache, refs, keys, wide=wide, stream=SYSTEM if system else HISTORY), form, file)
+    shown = write(exported(cache, refs, keys, wide=wide, stream=SYSTEM if system else HISTORY), form, file)
     if file:
         on.say(f"{shown.rows:,} rows in {file}")

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
-from .entry import Settings, as_json, from_lake, main_group, reading, settings
+from ..formats import write
+from .entry import Settings, formatted, from_lake, main_group, reading, settings
 
 
 @main_group.command("list-projects")
 @click.option("--entity", help="Only this entity's.")
-@click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True, help="0 for all.")
-@as_json
+@click.option("--limit", type=click.IntRange(min=0), default=100, show_default="100, in a file all", help="0 for all.")
+@formatted("table")
 @reading
 @settings
-def list_projects(on: Settings, /, entity: str | None, limit: int, as_json: bool, **fresh: Any) -> None:
+def list_projects(on: Settings, /, entity: str | None, limit: int, form: str, file: Path | None, **fresh: Any) -> None:
     """List the projects in the cache."""
     from .. import output, query
     from ..freshness import Question
@@ -23,10 +26,11 @@ def list_projects(on: Settings, /, entity: str | None, limit: int, as_json: bool
     found = query.list_projects(on.ask(Question(entity=entity), **fresh), entity=entity, limit=None)
     projects = found[: limit or None]
     _tell_more(on, len(projects), len(found), "projects")
-    if as_json:
-        output.show_json(projects)
-        return
-    output.show_table(
+    _show(
+        on,
+        projects,
+        form,
+        file,
         ["ENTITY", "PROJECT", "RUNS", "SOURCE", "SYNCED", "DESCRIPTION"],
         [
             [p["entity"], p["name"], p["runs"], p["source"], output.ago(p["synced_at"]), p["description"]]
@@ -38,13 +42,21 @@ def list_projects(on: Settings, /, entity: str | None, limit: int, as_json: bool
 @main_group.command("list-runs")
 @click.argument("project", metavar="ENTITY/PROJECT")
 @click.option("--state", help="Only runs in this state: running, finished, failed, crashed ...")
-@click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True, help="0 for all.")
+@click.option("--limit", type=click.IntRange(min=0), default=100, show_default="100, in a file all", help="0 for all.")
 @from_lake
-@as_json
+@formatted("table")
 @reading
 @settings
 def list_runs(
-    on: Settings, /, project: str, state: str | None, limit: int, lake: str | None, as_json: bool, **fresh: Any
+    on: Settings,
+    /,
+    project: str,
+    state: str | None,
+    limit: int,
+    lake: str | None,
+    form: str,
+    file: Path | None,
+    **fresh: Any,
 ) -> None:
     """List the runs of a project, newest first.
 
@@ -63,36 +75,45 @@ def list_runs(
     runs = query.list_runs(cache, found, state=state, limit=limit or None)
     if limit and len(runs) == limit:
         _tell_more(on, limit, query.count_runs(cache, found, state=state), "runs")
-    if as_json:
-        output.show_json(runs)
-    else:
-        output.show_table(
-            ["ID", "NAME", "STATE", "CREATED", "ROWS", "SYNCED", "SUMMARY"],
+    _show(
+        on,
+        runs,
+        form,
+        file,
+        ["ID", "NAME", "STATE", "CREATED", "ROWS", "SYNCED", "SUMMARY"],
+        [
             [
-                [
-                    run["id"],
-                    output.shorten(run["name"], 40),
-                    _state(run),
-                    (run["created_at"] or "")[:19].replace("T", " "),
-                    run["rows"] if run["complete"] or run["rows"] else None,
-                    output.ago(run["synced_at"]),
-                    output.summary_line(run["summary_metrics"]),
-                ]
-                for run in runs
-            ],
-        )
+                run["id"],
+                output.shorten(run["name"], 40),
+                _state(run),
+                (run["created_at"] or "")[:19].replace("T", " "),
+                run["rows"] if run["complete"] or run["rows"] else None,
+                output.ago(run["synced_at"]),
+                output.summary_line(run["summary_metrics"]),
+            ]
+            for run in runs
+        ],
+    )
 
 
 @main_group.command("list-metrics")
 @click.argument("project", metavar="ENTITY/PROJECT")
 @click.argument("run")
 @click.option("--include-system", is_flag=True, help="Also _step, _timestamp ... and machine metrics (system.*).")
-@click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True, help="0 for all.")
-@as_json
+@click.option("--limit", type=click.IntRange(min=0), default=100, show_default="100, in a file all", help="0 for all.")
+@formatted("table")
 @reading
 @settings
 def list_metrics(
-    on: Settings, /, project: str, run: str, include_system: bool, limit: int, as_json: bool, **fresh: Any
+    on: Settings,
+    /,
+    project: str,
+    run: str,
+    include_system: bool,
+    limit: int,
+    form: str,
+    file: Path | None,
+    **fresh: Any,
 ) -> None:
     """List what a run logged, with counts and statistics over the whole history."""
     from .. import output, query
@@ -103,11 +124,12 @@ def list_metrics(
     found = query.list_metrics(cache, ref, include_system=include_system)
     metrics = dict(list(found.items())[: limit or None])
     _tell_more(on, len(metrics), len(found), "metrics")
-    if as_json:
-        output.show_json(metrics)
-        return
     columns = ["type", "count", "non_null_count", "min", "max", "mean", "std", "last"]
-    output.show_table(
+    _show(
+        on,
+        metrics,
+        form,
+        file,
         ["METRIC", "TYPE", "COUNT", "NON-NULL", "MIN", "MAX", "MEAN", "STD", "LAST"],
         [
             [key, *(output.shorten(output.show_cell(entry.get(column)), 40) for column in columns)]
@@ -119,11 +141,11 @@ def list_metrics(
 @main_group.command("list-files")
 @click.argument("project", metavar="ENTITY/PROJECT")
 @click.argument("run")
-@click.option("--limit", type=click.IntRange(min=0), default=100, show_default=True, help="0 for all.")
-@as_json
+@click.option("--limit", type=click.IntRange(min=0), default=100, show_default="100, in a file all", help="0 for all.")
+@formatted("table")
 @reading
 @settings
-def list_files(on: Settings, /, project: str, run: str, limit: int, as_json: bool, **fresh: Any) -> None:
+def list_files(on: Settings, /, project: str, run: str, limit: int, form: str, file: Path | None, **fresh: Any) -> None:
     """List the files of a run."""
     from .. import output, query
     from ..freshness import Question
@@ -133,13 +155,42 @@ def list_files(on: Settings, /, project: str, run: str, limit: int, as_json: boo
     found = query.list_files(cache, ref)
     files = found[: limit or None]
     _tell_more(on, len(files), len(found), "files")
-    if as_json:
-        output.show_json(files)
-        return
-    output.show_table(
+    _show(
+        on,
+        files,
+        form,
+        file,
         ["NAME", "SIZE", "TYPE", "UPDATED"],
         [[f["name"], output.show_size(f["size"]), f["mimetype"], (f["updated_at"] or "")[:19]] for f in files],
     )
+
+
+def _show(
+    on: Settings,
+    found: Sequence[dict[str, Any]] | dict[str, dict[str, Any]],
+    form: str,
+    file: Path | None,
+    headers: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+) -> None:
+    """What was found, as a table for people, which has its own `headers` and `rows`, or in a format for programs."""
+    from .. import output
+    from ..formats import sink
+
+    if form in ("table", "json"):
+        with sink.opened(file) as out:
+            if form == "json":
+                output.show_json(found, out)
+            else:
+                output.show_table(headers, rows, out)
+    else:
+        from ..query.batches import listed
+
+        write(
+            listed([{"key": key} | one for key, one in found.items()] if isinstance(found, dict) else found), form, file
+        )
+    if file:
+        on.say(f"{len(found):,} rows in {file}")
 
 
 def _tell_more(on: Settings, shown: int, total: int, what: str) -> None:

@@ -10,24 +10,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
+from ..formats import write
 from ..terminal import echo_lines
-from .entry import Settings, from_lake, main_group, reading, settings
+from .entry import Settings, formatted, from_lake, main_group, reading, settings
 
 if TYPE_CHECKING:
     from ..query import Answer
 
-FORMATS = ["table", "json", "csv", "parquet"]
-
 
 @main_group.command()
 @click.argument("query", required=False)
-@click.option("--format", "form", type=click.Choice(FORMATS), help="Default: as the name of the file ends, or a table.")
-@click.option("-o", "--output", "file", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file.")
+@formatted("table")
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
     default=100,
-    show_default=True,
+    show_default="100, in a file all",
     help="Rows shown by --format table; 0 for all.",
 )
 @click.option("--schema", is_flag=True, help="Print the tables and their columns.")
@@ -38,7 +36,7 @@ def sql(
     on: Settings,
     /,
     query: str | None,
-    form: str | None,
+    form: str,
     file: Path | None,
     limit: int,
     schema: bool,
@@ -50,28 +48,34 @@ def sql(
     \b
     Example: wandbsync sql "SELECT run_id, min(value) FROM history WHERE key = 'loss' GROUP BY run_id"
     """
-    from .. import tables
-
     if schema:
-        if lake is None:
-            from ..cache.layout import describe
-        else:
-            from ..lake.tables import describe
-        echo_lines(describe())
+        _show_schema(form, lake)
         return
     if query == "-":
         query = sys.stdin.read()
     if not query or not query.strip():
         raise UsageError("there is no query", hint="`wandbsync sql --schema` lists the tables")
-    if form is None:
-        ending = file.suffix.lower().lstrip(".") if file else ""
-        form = ending if ending in FORMATS else "table"
     answer = on.lake(lake, **fresh).sql(query) if lake is not None else _from_cache(on, query, fresh)
-    shown = tables.write(answer, form, file, limit=limit or None)
+    shown = write(answer, form, file, limit=limit or None)
     if shown.more:
         on.say(f"the first {shown.rows} rows shown; --limit 0 shows all, --format csv exports them")
     if file:
         on.say(f"{shown.rows:,} rows in {file}")
+
+
+def _show_schema(form: str, lake: str | None) -> None:
+    from .. import output
+    from ..cache import layout
+
+    tables = layout.VISIBLE
+    if lake is not None:
+        from ..lake import tables as in_lake
+
+        tables = in_lake.VISIBLE
+    if form == "json":
+        output.show_json(output.schema_fields(tables))
+    else:
+        echo_lines(layout.described(tables))
 
 
 def _from_cache(on: Settings, query: str, fresh: dict[str, Any]) -> Answer:

@@ -1,6 +1,6 @@
 """The tables of a lake: columns, partitions, what is known of each file.
 
-`describe()` is the documentation of the schema. Columns are added, never changed or taken away: a table of an older
+`VISIBLE` is the documentation of the schema. Columns are added, never changed or taken away: a table of an older
 wandbsync gains them when it is next written, and old rows have null there.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..cache.layout import ROWS, TABLES, described
+from ..cache.layout import ROWS, TABLES
 from ..model import STREAMS
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ TITLES = {
     "system": "the same for machine metrics; step counts the samples, key _timestamp has their time",
     "console": "what was printed: key is stdout or stderr, step the line, value its time, value_json the text",
 }
+VISIBLE = {name: (TITLES[name], columns) for name, columns in COLUMNS.items()}
 PARTITIONS = {name: ["server", "entity", "project", "bucket"] for name in COLUMNS} | {"projects": []}
 # The columns whose least and greatest the log has for each file. Of no floating point: NaN is in no such range.
 STATISTICS = {name: "run_id,key,step" if name in STREAMS else "run_id" for name in COLUMNS} | {
@@ -127,8 +128,3 @@ def writing(name: str) -> WriterProperties:
         statistics_truncate_length=4096,  # a range that was cut short may leave out a long key
         column_properties=special,
     )
-
-
-def describe() -> str:
-    """The tables of a lake, for `wandbsync sql --lake URL --schema`."""
-    return described({name: (TITLES[name], columns) for name, columns in COLUMNS.items()})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..cache import Cache
 from ..cache.disk import GONE
 from ..errors import CacheBusy, CacheError, NoRoom, UsageError
+from .batches import ROWS, arrow_reader
 
 if TYPE_CHECKING:
     import duckdb
@@ -50,11 +51,15 @@ class Answer:
 
     def batches(self, rows: int) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
         """The columns, and the rows as they come, about so many at a time."""
-        # DuckDB 1.4 has the second only, and 2 the first.
-        read = getattr(self.relation, "to_arrow_reader", None) or self.relation.fetch_arrow_reader
         with self.errors():
-            reader = self.beside.call(read, rows)
+            reader = self.beside.call(arrow_reader, self.relation, rows)
         return reader.schema, self._read(reader)
+
+    def project(self, expression: str) -> Iterator[pa.RecordBatch]:
+        """What a DuckDB expression makes of each row, some rows at a time; in it #1 is the first column."""
+        with self.errors():
+            reader = self.beside.call(lambda: arrow_reader(self.relation.project(expression), ROWS))
+        return self._read(reader)
 
     def _read(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         while True:
