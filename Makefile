@@ -5,7 +5,7 @@ RUN = $(VENV)/bin
 READY = $(VENV)/.ready
 OLDEST = $(VENV)/oldest
 
-.PHONY: demo test oldest check format lint types truth bench bench-quick soak hazards fuzz lake-cost engines archives release clean
+.PHONY: demo test oldest check format lint types truth bench bench-quick soak hazards fuzz chaos lake-cost engines archives release clean
 
 demo: $(READY)
 	$(RUN)/wandbsync demo
@@ -55,6 +55,10 @@ hazards: $(READY)
 # Broken bytes for everything that reads strangers' bytes; `make fuzz FUZZ='--seconds 600'` for longer.
 fuzz: $(READY)
 	$(RUN)/python tests/fuzz.py $(FUZZ)
+
+# Flipped bits, kills, full disks, hostile servers and logs: tried, told, healed, wrong; `make chaos CHAOS='--seconds 600'`.
+chaos: $(READY)
+	$(RUN)/python tests/chaos.py $(CHAOS)
 
 # What a lake costs, for docs/lake.md.
 lake-cost: $(READY)

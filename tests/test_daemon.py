@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import random
+import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +36,14 @@ from wandbsync.cache import Cache
 from wandbsync.cache.verify import verify
 from wandbsync.config import Config
 from wandbsync.daemon import log as daemon_log
+from wandbsync.daemon import metrics
 from wandbsync.daemon.folders import Folders
 from wandbsync.daemon.log import Log
 from wandbsync.daemon.service import Service
 from wandbsync.daemon.timer import RealTimer
 from wandbsync.daemon.upkeep import Upkeep
 from wandbsync.errors import Stopped
+from wandbsync.status import Snapshot
 from wandbsync.sync import sync_local
 from wandbsync.sync.local import follow
 from wandbsync.watch import Watch
@@ -251,6 +256,29 @@ def test_metrics_are_told_on_a_port_of_this_machine(shell: Shell, top: Path) -> 
             assert keeper.alive and "wandbsync_up 0" in text()
         keeper.configure(f"{local(top)}metrics_port = {port}\n")
         wait_for(lambda: (one := keeper.status()) and one.config_problem is None)
+
+
+def test_who_only_holds_the_line_does_not_keep_others_from_the_metrics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1,021 idle connections once took every descriptor of the daemon."""
+    monkeypatch.setattr(metrics, "PATIENCE", 1.0)
+    with Server() as other:
+        number = int(other.url.rpartition(":")[2])
+    threads = threading.active_count()
+    port = metrics.Port(number, lambda: Snapshot(1, "h", "v", 0.0, 0.0), time.time)
+    with ExitStack() as held:
+        held.callback(port.close)
+        idle = [held.enter_context(socket.create_connection(("127.0.0.1", number))) for _ in range(3 * metrics.MOST)]
+        wait_for(lambda: len(select.select(idle, [], [], 0)[0]) >= 2 * metrics.MOST)
+        assert threading.active_count() - threads <= 2 * metrics.MOST + 1
+        idle[0].sendall(b"GET /metrics HTTP/1.0\r\nX-Drip: ")
+
+        def answered() -> bool:
+            with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{number}/metrics", timeout=10) as answer:
+                return b"wandbsync_up" in answer.read()
+            return False
+
+        wait_for(answered)
+        wait_for(lambda: idle[0] in select.select([idle[0]], [], [], 0)[0])
 
 
 # -- how it ends

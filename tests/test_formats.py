@@ -6,11 +6,14 @@ import csv
 import json
 import math
 import os
+import pty
 import random
 import struct
 import subprocess
 import sys
+import tty
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -251,6 +254,28 @@ def test_what_is_no_file_is_written_and_stays(cache: Cache, tmp_path: Path) -> N
     assert (tmp_path / "link.csv").is_symlink() and (tmp_path / "real.csv").read_text() == "a\n1\n"
     formats.write(query.sql(cache, "SELECT 1 AS a"), "csv", Path(os.devnull))
     assert not Path(os.devnull).is_file()
+
+
+def on_a_terminal(shell: Shell, *words: str) -> str:
+    screen, side = pty.openpty()
+    tty.setraw(side)
+    done = subprocess.run(
+        [sys.executable, "-m", "wandbsync", *words], cwd=shell.folder, env=shell.env | {"COLUMNS": "80"}, stdout=side,
+        stderr=subprocess.PIPE, text=True, timeout=60,
+    )  # fmt: skip
+    os.close(side)
+    with suppress(OSError):  # Linux tells the end so
+        return os.read(screen, 100_000).decode() if done.returncode == 0 else done.stderr
+    return ""
+
+
+def test_long_texts_are_cut_with_a_mark_on_a_terminal_only(shell: Shell) -> None:
+    select = "SELECT repeat('x', 300) AS s, 170141183460469231731687303715884105727::HUGEINT AS n, ['a', 'b'] AS l"
+    line = on_a_terminal(shell, "sql", select, "--offline").splitlines()[-1]
+    assert line.split("  ") == ["x" * 39 + "…", str(2**127 - 1), '["a", "b"]']
+    assert "x" * 300 in shell("sql", select, "--offline").stdout
+    for form in ("csv", "json"):
+        assert "x" * 300 in on_a_terminal(shell, "sql", select, "--offline", "--format", form)
 
 
 def test_a_query_that_fails_prints_nothing(shell: Shell) -> None:

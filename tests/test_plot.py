@@ -26,7 +26,7 @@ from rows import number, share
 from rows import text as logged_text
 
 import wandbsync
-from wandbsync import query
+from wandbsync import files, query
 from wandbsync.cache import Cache as StoredRuns
 from wandbsync.errors import NotFound, UsageError, WandbsyncError
 from wandbsync.model import HISTORY, SYSTEM, Kind, RunRef
@@ -1352,7 +1352,7 @@ def test_writing_leaves_the_old_file_until_the_new_one_is_whole(tmp_path, monkey
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        record.write_beside(path, b"new")
+        files.write(path, b"new", durable=True)
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import math
@@ -22,6 +23,8 @@ from shell import Shell
 from wandbsync import query
 from wandbsync.cache import Cache
 from wandbsync.model import RunRef
+from wandbsync.plot import sheet
+from wandbsync.terminal import printable
 
 PROJECT = "local/demo"
 
@@ -403,23 +406,45 @@ def test_a_contact_sheet_of_all_metrics(shell: Shell) -> None:
     assert (shell.folder / "sheet/index.html").stat().st_mtime_ns == moment
 
 
+def browsed(page: Path, profile: Path, *more: str, where: str = "") -> str:
+    """A page as Chromium has it once its script has run."""
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+    flags += ["--disable-background-networking", "--disable-component-update", f"--user-data-dir={profile}"]
+    words = [str(BROWSER), *flags, "--dump-dom", "--virtual-time-budget=4000", *more]
+    done = subprocess.run([*words, page.as_uri() + where], capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr[-500:]
+    return done.stdout
+
+
 @pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")
 def test_the_contact_sheet_in_a_browser(shell: Shell, tmp_path: Path) -> None:
     shell("generate-plots", PROJECT, "c0,c1", "--all-metrics", "--output", "browsed", "--offline")
-    address = (shell.folder / "browsed/index.html").as_uri()
-
-    def dom(where: str) -> str:
-        flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile", "--dump-dom"]
-        done = subprocess.run(
-            [str(BROWSER), *flags, "--virtual-time-budget=4000", where], capture_output=True, text=True, timeout=90
-        )
-        assert done.returncode == 0, done.stderr[-500:]
-        return done.stdout
-
-    whole, narrow = dom(address), dom(f"{address}#LOSS%20val")
+    page = shell.folder / "browsed/index.html"
+    whole, narrow = browsed(page, tmp_path / "profile"), browsed(page, tmp_path / "profile", where="#LOSS%20val")
     assert "<output>7 metrics</output>" in whole and "hidden" not in re.sub(
         r"<style>.*?</style>|<script>.*", "", whole, flags=re.S
     )
     assert "<output>1 of 7 metrics</output>" in narrow
     shown = re.findall(r'<figure data-metric="([^"]+)"(?! hidden)>', narrow)
     assert shown == ["val/loss"]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="there is no Chromium here")
+def test_no_name_does_anything_in_a_browser(tmp_path: Path) -> None:
+    """Names that would run as a script are shown as letters; what a fault of ours let in, the page's policy stops."""
+    attack = "document.title=`owned`"
+    names = [
+        f"<script>{attack}</script>", f'"><img src=x onerror="{attack}">', f"' autofocus onfocus='{attack}",
+        f"</style><svg onload={attack}>", f"javascript:{attack}", "{title}", "a&b<c", "loss\u202eevil\x1b[2J",
+    ]  # fmt: skip
+    Image.new("RGB", (9, 9), (255, 0, 0)).save(tmp_path / "red.png")
+    whole = sheet.page(names[0], names, dict.fromkeys(names, "red.png"), {name: name for name in names})
+    hole = f"<script>{attack}</script><img src=x onerror={attack}><section>"
+    (tmp_path / "index.html").write_text(whole.replace("<section>", hole, 1))
+    dom = browsed(tmp_path / "index.html", tmp_path / "profile", f"--screenshot={tmp_path}/seen.png")
+    title, shown = re.findall(r"<title>(.*?)</title>", dom, re.S), re.findall(r"<figcaption>(.*?)</figcaption>", dom)
+    assert hole in whole.replace("<section>", hole, 1) and list(map(html.unescape, title)) == names[:1]
+    assert sorted(map(html.unescape, shown)) == sorted(map(printable, names))
+    assert f"<output>{len(names)} metrics</output>" in dom  # the page's own script did run
+    colours = Image.open(tmp_path / "seen.png").convert("RGB").getcolors(1 << 20) or []
+    assert any(red > 200 > 160 > green for _, (red, green, _) in colours)  # and its own pictures are seen

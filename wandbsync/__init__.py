@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         UsageError,
         WandbsyncError,
     )
-    from .library import Mirror, open
+    from .library import Mirror, connect, open
 
 __all__ = [
     "Api",
@@ -50,10 +50,11 @@ __all__ = [
     "UsageError",
     "WandbsyncError",
     "__version__",
+    "connect",
     "open",
 ]
 
-_HOMES = {"Api": "dropin", "Mirror": "library", "open": "library"}  # the others are in errors
+_HOMES = {"Api": "dropin", "Mirror": "library", "connect": "library", "open": "library"}  # the others are in errors
 
 
 def __getattr__(name: str) -> Any:

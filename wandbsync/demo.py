@@ -37,7 +37,8 @@ def run(folder: Path, *, call: Callable[[list[str]], object], say: Callable[[str
     _train_all(folder)
 
     def show(*words: str) -> None:
-        say("\n$ wandbsync " + " ".join(f'"{word}"' if "'" in word else shlex.quote(word) for word in words))
+        say("")
+        say("$ wandbsync " + " ".join(f'"{word}"' if "'" in word else shlex.quote(word) for word in words))
         call(["--cache-dir", str(folder / "cache"), *words])
 
     ids = ",".join(f"demo-{name}" for name, _, _ in RUNS)
@@ -50,7 +51,8 @@ def run(folder: Path, *, call: Callable[[list[str]], object], say: Callable[[str
     show("list-metrics", "demo", "demo-steady")
     show("sql", best)
     show("generate-plots", "demo", ids, "--metrics", "train/loss,val/acc", "--output", str(folder / "plots"))
-    say(f"\nThe pictures are in {folder / 'plots'}. Ask for more with --cache-dir {folder / 'cache'}.")
+    say("")
+    say(f"The pictures are in {folder / 'plots'}. Ask for more with --cache-dir {folder / 'cache'}.")
 
 
 def _train_all(folder: Path) -> None:

@@ -15,6 +15,7 @@ import click
 
 from .cache.catalog import plain
 from .sizes import show_size as show_size
+from .terminal import echo, json_text, printable
 
 if TYPE_CHECKING:
     from .cache.retention import Limits
@@ -29,17 +30,12 @@ if TYPE_CHECKING:
 
 def show_json(value: Any, out: TextIO | None = None) -> None:
     """One JSON document; NaN and infinities as W&B writes them, as strings."""
-    text = json.dumps(plain(value), ensure_ascii=False, indent=2)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # half a surrogate pair
-        text = json.dumps(plain(value), indent=2)
-    click.echo(text, file=out)
+    click.echo(json_text(json.dumps(plain(value), ensure_ascii=False, indent=2)), file=out)
 
 
 def show_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], out: TextIO | None = None) -> None:
     """Aligned columns; numbers to the right."""
-    cells = [[show_cell(value) for value in row] for row in rows]
+    headers, cells = [printable(header) for header in headers], [[show_cell(value) for value in row] for row in rows]
     widths = [max([_width(header), *(_width(row[i]) for row in cells)]) for i, header in enumerate(headers)]
     right = [bool(cells) and all(_is_number(row[i]) for row in cells) for i in range(len(headers))]
 
@@ -50,10 +46,10 @@ def show_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], out: TextI
             parts.append(gap + text if to_right else text + gap)
         return "  ".join(parts).rstrip()
 
-    click.echo(line(headers), file=out)
-    click.echo("  ".join("-" * width for width in widths), file=out)
+    echo(line(headers), file=out)
+    echo("  ".join("-" * width for width in widths), file=out)
     for row in cells:
-        click.echo(line(row), file=out)
+        echo(line(row), file=out)
 
 
 def show_cell(value: Any) -> str:
@@ -66,7 +62,7 @@ def show_cell(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, (dict, list, tuple)):
         value = json.dumps(plain(value), ensure_ascii=False, default=str)
-    return "".join(char if char.isprintable() else " " for char in str(value))
+    return printable(str(value))
 
 
 def _is_number(text: str) -> bool:
@@ -77,10 +73,14 @@ def _is_number(text: str) -> bool:
     return True
 
 
+_NO_WIDTH = ("Mn", "Me", "Cf")  # marks on the character before, and joiners
+
+
 def _width(text: str) -> int:
     """Columns on a terminal."""
     return sum(
-        0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text
+        0 if unicodedata.category(char) in _NO_WIDTH else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        for char in text
     )
 
 

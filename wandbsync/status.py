@@ -7,13 +7,13 @@ Healthy means that every source was synced within its interval, not that a proce
 from __future__ import annotations
 
 import json
-import os
 import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from . import files
 from .cache.disk import os_errors
 from .cache.locks import holder
 
@@ -137,14 +137,9 @@ def of(folder: Path) -> tuple[Snapshot | None, bool]:
 
 def write(folder: Path, snapshot: Snapshot) -> None:
     """Put the status in place of the one before. Raises CacheError."""
-    path, beside = folder / FILE, folder / f".{FILE}.{os.getpid()}"
     with os_errors(folder):
-        try:
-            found = asdict(snapshot)
-            beside.write_text(_text(found | {"crc32": _sum(found)}), encoding="utf-8")
-            beside.replace(path)
-        finally:
-            beside.unlink(missing_ok=True)
+        found = asdict(snapshot)
+        files.write(folder / FILE, _text(found | {"crc32": _sum(found)}).encode("utf-8", "surrogatepass"), private=True)
 
 
 def _text(values: dict[str, Any]) -> str:

@@ -7,7 +7,9 @@ writers who read on top of the same revision one finds out and plans again. WAL 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -15,6 +17,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from .. import files
 from ..errors import CacheBusy, CacheError, Damaged, NewerCache, NoRoom
 from ..model import FIELDS, GOING_ON
 from . import schema, seal
@@ -62,6 +65,9 @@ def connect(path: Path) -> sqlite3.Connection:
     Where nothing can be written it is a Frozen one, as the catalog stands now, of which can only be read.
     """
     with translated(path):
+        if not path.exists():  # what SQLite puts beside it has its mode
+            with contextlib.suppress(OSError):
+                os.close(os.open(path, os.O_CREAT | os.O_RDWR, files.PRIVATE))
         con = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             try:
@@ -115,8 +121,6 @@ def _bring_up(con: sqlite3.Connection, path: Path) -> None:
         choose_journal(con, path)
     if version < VERSION:
         upgrade(con, path)
-    if version == 0:
-        path.chmod(0o600)
 
 
 def choose_journal(con: sqlite3.Connection, path: Path) -> None:

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import Damaged
-from . import catalog, migration
-from .disk import NewSegment, os_errors, sync, write_segment
+from ..files import sync
+from . import catalog, migration, snapshots
+from .disk import NewSegment, os_errors, write_segment
 from .metrics import forget_streams
 from .stamps import checked, named
 from .store import Cache
@@ -259,7 +260,8 @@ def gc(
 ) -> Swept:
     """Remove segments replaced more than `grace` seconds ago, and files that nothing names and nobody is writing.
 
-    `replaced` is another grace for the former, which nobody is writing in any case. A week after an upgrade the copy of
+    What a former `wandb.duckdb` names stays while somebody has that open. `replaced` is another grace for the segments,
+    which nobody is writing in any case. A week after an upgrade the copy of
     the catalog as it was before goes, too.
 
     On a full disk, where the catalog cannot be written, it will name the removed segments until the next time.
@@ -274,13 +276,15 @@ def gc(
         # The commits that replaced these files must be on the disk before the files go.
         if not dry_run and (log := cache.folder / "catalog.sqlite-wal").exists():
             sync(log)
+        held = snapshots.oldest(cache.folder, now=now)
         if not reads:
             catalog.checkpoint(con, cache.catalog)
         # Inside, so that no process names a file while it is taken for an orphan.
         with catalog.snapshot(con) if reads else catalog.transaction(con):
             old = con.execute("SELECT segment, file, bytes, removed_at FROM segments WHERE removed_at IS NOT NULL")
             for segment, file, size, removed_at in old.fetchall():
-                if removed_at > now - (grace if replaced is None else replaced):
+                in_use = held is not None and removed_at > held and replaced != 0.0
+                if in_use or removed_at > now - (grace if replaced is None else replaced):
                     young += 1
                     continue
                 if cache.segment_path(file).exists():

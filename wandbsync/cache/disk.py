@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .. import files
 from ..errors import CacheError, NoRoom, WandbsyncError
 from . import catalog, stamps
 from .tenants import Tenant, dump_tenants
@@ -99,8 +99,8 @@ def write_segment(
     place = cache.segment_path(f"L{level}")
     for folder in (place.parent, place, beside.parent):
         if not folder.is_dir():  # the cache itself is not made: if it is gone, it was moved
-            folder.mkdir(mode=0o700, exist_ok=True)
-            sync(folder.parent)
+            folder.mkdir(mode=files.PRIVATE_FOLDER, exist_ok=True)
+            files.sync(folder.parent)
     try:
         if not segments.write(beside, blocks, dump_tenants(tenants)):
             beside.unlink()
@@ -112,14 +112,5 @@ def write_segment(
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
-    sync(path.parent)
+    files.sync(path.parent)
     return NewSegment(number, path, file, level, size, digest, stamps.stamp_of(path))
-
-
-def sync(path: Path) -> None:
-    """Make a file durable, or the names in a folder."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from ..model import FIELDS, Kind
 from . import lineage
@@ -12,6 +12,14 @@ NUMERIC = 1 << Kind.FLOAT | 1 << Kind.INT | 1 << Kind.BIGINT
 
 # One line a column: name, type, meaning; `wandbsync sql --schema` prints it.
 TABLES: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
+    "cache": (
+        "one row: what this is, and how old",
+        [
+            ("written_at", "TIMESTAMP", "UTC; what was committed later is not in it"),
+            ("folder", "VARCHAR", "where the cache is"),
+            ("version", "VARCHAR", "of the wandbsync that wrote it"),
+        ],
+    ),
     "projects": (
         "one row a project",
         [
@@ -169,6 +177,20 @@ TABLE_VIEWS = {
     "metrics": "(SELECT m.* EXCLUDE (stream), s.* EXCLUDE (stream, name), s.name AS stream "
     "FROM inside.metrics m JOIN inside.streams s USING (stream))",
 }
+
+
+def comments() -> Iterator[str]:
+    """The titles and meanings as statements, for whoever opens the file with a client of their own."""
+    for name, (title, columns) in {**TABLES, **VIEWS}.items():
+        kind = "VIEW" if name in TABLE_VIEWS or name in VIEWS else "TABLE"
+        yield f"COMMENT ON {kind} {name} IS {_text(title)}"
+        for column, _, meaning in columns:
+            if meaning:
+                yield f'COMMENT ON COLUMN {name}."{column}" IS {_text(meaning)}'
+
+
+def _text(words: str) -> str:
+    return "'" + words.replace("'", "''") + "'"
 
 
 def describe() -> str:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .. import files
 from ..errors import CacheBusy
 from .disk import os_errors
 
@@ -33,7 +34,7 @@ def workplace(folder: Path, what: str) -> Iterator[Path]:
     with _syncing(folder / "locks" / name, what):
         with os_errors(folder):
             shutil.rmtree(place, ignore_errors=True)
-            place.mkdir(mode=0o700, parents=True)
+            files.private_folder(place)
             for other in place.parent.iterdir():
                 if other != place:
                     with contextlib.suppress(_Held), _locked(folder / "locks" / other.name, str(os.getpid())):
@@ -109,7 +110,7 @@ def _locked(path: Path, note: str) -> Iterator[int]:
         yield -1
         return
     with os_errors(path.parent):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.private_folder(path.parent)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:

@@ -9,12 +9,12 @@ catalog goes on. The copy, `catalog.sqlite.v1`, is the way back to the old progr
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from .. import files
 from . import schema
 from .frozen import Frozen
 
@@ -58,23 +58,15 @@ def upgrade(con: sqlite3.Connection, path: Path) -> None:
 def _keep(path: Path, version: int) -> None:
     """Copy the catalog as it stands, durably, before anything in it is changed."""
     copy = path.with_name(f"{path.name}.v{version}")
-    beside = copy.with_name(f"{copy.name}.part")
     try:
-        beside.unlink(missing_ok=True)
-        with contextlib.closing(sqlite3.connect(path)) as source, contextlib.closing(sqlite3.connect(beside)) as to:
+        with (
+            files.replacing(copy, private=True, durable=True) as beside,
+            contextlib.closing(sqlite3.connect(path)) as source,
+            contextlib.closing(sqlite3.connect(beside)) as to,
+        ):
             source.backup(to)
-        beside.chmod(0o600)
-        handle = os.open(beside, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        beside.replace(copy)
     except OSError as error:
         raise sqlite3.OperationalError(f"unable to open database file: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
 
 
 def copies(folder: Path) -> Iterator[Path]:

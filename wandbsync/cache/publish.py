@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import secrets
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import __version__, files
 from ..errors import CacheError, Damaged, NoRoom
 from ..model import CONSOLE
-from . import catalog, seal
+from . import catalog, seal, snapshots
 from .disk import GONE, os_errors
 from .frozen import obstacle
-from .layout import KEPT, LAYOUT, SOURCES, TABLE_VIEWS, TABLES, VIEWS, metric_type
+from .layout import KEPT, LAYOUT, SOURCES, TABLE_VIEWS, TABLES, VIEWS, comments, metric_type
 from .stamps import Segment, checked, named
 from .stats import sample_std
 from .store import Cache
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     import duckdb
 
 FILE = "wandb.duckdb"
+STORAGE = "v1.0.0"  # of DuckDB's formats the one that every version from 1.0 on opens
+BLOCK = 16_384  # bytes, the least: the tables are small, and of 262,144 each would take several
 WITH_PARENT = (
     "SELECT l.entity, l.project, l.run_id, h.key, h.step, h.value, h.kind, h.value_json FROM inside.lineage l "
     "JOIN history h ON h.entity = l.entity AND h.project = l.project AND h.run_id = l.source_id "
@@ -45,9 +49,24 @@ def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> list[Segment]:
     Of the copy, what has not changed since is kept. Raises duckdb.Error if it is of another layout, and CacheError if a
     segment is gone.
     """
+    import duckdb
+
+    con.execute("BEGIN")  # else each statement would be flushed for itself
+    try:
+        held = _fill(con, cache)
+        con.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(duckdb.Error):
+            con.execute("ROLLBACK")
+        raise
+    return held
+
+
+def _fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> list[Segment]:
     con.execute("CREATE SCHEMA IF NOT EXISTS inside")
     since = _published_at(con)
     while True:
+        read_at = time.time()
         with catalog.snapshot(cache.con):
             commits, checks = catalog.version(cache.con)
             for name, (columns, select) in SOURCES.items():
@@ -64,8 +83,8 @@ def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> list[Segment]:
                     data[-1] = _places(cache, data[-2], data[-1])
                 _load(con, name, columns, data)
             held = _files(cache)
-        files = [cache.segment_path(one.file) for one in held]
-        if not (gone := {path for path in files if not path.exists()}):
+        segments = [cache.segment_path(one.file) for one in held]
+        if not (gone := {path for path in segments if not path.exists()}):
             break
         check_segments(cache, gone)  # else they were compacted and swept since they were listed: list again
     con.execute(
@@ -73,12 +92,18 @@ def fill(con: duckdb.DuckDBPyConnection, cache: Cache) -> list[Segment]:
         "SELECT ?::BIGINT AS commits, ?::BIGINT AS checks, ? AS folder, ? AS layout",
         [commits, checks, str(cache.folder.resolve()), LAYOUT],
     )
+    con.execute(
+        "CREATE OR REPLACE TABLE cache AS SELECT make_timestamp((? * 1e6)::BIGINT) AS written_at, ? AS folder, "
+        "? AS version",
+        [read_at, str(cache.folder.resolve()), __version__],
+    )
     for name, tables in TABLE_VIEWS.items():
         shown = ", ".join(f'"{column}"' for column, _, _ in TABLES[name][1])
         con.execute(f"CREATE OR REPLACE VIEW {name} AS SELECT {shown} FROM {tables}")
     for name in VIEWS:
-        query = WITH_PARENT if name == "history_with_parent" else _rows_of(name, files)
+        query = WITH_PARENT if name == "history_with_parent" else _rows_of(name, segments)
         con.execute(f"CREATE OR REPLACE VIEW {name} AS {query}")
+    con.execute(";".join(comments()))
     return held
 
 
@@ -115,10 +140,10 @@ def _published_at(con: duckdb.DuckDBPyConnection) -> int:
     return int(found[0][0])
 
 
-def _rows_of(stream: str, files: Sequence[Path]) -> str:
+def _rows_of(stream: str, segments: Sequence[Path]) -> str:
     """The query behind a view of rows; it names the segments that exist now."""
-    rows = f"read_parquet([{', '.join(map(_quoted, files))}])"
-    if not files:
+    rows = f"read_parquet([{', '.join(map(_quoted, segments))}])"
+    if not segments:
         rows = (
             "(SELECT 0 AS stream, '' AS key, 0::BIGINT AS step, 0::DOUBLE AS value, 0::UTINYINT AS kind, "
             "'' AS value_json WHERE false)"
@@ -175,11 +200,24 @@ def _load(con: duckdb.DuckDBPyConnection, name: str, columns: str, data: list[li
         data += [list(map(sample_std, deviation, numbers)), numbers, *others]
     arrow = {"BIGINT": pa.int64(), "BOOLEAN": pa.int64(), "DOUBLE": pa.float64(), "TIMESTAMP": pa.float64()}
     casts = {"TIMESTAMP": "make_timestamp(({0} * 1e6)::BIGINT)", "VARCHAR[]": "from_json({0}, '[\"VARCHAR\"]')"}
+    data = [_json(column) if kind == "JSON" else column for column, kind in zip(data, kinds, strict=True)]
     arrays = [pa.array(column, arrow.get(kind, pa.string())) for column, kind in zip(data, kinds, strict=True)]
     con.register("incoming", pa.table(arrays, names=[one.strip('"') for one in names]))
     cells = ", ".join(casts.get(kind, "{0}").format(one) for one, kind in zip(names, kinds, strict=True))
     con.execute(f"INSERT INTO {name} SELECT {cells} FROM incoming")
     con.unregister("incoming")
+
+
+def _json(column: list[Any]) -> list[Any]:
+    """JSON texts as DuckDB takes them: half a surrogate pair, which is no character, as U+FFFD."""
+    return [_ESCAPE.sub(_whole, text) if text and "\\ud" in text.lower() else text for text in column]
+
+
+_ESCAPE = re.compile(r"\\(?:u(?P<pair>d[89ab]..\\ud[c-f]..)|u(?P<half>d[89a-f]..)|.)", re.IGNORECASE)
+
+
+def _whole(escape: re.Match[str]) -> str:
+    return r"\ufffd" if escape["half"] else escape[0]
 
 
 def _number(value: float | str | None) -> float | None:
@@ -199,7 +237,7 @@ def publish(cache: Cache) -> Path:
 
     path = cache.folder / FILE
     with catalog.translated(cache.folder), os_errors(cache.folder), interruptible():
-        (cache.folder / "tmp").mkdir(mode=0o700, exist_ok=True)
+        files.private_folder(cache.folder / "tmp")
         if seal.holds(path):
             try:
                 return _write(cache, path, again=True)
@@ -216,20 +254,22 @@ def publish(cache: Cache) -> Path:
 def _write(cache: Cache, path: Path, *, again: bool) -> Path:
     import duckdb
 
-    beside = cache.folder / "tmp" / f"{secrets.token_hex(6)}.duckdb"
-    try:
+    with snapshots.outlived(path), files.replacing(path, private=True, room=cache.folder / "tmp") as beside:
         if again:
             shutil.copyfile(path, beside)
-        with duckdb.connect(str(beside)) as con:
-            fill(con, cache)
-            con.execute("CHECKPOINT")  # or else a full disk would be told to nobody
-        beside.chmod(0o600)
-        beside.replace(path)
-        seal.put(path)
-        return path
-    finally:
-        beside.unlink(missing_ok=True)
-        beside.with_suffix(".duckdb.wal").unlink(missing_ok=True)
+        else:
+            beside.unlink()  # DuckDB makes its own, and refuses an empty one
+        try:
+            with duckdb.connect() as con:
+                con.execute(f"ATTACH {_quoted(beside)} AS wandb (STORAGE_VERSION '{STORAGE}', BLOCK_SIZE {BLOCK})")
+                con.execute("USE wandb")
+                fill(con, cache)
+                con.execute("CHECKPOINT wandb")  # or else a full disk would be told to nobody
+        finally:
+            beside.with_name(f"{beside.name}.wal").unlink(missing_ok=True)
+        beside.chmod(files.PRIVATE)
+    seal.put(path)
+    return path
 
 
 @contextlib.contextmanager
@@ -246,26 +286,17 @@ def interruptible() -> Iterator[None]:
 def connect(cache: Cache) -> duckdb.DuckDBPyConnection:
     """A connection that can only read, and only this cache: tables and views as the catalog stands now.
 
-    They are those of `wandb.duckdb`, or made in memory where that cannot be written. DuckDB verifies no checksums: if
-    any segment is damaged, it may read none (`check_segments` tells). Raises CacheError or CacheBusy.
+    DuckDB verifies no checksums: if any segment is damaged, it may read none (`check_segments` tells).
+
+    Raises CacheError or CacheBusy.
     """
     import duckdb
 
     con = duckdb.connect()
-    spill = cache.folder / "tmp"  # where DuckDB puts what does not fit in memory
-    with catalog.translated(cache.folder), os_errors(cache.folder), interruptible():
-        held = _attach(con, cache)
-        if held is None:
-            try:
-                publish(cache)
-                held = _attach(con, cache)
-            except CacheError:
-                spill = Path(tempfile.gettempdir())
-            if held is None:
-                try:
-                    held = fill(con, cache)
-                except duckdb.Error as error:
-                    raise CacheError(f"the cache {cache.folder} cannot be read: {error}") from error
+    held, in_file = attach(con, cache)
+    # What does not fit in memory goes where DuckDB may put it.
+    spill = cache.folder / "tmp" if in_file else Path(tempfile.gettempdir())
+    with catalog.translated(cache.folder), os_errors(cache.folder):
         history = _quoted(cache.folder / "history")[:-1] + "/'"
         try:
             checked(cache, [one for one in held if cache.segment_path(one.file).exists()])
@@ -274,6 +305,30 @@ def connect(cache: Cache) -> duckdb.DuckDBPyConnection:
     con.execute(f"SET allowed_directories = [{history}]")
     confine(con, spill)
     return con
+
+
+def attach(con: duckdb.DuckDBPyConnection, cache: Cache) -> tuple[list[Segment], bool]:
+    """Make tables and views as the catalog stands now what a connection, to a database in memory, asks by their names.
+
+    They are those of `wandb.duckdb`, or made in memory where that cannot be written. The segments that they name come
+    back, and whether they are in the file. Raises CacheError or CacheBusy.
+    """
+    import duckdb
+
+    with catalog.translated(cache.folder), os_errors(cache.folder), interruptible():
+        if (held := _attach(con, cache)) is not None:
+            return held, True
+        try:
+            publish(cache)
+            if (held := _attach(con, cache)) is not None:
+                return held, True
+            writable = True
+        except CacheError:
+            writable = False
+        try:
+            return fill(con, cache), writable
+        except duckdb.Error as error:
+            raise CacheError(f"the cache {cache.folder} cannot be read: {error}") from error
 
 
 def confine(con: duckdb.DuckDBPyConnection, spill: Path) -> None:
@@ -294,6 +349,8 @@ def _attach(con: duckdb.DuckDBPyConnection, cache: Cache) -> list[Segment] | Non
     import duckdb
 
     path = cache.folder / FILE
+    con.execute("USE memory")
+    con.execute("DETACH DATABASE IF EXISTS wandb")  # as it was before
     if not seal.holds(path):
         return None
     try:

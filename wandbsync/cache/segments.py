@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import CacheError
+from ..files import private_opener
 from ..model import Kind
 
 if TYPE_CHECKING:
@@ -188,7 +189,7 @@ def write(path: Path, blocks: Iterable[Block], about: str = "") -> int:
     )
     rows = 0
     with (
-        path.open("xb") as file,
+        open(path, "xb", opener=private_opener) as file,
         pq.ParquetWriter(
             file,
             schema,

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import files
 from ..errors import CacheBusy, CacheError
 from ..model import HISTORY, Columns, Field, FileRecord, RunRecord, RunRef
 from ..model.run import RECORDED
@@ -36,6 +37,21 @@ if TYPE_CHECKING:
 
 DERIVED = "derived"  # the folder of what can be made again
 LARGE = 200_000  # values that are measured while they are being written
+# What lies in a cache folder, as it begins.
+PARTS = (
+    "catalog",
+    "derived",
+    "fetch",
+    "history",
+    "lake",
+    "locks",
+    "logs",
+    "media",
+    "snapshots",
+    "status.json",
+    "tmp",
+    "wandb.duckdb",
+)
 FROZEN = 5.0  # seconds after which a catalog that could only be copied is opened again
 
 
@@ -79,7 +95,9 @@ class Cache:
                 catalog.close(last)
         if self._con is None:
             with os_errors(self.folder):
-                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                files.refuse_strange_links(self.folder)
+                files.private_folder(self.folder)
+                files.tighten(self.folder, PARTS)
             self._con = catalog.connect(self.catalog)
             self._at = _inode(self.catalog)
         return self._con

@@ -9,6 +9,7 @@ import click
 
 from .. import errors
 from ..errors import UsageError
+from ..terminal import echo
 from .entry import Settings, as_json, main_group, settings
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def cache_info(on: Settings, /, as_json: bool) -> None:
         if name == "max_size_bytes" and value is None:
             value = "unlimited"
         shown = output.show_size(value) if "bytes" in name and value != "unlimited" else output.show_count(value)
-        click.echo(f"{name.removesuffix('_bytes').replace('_', ' '):<16} {shown}")
+        echo(f"{name.removesuffix('_bytes').replace('_', ' '):<16} {shown}")
 
 
 @cache_group.command("verify")
@@ -57,8 +58,8 @@ def cache_verify(on: Settings, /, quick: bool, as_json: bool) -> int:
         output.show_json({"ok": not wrong, "findings": [output.fields(finding) for finding in findings]})
     else:
         for finding in findings:
-            click.echo(str(finding))
-        click.echo("the cache is not as the catalog says" if wrong else "the cache is sound")
+            echo(str(finding))
+        echo("the cache is not as the catalog says" if wrong else "the cache is sound")
         if wrong:
             on.say("`wandbsync cache repair` reads again what its sources still have")
         elif findings:
@@ -77,9 +78,9 @@ def cache_compact(on: Settings, /, everything: bool) -> None:
     cache = on.filled()
     merges = compact(cache, everything=everything)
     for merge in merges:
-        click.echo(str(merge))
+        echo(str(merge))
     if not merges:
-        click.echo("nothing to merge")
+        echo("nothing to merge")
     publish(cache)
 
 
@@ -120,11 +121,11 @@ def cache_gc(on: Settings, /, dry_run: bool, max_size: str | None, force: bool, 
         output.show_json(output.freed_fields(freed, limits, dry_run=dry_run))
         return
     for line in (*freed.actions, *swept.files):
-        click.echo(str(line))
+        echo(str(line))
     would = "would be" if dry_run else "is"
-    click.echo(f"{'would remove' if dry_run else 'removed'} {len(swept.files)} files, {output.show_size(swept.bytes)}")
+    echo(f"{'would remove' if dry_run else 'removed'} {len(swept.files)} files, {output.show_size(swept.bytes)}")
     if freed.actions:
-        click.echo(f"the cache {would} {output.show_size(freed.bytes)} smaller")
+        echo(f"the cache {would} {output.show_size(freed.bytes)} smaller")
     if swept.young:
         on.say(f"{swept.young} more are not needed either, but too young: a reader may have them open")
     if freed.short:
@@ -152,7 +153,7 @@ def cache_forget(on: Settings, /, target: str, force: bool) -> None:
         raise UsageError(f"the rows of {ref} are nowhere else any more", hint="--force drops them all the same")
     cache.forget(ref)
     upkeep(cache)
-    click.echo(f"forgot {ref}")
+    echo(f"forgot {ref}")
 
 
 def _elsewhere(cache: Cache, ref: RunRef) -> bool:
@@ -189,7 +190,7 @@ def cache_repair(on: Settings, /, offline: bool, backup: Path | None, give_up: b
         output.show_json(done.fields())
         return errors.PARTIAL if done.damaged else 0
     for line in done.lines():
-        click.echo(line)
+        echo(line)
     for problem in done.problems:
         on.say(f"not read: {problem}")
     if done.damaged and not give_up:
@@ -214,7 +215,7 @@ def cache_backup(on: Settings, /, folder: Path, as_json: bool) -> None:
     if as_json:
         output.show_json(output.fields(done))
         return
-    click.echo(f"{done.segments:,} segments in {folder}: {done.added:,} new, {output.show_size(done.bytes)}")
+    echo(f"{done.segments:,} segments in {folder}: {done.added:,} new, {output.show_size(done.bytes)}")
 
 
 @cache_group.command("restore")
@@ -231,4 +232,4 @@ def cache_restore(on: Settings, /, folder: Path, as_json: bool) -> None:
     if as_json:
         output.show_json(output.fields(done))
         return
-    click.echo(f"{done.segments:,} segments, {output.show_size(done.bytes)}, in {cache.folder}")
+    echo(f"{done.segments:,} segments, {output.show_size(done.bytes)}, in {cache.folder}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from ..errors import UsageError, WandbsyncError
+from ..terminal import echo
 from .entry import Settings, as_json, main_group, settings
 
 
@@ -26,7 +27,7 @@ def config_show(on: Settings, /, as_json: bool) -> None:
         output.show_json(values)
         return
     for name, value in values.items():
-        click.echo(f"{name} = {output.show_cell(show_value(name, value))}")
+        echo(f"{name} = {output.show_cell(show_value(name, value))}")
 
 
 @config_group.command("check")
@@ -34,7 +35,7 @@ def config_show(on: Settings, /, as_json: bool) -> None:
 def config_check(on: Settings, /) -> None:
     """Say whether the settings are right; all problems at once."""
     config = on.config
-    click.echo(f"{config.file} is right" if config.file else "there is no settings file; the defaults are in force")
+    echo(f"{config.file} is right" if config.file else "there is no settings file; the defaults are in force")
 
 
 @config_group.command("init")
@@ -52,4 +53,4 @@ def config_init(on: Settings, /, force: bool) -> None:
         path.write_text(config.example(), encoding="utf-8")
     except OSError as error:
         raise WandbsyncError(f"cannot write {path}: {error.strerror}") from error
-    click.echo(str(path))
+    echo(str(path))

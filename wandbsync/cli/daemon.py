@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import click
-
+from ..terminal import echo
 from .entry import Settings, main_group, settings
 
 
@@ -33,7 +32,7 @@ def daemon_stop(on: Settings, /) -> None:
     from ..daemon.control import stop
 
     pid = stop(on.cache().folder)
-    click.echo("no daemon is running" if pid is None else f"stopped {pid}")
+    echo("no daemon is running" if pid is None else f"stopped {pid}")
 
 
 @daemon_group.command("reload")
@@ -46,4 +45,4 @@ def daemon_reload(on: Settings, /) -> None:
     found = reload(on.cache().folder)
     if found.config_problem:
         raise UsageError(f"refused, the old config stays in force: {found.config_problem}")
-    click.echo(f"{found.pid} has read {found.config or 'no settings file: the defaults are in force'}")
+    echo(f"{found.pid} has read {found.config or 'no settings file: the defaults are in force'}")

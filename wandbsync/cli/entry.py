@@ -6,6 +6,7 @@ Only this file prints errors and chooses the exit code.
 from __future__ import annotations
 
 import functools
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ import click
 from .. import __version__, errors
 from ..errors import NotFound, NothingCached, UsageError, WandbsyncError
 from ..formats import ENDINGS, FORMATS, chosen
+from ..terminal import echo, echo_lines, show_crash
 from . import light
 
 if TYPE_CHECKING:
@@ -63,7 +65,7 @@ class Settings:
     def say(self, text: str) -> None:
         if not self.quiet:
             with suppress(BrokenPipeError):  # nobody listens; the work goes on
-                click.echo(text, err=True)
+                echo(text, err=True)
 
     def filled(self) -> Cache:
         """The cache as it is. Raises NothingCached if there is nothing in it."""
@@ -236,24 +238,32 @@ def main_group() -> None:
 def main() -> None:
     """The console script."""
     light.begin()
+    sys.excepthook = show_crash
     try:
         code = main_group(standalone_mode=False)
         sys.stdout.flush()  # here a full disk can still be told
     except WandbsyncError as error:
-        click.echo(f"error: {error.line()}", err=True)
+        echo(f"error: {error.line()}", err=True)
         code = error.exit_code
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        echo_lines(said.getvalue(), err=True)
         code = UsageError.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted; what was committed stays", err=True)
+        echo("interrupted; what was committed stays", err=True)
         code = errors.INTERRUPTED
     except (BrokenPipeError, _ReaderGone):
         _give_up_output()
         code = 0
+    except (MemoryError, ImportError) as error:
+        if isinstance(error, ImportError) and "failed to map" not in str(error):  # a library that found no memory
+            raise
+        echo("error: there is not enough memory (what was committed stays)", err=True)
+        code = WandbsyncError.exit_code
     except OSError as error:
         _give_up_output()
-        click.echo(f"error: {error.filename or 'the output'}: {error.strerror or error}", err=True)
+        echo(f"error: {error.filename or 'the output'}: {error.strerror or error}", err=True)
         code = WandbsyncError.exit_code
     code = code if isinstance(code, int) else 0
     light.end(code)

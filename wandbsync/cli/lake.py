@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from .. import errors
 from ..errors import UsageError
+from ..terminal import echo
 from .entry import Settings, as_json, main_group, settings
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def publish(
         if as_json:
             output.show_json([output.fields(one) for one in looked])
         for one in () if as_json else looked:
-            click.echo(str(one))
+            echo(str(one))
         return 0
     from ..lake.publish import publish as bring
 
@@ -70,14 +70,14 @@ def publish(
     else:
         if dry_run:
             for action in report.planned:
-                click.echo(str(action))
-        click.echo(output.published_line(report))
+                echo(str(action))
+        echo(output.published_line(report))
     for line in report.left:
         on.say(f"left alone: {line}")
     if report.left:
         on.say("--take-over publishes them from this cache, and replaces what is there")
     for problem in report.problems:
-        click.echo(f"not published: {problem}", file=sys.stderr)
+        echo(f"not published: {problem}", err=True)
     return errors.PARTIAL if report.problems else 0
 
 

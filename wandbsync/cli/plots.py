@@ -13,6 +13,7 @@ from .. import errors
 from ..errors import NotFound, UsageError, WandbsyncError
 from ..model import RunRef
 from ..targets import parse
+from ..terminal import echo
 from .drawing import Drawing, plot_options
 from .entry import Settings, as_json, from_lake, main_group, reading, settings
 from .light import hurry
@@ -98,7 +99,7 @@ def generate_plots(
         for result in results:
             for path in (result.path, result.data):
                 if path:
-                    click.echo(str(path))
+                    echo(str(path))
         if chosen.all_metrics and any(result.path for result in results):
             on.say(f"{next(result.path for result in results if result.path).parent / 'index.html'} shows them all")
     failed = [result for result in results if not result.path]
@@ -252,7 +253,7 @@ def download_plots(
     else:
         for result in results:
             if result.path:
-                click.echo(f"{result.path}  ({result.outcome})")
+                echo(f"{result.path}  ({result.outcome})")
     failed = [result for result in results if result.error]
     for result in results:
         if result.error or result.note:

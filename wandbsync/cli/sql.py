@@ -11,6 +11,7 @@ import click
 
 from ..errors import UsageError
 from ..formats import write
+from ..terminal import echo_lines
 from .entry import Settings, formatted, from_lake, main_group, reading, settings
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def _show_schema(form: str, lake: str | None) -> None:
     if form == "json":
         output.show_json(output.schema_fields(tables))
     else:
-        click.echo(layout.described(tables))
+        echo_lines(layout.described(tables))
 
 
 def _from_cache(on: Settings, query: str, fresh: dict[str, Any]) -> Answer:

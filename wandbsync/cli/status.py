@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from ..terminal import echo
 from .entry import Settings, as_json, main_group, settings
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def status(on: Settings, /, as_json: bool) -> int:
         if snapshot is not None:
             _show_daemon(snapshot, alive=alive)
         for reason in verdict.reasons if snapshot is not None or alive else ():
-            click.echo(f"{verdict.word}: {reason}")
+            echo(f"{verdict.word}: {reason}")
     return 0 if snapshot is None and not alive else verdict.exit_code
 
 
@@ -59,9 +58,9 @@ def _show(found: dict[str, Any]) -> None:
     )
     for run in found["incomplete"]:
         again = f"; tried {run['failures']} times, again after {run['retry_at'][:19]}Z" if run["retry_at"] else ""
-        click.echo(f"incomplete: {run['entity']}/{run['project']}/{run['run_id']}: {run['reason']}{again}")
+        echo(f"incomplete: {run['entity']}/{run['project']}/{run['run_id']}: {run['reason']}{again}")
     for problem in found["problems"]:
-        click.echo(f"not read: {problem['subject']}: {problem['reason']} (since {problem['since'][:19]}Z)")
+        echo(f"not read: {problem['subject']}: {problem['reason']} (since {problem['since'][:19]}Z)")
 
 
 def _show_daemon(snapshot: Snapshot, *, alive: bool) -> None:
@@ -69,7 +68,8 @@ def _show_daemon(snapshot: Snapshot, *, alive: bool) -> None:
 
     if not alive:
         return
-    click.echo(f"\ndaemon {snapshot.pid}, started {output.ago_seconds(snapshot.started_at)}")
+    echo()
+    echo(f"daemon {snapshot.pid}, started {output.ago_seconds(snapshot.started_at)}")
     output.show_table(
         ["KEPT FRESH", "SYNCED", "NEXT", "EVERY", "RUNNING", "ERROR"],
         [
@@ -85,9 +85,9 @@ def _show_daemon(snapshot: Snapshot, *, alive: bool) -> None:
         ],
     )
     for live in sorted(snapshot.live, key=lambda one: -one.lag)[:10]:
-        click.echo(f"live: {live.run}, {live.lag:.1f} s from its last write to the cache")
+        echo(f"live: {live.run}, {live.lag:.1f} s from its last write to the cache")
     server = snapshot.server
     if server is not None and server.url:
         quiet = f", quiet for {output.ahead_seconds(server.quiet_until)}" if server.quiet_until else ""
         waited = f", waited {server.waited:.0f} s for its rate limit" if server.waited >= 1 else ""
-        click.echo(f"{server.url}: {server.requests:,} requests, {output.show_size(server.bytes)}{waited}{quiet}")
+        echo(f"{server.url}: {server.requests:,} requests, {output.show_size(server.bytes)}{waited}{quiet}")

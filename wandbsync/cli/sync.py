@@ -10,6 +10,7 @@ import click
 
 from .. import errors
 from ..errors import CacheBusy, NotFound, NotPermitted, ServerError, UsageError, WandbsyncError
+from ..terminal import echo
 from .entry import Settings, as_json, main_group, settings
 
 if TYPE_CHECKING:
@@ -94,11 +95,11 @@ def _tell(on: Settings, report: SyncReport, *, quiet: bool) -> None:
 
     if report.dry_run and not quiet:
         for action in report.planned:
-            click.echo(str(action))
+            echo(str(action))
         if not report.planned:
-            click.echo("nothing to do")
+            echo("nothing to do")
     elif not quiet:
-        click.echo(output.report_line(report))
+        echo(output.report_line(report))
     if on.verbose and not report.dry_run:
         for action in report.planned:
             on.say(str(action))

@@ -15,7 +15,15 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TextIO
 
+from .. import files
+from ..terminal import echo, json_text
+
 BYTES, FILES = 5_000_000, 3  # of a log file, and how many older ones are kept
+
+
+class _Files(logging.handlers.RotatingFileHandler):
+    def _open(self) -> Any:
+        return open(self.baseFilename, self.mode, encoding=self.encoding, opener=files.private_opener)
 
 
 class Log:
@@ -35,10 +43,8 @@ class Log:
         self._secrets: set[str] = set()
         self._file: logging.Handler | None = None
         if folder is not None:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._file = logging.handlers.RotatingFileHandler(
-                folder / "daemon.log", maxBytes=BYTES, backupCount=FILES, encoding="utf-8", delay=True
-            )
+            files.private_folder(folder)
+            self._file = _Files(folder / "daemon.log", maxBytes=BYTES, backupCount=FILES, encoding="utf-8", delay=True)
             self._file.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk is no reason to end
 
     def hide(self, secrets: Collection[str]) -> None:
@@ -67,13 +73,13 @@ class Log:
         at = datetime.fromtimestamp(self._clock(), timezone.utc)
         time_text = at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = {"time": time_text, "level": level, "event": event, **fields}
-        text = self._without_secrets(json.dumps(line, ensure_ascii=False, default=str))
+        text = json_text(self._without_secrets(json.dumps(line, ensure_ascii=False, default=str)))
         if self._file is not None:
             self._file.handle(logging.LogRecord("wandbsync", logging.INFO, "", 0, text, None, None))
         if self._out is not None and (level != "detail" or self._shown == "detail"):
             words = " ".join(f"{name}={value}" for name, value in fields.items() if name != "traceback")
             try:
-                print(self._without_secrets(f"{time_text[:19]}Z {event} {words}".rstrip()), file=self._out, flush=True)
+                echo(self._without_secrets(f"{time_text[:19]}Z {event} {words}".rstrip()), file=self._out)
             except OSError:
                 self._out = None  # whoever read it is gone
 

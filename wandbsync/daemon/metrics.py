@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from .. import status
 from ..errors import WandbsyncError
 from ..status import Snapshot
+from ..terminal import printable
+
+MOST = 32  # connections at once: each costs a thread and a descriptor of a daemon that must not run out of them
+PATIENCE = 5.0  # seconds for a request to come and its answer to be taken, all in all
 
 
 def text(snapshot: Snapshot, *, now: float) -> str:
@@ -53,7 +60,7 @@ def _family(name: str, kind: str, meaning: str, samples: list[tuple[dict[str, st
 
 
 def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return printable(text).replace("\\", "\\\\").replace('"', '\\"')
 
 
 def check(port: int) -> None:
@@ -61,12 +68,46 @@ def check(port: int) -> None:
     _listening(port, BaseHTTPRequestHandler).server_close()
 
 
-def _listening(port: int, handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+def _listening(port: int, handler: type[BaseHTTPRequestHandler]) -> _Listener:
     try:
-        return ThreadingHTTPServer(("127.0.0.1", port), handler)
+        return _Listener(("127.0.0.1", port), handler)
     except OSError as error:
         text = f"cannot listen on port {port}: {error.strerror}"
         raise WandbsyncError(text, hint="choose another daemon.metrics_port") from error
+
+
+class _Listener(ThreadingHTTPServer):
+    """Takes MOST connections at a time, each for PATIENCE; who comes beyond that is let go at once."""
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = MOST
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._free = threading.BoundedSemaphore(MOST)
+        super().__init__(address, handler)
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        return self._free.acquire(blocking=False)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        # Not a timeout of each read: who sends a byte now and then would stay for ever.
+        end = threading.Timer(PATIENCE, _hang_up, [request])
+        end.daemon = True
+        end.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            end.cancel()
+            self._free.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Somebody hung up, or was hung up on: nothing that anybody needs to read."""
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 class Port:
@@ -91,7 +132,6 @@ class Port:
                 return
 
         self._server = _listening(port, Handler)
-        self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
 
     def close(self) -> None:

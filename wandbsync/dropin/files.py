@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NotFound, UsageError
+from ..files import output_folder
 from ..library.console import NAME as CONSOLE_LOG
 from ..library.console import write_console
 from ..model import FileRecord
@@ -96,7 +97,7 @@ class File:
             raise ValueError(
                 f"{path} is there already: pass replace=True to overwrite it, or exist_ok=True to leave it as it is"
             )
-        path.parent.mkdir(parents=True, exist_ok=True)
+        output_folder(path.parent)
         self.fetch(path)
         return path.open()
 

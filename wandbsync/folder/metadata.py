@@ -13,11 +13,12 @@ import fcntl
 import json
 import os
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from ..files import write
 
 NAME = "metadata.json"
 DAMAGED = "metadata.json.damaged"
@@ -84,7 +85,7 @@ def change(folder: Path, edit: Callable[[dict[str, Any]], Mapping[str, Any]]) ->
         before = {"damaged_metadata": set_aside(folder / NAME, folder / DAMAGED).name}
     after = edit(before)
     if after:
-        write_beside(folder / NAME, json.dumps(after, indent=2).encode() + b"\n")
+        write(folder / NAME, json.dumps(after, indent=2).encode() + b"\n", durable=True)
     else:
         (folder / NAME).unlink(missing_ok=True)
 
@@ -114,20 +115,6 @@ def try_lock(handle: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def write_beside(path: Path, content: bytes) -> None:
-    """Replace a file in one step: whoever looks sees the old one or the new one, whole."""
-    beside = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        with open(beside, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def set_aside(path: Path, other: Path) -> Path:

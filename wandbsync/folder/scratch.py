@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
 import secrets
 import shutil
 import time
@@ -17,12 +16,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..files import BESIDE
 from .metadata import try_lock
 
 PREFIX = ".wandbsync-"
 OLD = 24 * 3600.0  # seconds; how old is left behind, where there are no locks to ask
 _STALE = 600.0  # seconds; the same for what is written in one go
-_WRITTEN_BESIDE = re.compile(r"\.[0-9a-f]{32}\.tmp")  # by metadata.write_beside
 
 
 class Scratch:
@@ -59,9 +58,10 @@ def sweep(folder: Path) -> None:
         for entry in list(entries):
             if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False):
                 _remove_if_left(Path(entry.path))
-            elif _WRITTEN_BESIDE.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+            elif BESIDE.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                 with contextlib.suppress(OSError):
-                    if time.time() - entry.stat(follow_symlinks=False).st_mtime > _STALE:
+                    found = entry.stat(follow_symlinks=False)
+                    if found.st_uid == os.geteuid() and time.time() - found.st_mtime > _STALE:
                         Path(entry.path).unlink()
 
 
@@ -71,6 +71,8 @@ def _remove_if_left(folder: Path) -> None:
     except OSError:
         return
     try:
+        if os.fstat(handle).st_uid != os.geteuid():
+            return  # in a folder where several people write, it is somebody else's
         try:
             left = try_lock(handle)
         except OSError:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TextIO
 
 from ..errors import WandbsyncError
+from ..files import replacing
 
 
 @contextmanager
@@ -33,19 +34,13 @@ def opened(file: Path | None) -> Iterator[TextIO]:
 def beside(file: Path) -> Iterator[Path]:
     """A path beside a file, put in place of it when it is whole; what is no file, as a pipe, is written itself."""
     special = file.exists() and not file.is_file()
-    real = file.resolve()  # not the link to it
-    path = file if special else real.with_name(f".{real.name}.{os.getpid()}")
     try:
-        yield path
-        if not special:
-            path.replace(real)
+        with nullcontext(file) if special else replacing(file.resolve()) as path:  # what a link names, not the link
+            yield path
     except BrokenPipeError:
         raise
     except OSError as error:
         raise WandbsyncError(f"cannot write {file}: {error.strerror or error}") from error
-    finally:
-        if not special:
-            path.unlink(missing_ok=True)
 
 
 def _drop_stdout() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ..terminal import echo
 from .answer import Answer, Shown, distinct
 from .sink import opened
 
@@ -13,7 +15,7 @@ ROWS = 2048  # read at a time
 
 
 def write(answer: Answer, file: Path | None, limit: int | None = None) -> Shown:
-    """The first `limit` rows; None for all."""
+    """The first `limit` rows; None for all. On a terminal no text is wider than half of it."""
     from .. import output
 
     rows: list[tuple[Any, ...]] = []
@@ -25,10 +27,21 @@ def write(answer: Answer, file: Path | None, limit: int | None = None) -> Shown:
                 break
             rows.append(row)
         if answer.columns == ["explain_key", "explain_value"]:  # a drawing of many lines
-            out.writelines(f"{text.rstrip()}\n" for _, text in rows)
+            for line in (line for _, text in rows for line in text.rstrip().split("\n")):
+                echo(line, file=out)
         else:
-            output.show_table(distinct(answer.columns), rows, out)
+            most = shutil.get_terminal_size().columns // 2 if out.isatty() else None
+            output.show_table(distinct(answer.columns), [[_cut(value, most) for value in row] for row in rows], out)
     return Shown(len(rows), more)
+
+
+def _cut(value: Any, most: int | None) -> Any:
+    """What is long on a terminal, with a mark where it was cut; numbers are never."""
+    from .. import output
+
+    if most is None or not isinstance(value, (str, list, dict)):
+        return value
+    return output.shorten(output.show_cell(value), most)
 
 
 def _rows(answer: Answer) -> Iterator[tuple[Any, ...]]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..terminal import json_text, printable
 from .answer import Answer, Shown, distinct
 from .sink import opened
 from .spelling import csv_cell, json_object, json_value, literal
@@ -18,23 +21,23 @@ Piece = tuple[int, bytes | memoryview]  # the text of some rows, and how many th
 
 
 def write_csv(answer: Answer, file: Path | None, limit: int | None = None) -> Shown:
-    return _written(_separated(answer, ","), file)
+    return _written(_separated(answer, ",", for_people=_is_terminal(file)), file)
 
 
 def write_tsv(answer: Answer, file: Path | None, limit: int | None = None) -> Shown:
-    return _written(_separated(answer, "\t"), file)
+    return _written(_separated(answer, "\t", for_people=_is_terminal(file)), file)
 
 
 def write_json(answer: Answer, file: Path | None, limit: int | None = None) -> Shown:
     """One list of objects, an object on each line."""
-    return _written(_listed(answer), file)
+    return _written(map(_escaped, _listed(answer)), file)
 
 
 def write_jsonl(answer: Answer, file: Path | None, limit: int | None = None) -> Shown:
-    return _written(_rows(answer, f"concat({_members(answer)}, chr(10))"), file)
+    return _written(map(_escaped, _rows(answer, f"concat({_members(answer)}, chr(10))")), file)
 
 
-def _separated(answer: Answer, separator: str) -> Iterator[Piece]:
+def _separated(answer: Answer, separator: str, *, for_people: bool) -> Iterator[Piece]:
     import csv
     import io
 
@@ -43,6 +46,8 @@ def _separated(answer: Answer, separator: str) -> Iterator[Piece]:
     line = io.StringIO()
     csv.writer(line, delimiter=separator, lineterminator="\n").writerow(distinct(answer.columns))
     header = line.getvalue().encode()
+    if for_people:
+        header = _printable(header, separator)
     cells = [csv_cell(f"#{i}", kind, separator) for i, kind in enumerate(answer.types, 1)]
     if len(cells) == 1:  # an empty line is no row to many readers
         cells = [f"coalesce({cells[0]}, '\"\"')"]
@@ -51,7 +56,7 @@ def _separated(answer: Answer, separator: str) -> Iterator[Piece]:
         if header:
             yield 0, header
             header = b""
-        yield number, text
+        yield number, _printable(text, separator) if for_people else text
     yield 0, header
 
 
@@ -68,6 +73,23 @@ def _members(answer: Answer) -> str:
     """The pieces of a row's JSON object, for `concat`."""
     values = [json_value(f"#{i}", kind) for i, kind in enumerate(answer.types, 1)]
     return json_object(dict(zip(distinct(answer.columns), values, strict=True)))
+
+
+def _is_terminal(file: Path | None) -> bool:
+    return file is None and sys.stdout.isatty()
+
+
+def _printable(text: bytes | memoryview, separator: str) -> bytes:
+    """Rows of CSV without control characters in their cells; elsewhere than on a terminal every character counts."""
+    whole = re.sub(r'"(?:[^"]|"")*"', lambda found: printable(found[0]), bytes(text).decode())
+    lines = (separator.join(map(printable, line.split(separator))) for line in whole.split("\n"))
+    return "\n".join(lines).encode()
+
+
+def _escaped(piece: Piece) -> Piece:
+    """JSON with every control character as JSON can write it; DuckDB leaves those beyond ASCII."""
+    number, text = piece[0], bytes(piece[1])
+    return piece if text.isascii() and b"\x7f" not in text else (number, json_text(text.decode()).encode())
 
 
 def _rows(answer: Answer, expression: str) -> Iterator[Piece]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import files
 from ..cache import Cache, catalog
 from ..cache.disk import os_errors
 from ..cache.eviction import EVICTED
@@ -48,10 +49,10 @@ def identity(cache: Cache) -> str:
     """The name of this cache in lakes, which it gives itself once; no two caches have the same."""
     path = cache.folder / "lake" / "writer"
     with os_errors(cache.folder):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.private_folder(path.parent)
         if not path.exists():
             beside = path.with_name(f"writer-{secrets.token_hex(6)}")
-            beside.write_text(secrets.token_hex(12))
+            files.write(beside, secrets.token_hex(12).encode(), private=True)
             with contextlib.suppress(FileExistsError):  # of two processes one gives the name
                 path.hardlink_to(beside)
             beside.unlink()

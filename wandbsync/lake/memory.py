@@ -7,6 +7,7 @@ import hashlib
 import json
 from typing import Any
 
+from .. import files
 from ..cache import Cache
 from .delta import Lake
 from .here import ProjectHere
@@ -36,7 +37,6 @@ class Memory:
             return
         self.lake = table.metadata().id
         self.known[json.dumps(project.key)] = [project.newest, project.runs]
-        beside = self.path.with_suffix(".new")
         with contextlib.suppress(OSError):  # a full disk costs a look
-            beside.write_text(json.dumps({"lake": self.lake, "projects": self.known}))
-            beside.replace(self.path)
+            content = json.dumps({"lake": self.lake, "projects": self.known}).encode()
+            files.write(self.path, content, private=True)

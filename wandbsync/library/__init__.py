@@ -1,5 +1,6 @@
 """`import wandbsync`: what notebooks, scripts and other programs ask the cache for, as Python and Arrow.
 
+    connect() -> DuckDB over the cache as it stands at each query
     open() -> Mirror --freshness--> sources if the answer would be too old
                      --query--> Rows, Record, pyarrow.Table          --plot--> Figure
 
@@ -12,7 +13,7 @@ The commands are faces over the same functions. Nothing here prints, and nothing
 and matplotlib are imported when they are needed.
 """
 
-from .mirror import Mirror, open
+from .mirror import Mirror, connect, open
 from .shown import Record, Rows
 
-__all__ = ["Mirror", "Record", "Rows", "open"]
+__all__ = ["Mirror", "Record", "Rows", "connect", "open"]

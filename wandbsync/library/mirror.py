@@ -21,6 +21,7 @@ from ..errors import NotFound, NothingCached, UsageError
 from ..freshness import Question, Wanted
 from ..model import HISTORY, STREAMS, RunRef
 from ..targets import parse
+from ..terminal import printable
 from . import who
 from .gaps import tell
 from .shown import Record, Rows
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.figure import Figure
 
+    from ..query.connection import Connection
     from ..sources.api.client import Api
     from ..sync import SyncReport
 
@@ -65,6 +67,26 @@ def open(
     except ValueError as error:
         raise UsageError(f"max_age: {error}") from error
     return Mirror(settings.load(cache_dir=None if cache_dir is None else Path(cache_dir)), Wanted(offline, max_age=age))
+
+
+def connect(cache_dir: str | os.PathLike[str] | None = None) -> Connection:
+    """The cache as SQL: a DuckDB connection whose tables are, at each query, those of the cache as it stands then.
+
+    It may be kept open for as long as you like, beside a daemon. `cache_dir` as for `open`; no source is asked.
+
+    Raises UsageError if the settings are wrong, NothingCached if there is no cache.
+
+    >>> import wandbsync
+    >>> with wandbsync.connect() as con:
+    ...     con.execute("SELECT run_id, min(value) FROM history WHERE key = 'loss' GROUP BY ALL ORDER BY 2").fetchall()
+    [('steady', 0.125), ('eager', 0.25)]
+    """
+    from ..query.connection import Connection
+
+    cache = Cache(settings.load(cache_dir=None if cache_dir is None else Path(cache_dir)).cache_dir)
+    if not cache.exists():
+        raise NothingCached(f"nothing is cached in {cache.folder}")
+    return Connection(cache)
 
 
 class _Own(Cache):
@@ -146,7 +168,7 @@ class Mirror:
 
     def say(self, text: str) -> None:
         """Tell what has to be known of an answer."""
-        log.warning(text)
+        log.warning("%s", printable(text))
 
     def forget(self) -> None:
         """Ask again what was asked already, if it is too old by now."""

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from .. import files
 from ..folder.metadata import locked
 from ..folder.scratch import Scratch, scratch
 
@@ -55,13 +56,18 @@ def of_file(path: Path) -> Content | None:
         return _content(iter(lambda: file.read(_CHUNK), b""))
 
 
-def copy(source: Path, to: Path) -> Content:
-    """Copy a regular file to a path that is not there yet, durably; what the copy holds. OSError if that cannot be."""
+def copy(source: Path, to: Path, *, private: bool = False) -> Content:
+    """Copy a regular file to a path that is not there yet, durably; what the copy holds. OSError if that cannot be.
+
+    A link that another user put in the way, to what is not theirs, is not followed.
+    """
+    if files.strange_link(source) is not None:
+        raise OSError(None, "another user's link to what is not theirs")
     handle = os.open(source, os.O_RDONLY | os.O_NONBLOCK)  # opening a FIFO would wait for a writer
     with os.fdopen(handle, "rb") as file:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise OSError(None, "not a regular file")
-        with open(to, "xb") as out:
+        with open(to, "xb", opener=files.private_opener if private else None) as out:
 
             def chunks() -> Iterator[bytes]:
                 while chunk := file.read(_CHUNK):
@@ -72,15 +78,6 @@ def copy(source: Path, to: Path) -> Content:
             out.flush()
             os.fsync(out.fileno())
     return found
-
-
-def make_durable(path: Path) -> None:
-    """Bring a file, or the names in a folder, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def place(folder: Path, md5: bytes) -> Path:
@@ -123,8 +120,8 @@ class Store:
             return
         part = self.new()
         try:
-            if copy(path, part) == content:
-                kept.parent.mkdir(mode=0o700, exist_ok=True)
+            if copy(path, part, private=True) == content:
+                files.private_folder(kept.parent)
                 part.replace(kept)
         finally:
             part.unlink(missing_ok=True)
@@ -133,7 +130,7 @@ class Store:
         """The path of a file that is not there yet, on the same disk."""
         with self._lock:
             if self._scratch is None:
-                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                files.private_folder(self._folder)
                 with locked(self._folder):
                     self._scratch = self._stack.enter_context(scratch(self._folder))
             return self._scratch.new()

@@ -20,6 +20,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from .. import files as made
 from ..errors import (
     CacheError,
     ExpiredURL,
@@ -89,7 +90,7 @@ def download(
     with ExitStack() as stack:
         with _os_errors(folder):
             stack.callback(_remove_if_empty, [path for path in (folder, *folder.parents) if not path.exists()])
-            folder.mkdir(parents=True, exist_ok=True)
+            made.output_folder(folder)
             with metadata.locked(folder):
                 parts = stack.enter_context(scratch(folder))
                 wanted = record.claim(folder, run, files)
@@ -232,7 +233,7 @@ class _Work:
             file, part, found, received = self._checked(one.file, links)
         except (ExpiredURL, _Unfit):
             file, part, found, received = self._checked(one.file, self.links([one.file.name]))
-        content.make_durable(part)
+        made.sync(part)
         notes = [self._keep(part, found, file), self._place(one, part, found)]
         note = "; ".join(note for note in notes if note)
         return FileResult(file, DOWNLOADED, one.path, found.md5_text, received, note or None)

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import __version__
+from .. import files as made
 from ..errors import WandbsyncError
 from ..folder import metadata
 from ..folder.names import NamedRun
 from ..model import FileRecord
-from . import content
 from .names import flat_names, owner
 
 DOWNLOADED = "downloaded"  # from the server
@@ -94,7 +94,7 @@ def note(
             given_back.append(one.path.name)
     if not entries and not given_back:
         return
-    content.make_durable(folder)  # the names before what vouches for them
+    made.sync(folder)  # the names before what vouches for them
     new: dict[str, Any] = {"files": entries}
     if entries:
         new = {

@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from .. import files
 from ..folder.metadata import locked
-from .rendered import write
 
 NAME = "colours.json"
 PLACES = 10
@@ -46,13 +46,14 @@ def remembered(folder: Path | None, scope: str, drawn: Sequence[str]) -> dict[st
     places = assign(known, drawn)
     if any(name not in known for name in drawn):
         with contextlib.suppress(OSError):  # a cache that cannot be written is no reason not to draw
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            files.private_folder(folder)
             with locked(folder):
                 scopes = _read(folder)
                 known = scopes.pop(scope, {})
                 places = assign(known, drawn)
                 scopes[scope] = dict(list((known | places).items())[-KEPT:])
-                write(folder / NAME, json.dumps(dict(list(scopes.items())[-KEPT:])).encode())
+                content = json.dumps(dict(list(scopes.items())[-KEPT:])).encode()
+                files.write(folder / NAME, content, private=True)
     return places
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 
+from .. import files
 from .options import PlotOptions
 from .panel import Series
 from .picture import Drawn
@@ -34,9 +34,8 @@ def write(path: Path, prepared: Sequence[Drawn], options: PlotOptions) -> None:
     grouped = any(series.count is not None for series in every)
     bands = (options.drawn_bands() if options.kind == "line" else ["bootstrap"]) if grouped else None
     schema = _schema(pa, bands, pa.int64() if whole else pa.float64())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{uuid4().hex}.tmp")  # of this writer alone: another may write the same file
-    try:
+    files.output_folder(path.parent)
+    with files.replacing(path) as beside:
         writer: Any
         if options.data == "csv":
             writer = pyarrow.csv.CSVWriter(beside, schema)
@@ -47,10 +46,6 @@ def write(path: Path, prepared: Sequence[Drawn], options: PlotOptions) -> None:
                 for series in one.chart.series:
                     for batch in _batches(pa, schema, one, series):
                         writer.write(batch)
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def _schema(pa: Any, bands: Sequence[str] | None, x: Any) -> pa.Schema:

@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import __version__
 from ..folder import metadata as file
-from ..folder.metadata import NAME, listed, read, table, write_beside
+from ..folder.metadata import NAME, listed, read, table
 from .names import PlotRun
 from .options import PlotOptions
 from .plan import Plan, PlotResult
@@ -117,4 +117,4 @@ def _told(new: Mapping[str, Any], before: Mapping[str, Any]) -> bool:
     )
 
 
-__all__ = ["NAME", "describe", "owners", "read", "update", "write_beside"]
+__all__ = ["NAME", "describe", "owners", "read", "update"]

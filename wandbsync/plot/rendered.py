@@ -18,9 +18,8 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-from .. import __version__
+from .. import __version__, files
 
 try:
     from _blake2 import blake2b  # as hashlib has it, without the time it takes to load OpenSSL
@@ -75,20 +74,10 @@ def find(folder: Path, name: str, form: str) -> tuple[bytes, dict[str, Any]] | N
 def keep(folder: Path, name: str, form: str, picture: bytes, told: Mapping[str, Any]) -> None:
     """Keep a picture if that is possible."""
     with contextlib.suppress(OSError):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write(folder / f"{name}.{form}", picture)
-        write(folder / f"{name}.json", json.dumps({**told, "digest": _of(picture)}).encode())
-
-
-def write(path: Path, content: bytes) -> None:
-    """Whole or not at all for whoever looks, but not made durable: what a power cut tears can be drawn again."""
-    beside = path.with_name(f".{uuid4().hex}.tmp")
-    try:
-        beside.write_bytes(content)
-        beside.replace(path)
-    except OSError:
-        beside.unlink(missing_ok=True)
-        raise
+        files.private_folder(folder)
+        # Not made durable: what a power cut tears is found to be torn, and drawn again.
+        files.write(folder / f"{name}.{form}", picture, private=True)
+        files.write(folder / f"{name}.json", json.dumps({**told, "digest": _of(picture)}).encode(), private=True)
 
 
 def prune(folder: Path, most: int = MOST) -> None:
@@ -120,8 +109,8 @@ def place(path: Path, picture: bytes) -> None:
             return
     except OSError:
         pass
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write(path, picture)
+    files.output_folder(path.parent)
+    files.write(path, picture)
 
 
 def _of(picture: bytes) -> str:

@@ -4,15 +4,20 @@
 
 A box narrows the sheet down to the metrics whose names have what is typed; what is typed stands in the address after
 `#`, so that it can be linked to. Without JavaScript everything is there, only not to be narrowed down.
+
+Names are strangers' words: they are escaped, and the page forbids itself (Content-Security-Policy) any script and style
+but its own two, known by their hashes, and anything from elsewhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from functools import cache
+from html import escape as _escape_html
 from pathlib import Path
 from urllib.parse import quote
 
+from ..terminal import printable
 from .plan import PlotResult, natural
 from .rendered import place
 
@@ -43,6 +48,7 @@ def page(title: str, runs: Sequence[str], pictures: Mapping[str, str], missing: 
     of = f"<details class=runs><summary>their names</summary><ul>{listed}</ul></details>" if len(runs) > 1 else ""
     gone = "".join(f"<li>{escape(reason or metric)}</li>" for metric, reason in missing.items())
     return _PAGE.format(
+        policy=_policy(),
         title=escape(title),
         style=_STYLE,
         script=_SCRIPT,
@@ -53,8 +59,28 @@ def page(title: str, runs: Sequence[str], pictures: Mapping[str, str], missing: 
     )
 
 
+def escape(text: str) -> str:
+    """Any text as it can stand between tags and in an attribute, without characters that turn what is beside it."""
+    return _escape_html(printable(text), quote=True)
+
+
+@cache
+def _policy() -> str:
+    """What the page may load: its pictures, and the script and style that stand in it, by what they are."""
+    import base64
+    import hashlib
+
+    def known(text: str) -> str:
+        return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+    return (
+        f"default-src 'none'; img-src 'self' file:; style-src {known(_STYLE)}; script-src {known(_SCRIPT)}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
 def _figure(metric: str, path: str) -> str:
-    name, source = escape(metric, quote=True), escape(quote(path, errors="replace"), quote=True)
+    name, source = escape(metric), escape(quote(path, errors="replace"))
     # A browser shows a PDF on a page of its own only.
     shown = "PDF" if path.endswith(".pdf") else f'<img src="{source}" alt="{name}" loading=lazy>'
     return f'<figure data-metric="{name}"><a href="{source}">{shown}</a><figcaption>{name}</figcaption></figure>\n'
@@ -63,6 +89,7 @@ def _figure(metric: str, path: str) -> str:
 _PAGE = """<!doctype html>
 <html lang=en>
 <meta charset=utf-8>
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name=viewport content="width=device-width">
 <meta name=color-scheme content="light dark">
 <title>{title}</title>

@@ -6,6 +6,7 @@
     points   a metric against any x axis, for drawing     attributes   config, tags, summary: for labels and filters
     filters  which runs are meant, as W&B asks for them   wide     histories with a column for each metric,
                                                                    made of `pieces` and `cells`
+    connection  SQL that is asked of the cache as it stands at each query
 
 Lists are answered from the catalog, without importing Arrow or DuckDB. Nothing here can reach the network.
 """

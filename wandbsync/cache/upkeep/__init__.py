@@ -136,7 +136,8 @@ def sweep(cache: Cache, limits: Limits | None = None, *, force: bool = False, dr
             cache.close()  # there may be room now to write the catalog
         with contextlib.suppress(NoRoom):
             freed.swept += compaction.gc(cache, replaced=replaced)
-            publish.publish(cache)
+            if len(freed.swept.files) > 1 or freed.actions:  # else it would take the room that its going made
+                publish.publish(cache)
         if not freed.swept.files and not freed.actions:
             raise NoRoom(str(error), hint="free some disk space: there is nothing here to remove") from error
     else:

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import CacheError, Damaged, NothingCached, UsageError
+from ...files import replacing, sync
 from .. import catalog, schema, seal
-from ..disk import os_errors, sync
+from ..disk import os_errors
 from ..stamps import Segment, difference, note, stamp_of
 from ..store import Cache
 from ..usage import DAILY, MEDIA
@@ -40,19 +41,14 @@ class Backup:
 
 def copy_catalog(cache: Cache, to: Path) -> None:
     """Copy the catalog as it stands at one moment, durably, in the place of what is at `to`."""
-    beside = to.with_name(f"{to.name}.part")
-    with catalog.translated(cache.folder), os_errors(to.parent):
-        beside.unlink(missing_ok=True)
-        try:
-            with contextlib.closing(sqlite3.connect(beside)) as copy:
-                cache.con.backup(copy)
-                copy.execute("PRAGMA journal_mode = DELETE")
-            beside.chmod(0o600)
-            sync(beside)
-            beside.replace(to)
-            sync(to.parent)
-        finally:
-            beside.unlink(missing_ok=True)
+    with (
+        catalog.translated(cache.folder),
+        os_errors(to.parent),
+        replacing(to, private=True, durable=True) as beside,
+        contextlib.closing(sqlite3.connect(beside)) as copy,
+    ):
+        cache.con.backup(copy)
+        copy.execute("PRAGMA journal_mode = DELETE")
 
 
 def due(cache: Cache, now: float) -> bool:

@@ -19,6 +19,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 import urllib3
 
+from ... import files
 from ...errors import CacheError, ExpiredURL, NoRoom, RateLimited, ServerError
 from . import body as bodies
 from .answers import BETWEEN, STRANGE, data_of, is_page, named, passing
@@ -266,8 +267,9 @@ class _Part:
         self._tag = "" if tag.startswith("W/") or "content-encoding" in answer.headers else tag
         try:
             if self.hold is not None:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("r+b" if rest else "wb") as file:
+                files.private_folder(self.path.parent)
+            opener = None if self.hold is None else files.private_opener  # for the cache
+            with open(self.path, "r+b" if rest else "wb", opener=opener) as file:
                 file.seek(self.written)
                 for piece in pieces:
                     file.write(piece)
