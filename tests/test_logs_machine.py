@@ -84,10 +84,11 @@ class Logs(RuleBasedStateMachine):
         offline = kind in ("resumed", "anew")
         records = header("r", at=self.clock, offline=offline, resume=kind == "resumed")
         self.writers.append(Writer(len(self.writers), kind, self.clock, records))
+        self.write(len(self.writers) - 1, 2, 0, True)
 
-    @rule(which=st.integers(0, 3), count=st.integers(1, 4), first=st.integers(0, 6))
+    @rule(which=st.integers(0, 3), count=st.integers(1, 4), first=st.integers(0, 6), arrives=st.booleans())
     @precondition(lambda self: self.writers)
-    def write(self, which: int, count: int, first: int) -> None:
+    def write(self, which: int, count: int, first: int, arrives: bool) -> None:
         writer = self.writers[which % len(self.writers)]
         step = first if not writer.rows else (writer.rows[-1][1] or 0) + 1
         for n in range(count):
@@ -102,6 +103,8 @@ class Logs(RuleBasedStateMachine):
         line.timestamp.seconds = self.clock
         writer.printed.append((len(writer.records), self.clock, f"line {self.count}"))
         writer.records.append(lw.record("core", self.count, output_raw=line))
+        if arrives:
+            self.arrive(which, 1)
 
     @rule(which=st.integers(0, 3), part=st.sampled_from([0.3, 0.6, 0.9, 1, 1]))
     @precondition(lambda self: self.writers)
@@ -157,5 +160,5 @@ class Logs(RuleBasedStateMachine):
 
 TestLogs = Logs.TestCase
 TestLogs.settings = settings(
-    max_examples=30, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=25, stateful_step_count=12, deadline=None, suppress_health_check=list(HealthCheck)
 )

@@ -164,6 +164,8 @@ def test_a_run_is_read_again_when_what_is_new_comes_before_or_between_its_rows()
     assert sentences([first, more], known, 9) == ["read me/demo/r1 from byte 100 of b (grown)"]
     # The first one was still being written when the second one began.
     assert sentences([first, more], [replace(read(first), last_time=2.5), read(second)], 9) == again
+    # Two are new: whether they were written at one time nobody knows yet.
+    assert sentences([first, second, log("c", at=3.0)], [read(first)], 9)[0] == again[0]
     # A server has the run, and says which steps its rows have; or a log is gone, and its rows could not be read again.
     assert sentences([grown, second], known, 9, served={RUN})[0] == "read me/demo/r1 from byte 100 of a (grown)"
     assert sentences([grown], known, 9) == ["read me/demo/r1 from byte 100 of a (grown)"]

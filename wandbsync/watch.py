@@ -225,7 +225,7 @@ class Watch:
             if problem:
                 self._events = None
         if problem:
-            self._say(f"file events are not to be had ({problem}): files are looked at every {self.poll:g} s")
+            self._say(f"no file events; polling every {self.poll:g} s ({problem})")
 
 
 class _Events:

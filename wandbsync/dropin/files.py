@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import NotFound, UsageError
-from ..model import FileRecord
+from ..model import FileRecord, is_time
 from .pages import Pages
 from .refusals import FILE, refused
 
@@ -121,7 +121,9 @@ class File:
 
 
 def _time(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if seconds is None or not is_time(seconds):
+        return None
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _size(size: float) -> str:

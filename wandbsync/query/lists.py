@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..cache import Cache, catalog
 from ..errors import NotFound
-from ..model import RunRef
+from ..model import RunRef, is_time
 
 if TYPE_CHECKING:
     from ..cache.retention import Limits
 
 
 def timestamp(seconds: float | None) -> str | None:
-    """Unix seconds as ISO 8601 in UTC."""
-    if seconds is None:
+    """Unix seconds as ISO 8601 in UTC; None for what is no time."""
+    if seconds is None or not is_time(seconds):
         return None
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 

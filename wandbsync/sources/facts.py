@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from ..model import RunRecord, SummaryRules, is_time
+from .nesting import NESTING, is_deep
 
 
 @dataclass(slots=True)
@@ -130,10 +131,14 @@ AGGREGATES = ("min", "max", "mean", "first", "last", "best", "copy", "none")
 
 
 def _path(item: Any) -> Sequence[str]:
-    return list(item.nested_key) or [item.key]
+    path = list(item.nested_key) or [item.key]
+    return path if len(path) <= NESTING else [".".join(path)]
 
 
 def _value(text: str) -> Any:
+    """What a JSON text says; what is no JSON, nested too deep or a number of too many digits stays the text it is."""
+    if is_deep(text):
+        return text
     try:
         return json.loads(text)
     except ValueError:
@@ -227,8 +232,8 @@ def state(facts: Facts, *, alive: bool) -> str:
     """The run's state as W&B names it, from its last log; `alive` if any of its logs is still being written."""
     if alive:
         return "preempting" if facts.preempting else "running"
-    if not facts.ended:
-        return "crashed"
-    if facts.exit_code == 0:
+    if facts.ended and facts.exit_code == 0:
         return "finished"
-    return "preempted" if facts.preempting else "failed"
+    if facts.preempting:  # it said so, and went without a word or with an error
+        return "preempted"
+    return "failed" if facts.ended else "crashed"

@@ -92,7 +92,7 @@ def find(folders: Iterable[Path]) -> Finding:
                 for entry in entries:
                     is_log = entry.name.endswith(".wandb")
                     if entry.is_symlink():
-                        if is_log or entry.is_dir():
+                        if is_log or _leads_to_folder(entry, problems):
                             linked.append(entry.path)
                     elif entry.is_dir():
                         if entry.name not in SKIPPED:
@@ -112,6 +112,17 @@ def find(folders: Iterable[Path]) -> Finding:
         shown = path.encode("utf-8", "replace").decode()
         problems[shown] = f"cannot read {shown}: its name is not UTF-8"
     return Finding(sorted(found.values(), key=lambda one: one.path), problems, places)
+
+
+def _leads_to_folder(link: os.DirEntry[str], problems: dict[str, str]) -> bool:
+    """Whether a link leads to a folder; one that cannot be followed is noted, and hides nothing else."""
+    try:
+        return link.is_dir()
+    except NotADirectoryError:
+        return False  # to nowhere
+    except OSError as error:
+        problems[link.path] = f"cannot follow the link {link.path}: {error.strerror or error}"
+    return False
 
 
 def stat_logs(paths: Iterable[str]) -> list[Found]:
@@ -570,7 +581,7 @@ def list_files(path: str) -> list[FileRecord]:
 def read_metadata(path: str) -> dict[str, Any]:
     """`wandb-metadata.json` of a run whose SDK did not write its environment to the log; {} if there is none."""
     file = Path(path).parent / "files" / "wandb-metadata.json"
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         metadata = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
         if isinstance(metadata, dict):
             return metadata
