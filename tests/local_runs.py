@@ -19,10 +19,16 @@ from wandbsync.sync import sync_local
 
 
 def header(
-    run_id: str, *, at: float = 1.7e9, offline: bool = True, rewinds_to: int | None = None, **fields: Any
+    run_id: str,
+    *,
+    at: float = 1.7e9,
+    offline: bool = True,
+    resume: bool = True,
+    rewinds_to: int | None = None,
+    **fields: Any,
 ) -> list[bytes]:
     """The first two records of a log."""
-    run = pb.RunRecord(run_id=run_id, **({"project": "demo"} | fields))
+    run = pb.RunRecord(run_id=run_id, resume=resume, **({"project": "demo"} | fields))
     run.start_time.seconds = int(at)
     run.telemetry.feature.offline = offline
     if rewinds_to is not None:

@@ -151,8 +151,27 @@ def test_a_cut_comes_before_all_reading_and_once() -> None:
 
 def test_a_log_that_grows_after_it_was_rewound_gives_no_void_rows() -> None:
     first, second = log("a", 100, at=1.0), log("b", at=2.0, rewinds_to=5)
-    (action,) = plan([log("a", 200, at=1.0), second], [read(first), read(second)], {RUN: 20})
-    assert isinstance(action, Read) and action.keep_until == 5
+    actions = list(plan([log("a", 200, at=1.0), second], [read(first), read(second)], {RUN: 20}))
+    assert [(one.log.path, one.keep_until) for one in actions if isinstance(one, Read)] == [("a", 5), ("b", None)]
+
+
+def test_a_run_is_read_again_when_what_is_new_comes_before_or_between_its_rows() -> None:
+    first, second = log("a", 100, at=1.0), log("b", 100, at=2.0)
+    grown, more = log("a", 200, at=1.0), log("b", 200, at=2.0)
+    again = ["read me/demo/r1 from byte 0 of a (again)", "read me/demo/r1 from byte 0 of b (again)"]
+    known = [read(first), read(second)]
+    assert sentences([grown, second], known, 9) == again
+    assert sentences([first, more], known, 9) == ["read me/demo/r1 from byte 100 of b (grown)"]
+    # The first one was still being written when the second one began.
+    assert sentences([first, more], [replace(read(first), last_time=2.5), read(second)], 9) == again
+    # Two are new: whether they were written at one time nobody knows yet.
+    assert sentences([first, second, log("c", at=3.0)], [read(first)], 9)[0] == again[0]
+    # A server has the run, and says which steps its rows have; or a log is gone, and its rows could not be read again.
+    assert sentences([grown, second], known, 9, served={RUN})[0] == "read me/demo/r1 from byte 100 of a (grown)"
+    assert sentences([grown], known, 9) == ["read me/demo/r1 from byte 100 of a (grown)"]
+    assert sentences([log("a", 100, at=1.0, touch="!"), second], known, 9) == [
+        "read me/demo/r1 from byte 100 of a (touched)"
+    ]
 
 
 def test_a_fork_is_a_run_like_any_other() -> None:

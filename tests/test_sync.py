@@ -424,10 +424,16 @@ def test_a_run_that_goes_on_after_a_log_that_is_gone_says_so(top: Path, cache: C
     assert sync_local(cache, [top]).notes == []
     again(top, offline=offline)
     report = sync_local(cache, [top])
-    assert report.notes == [
+    assert report.notes[-1] == (
         "local/demo/r1 goes on after 5 rows whose log is gone; "
         "`wandbsync cache forget local/demo/r1 --force` and a sync start it anew"
-    ]
+    )
+    # Online, it says itself that its steps begin anew.
+    assert [note.split(" begins ")[1] for note in report.notes[:-1]] == (
+        []
+        if offline
+        else ["at step 0, not after step 4, up to which an earlier log goes; steps that both have are there twice"]
+    )
     assert query.get_run(cache, ref("r1"))["rows"] == 8 and not report.partial
     assert sync_local(cache, [top]).notes == []
     cache.forget(ref("r1"))
@@ -559,7 +565,7 @@ def test_wherever_a_log_is_torn_each_row_comes_once(top: Path, tmp_path: Path) -
 def test_a_large_log_is_committed_in_parts(top: Path, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commits, "VALUES", 500)
     really = runlog.windows
-    monkeypatch.setattr(runlog, "windows", lambda path, start=None: really(path, start, size=5000))
+    monkeypatch.setattr(runlog, "windows", lambda path, start=None, **how: really(path, start, size=5000, **how))
     small(top, "r1", 1000), small(top, "r2", 10)
     made: list[int] = []
     committing = Cache.commit
@@ -577,7 +583,7 @@ def test_reading_everything_again_shows_the_old_rows_until_it_is_done(
 ) -> None:
     monkeypatch.setattr(commits, "VALUES", 500)
     really = runlog.windows
-    monkeypatch.setattr(runlog, "windows", lambda path, start=None: really(path, start, size=5000))
+    monkeypatch.setattr(runlog, "windows", lambda path, start=None, **how: really(path, start, size=5000, **how))
     small(top, "r1", 1000)
     sync_local(cache, [top])
     before = contents(cache)

@@ -225,7 +225,7 @@ class Watch:
             if problem:
                 self._events = None
         if problem:
-            self._say(f"file events are not to be had ({problem}): files are looked at every {self.poll:g} s")
+            self._say(f"no file events; polling every {self.poll:g} s ({problem})")
 
 
 class _Events:
@@ -243,7 +243,8 @@ class _Events:
                     if not event.is_directory or event.event_type in ("created", "moved"):
                         happened(os.fsdecode(path), closed=event.event_type == "closed")
 
-        self._observer: Any = Observer()
+        self._make = Observer  # takes an inotify instance, of which none may be left
+        self._observer: Any = None
         self._handler = Handler()
         self._watches: dict[str, Any] = {}
         self._started = False
@@ -256,6 +257,7 @@ class _Events:
                 self._observer.unschedule(watch)
         try:
             if not self._started:
+                self._observer = self._make()
                 self._observer.start()
                 self._started = True
             for folder in sorted(folders - self._watches.keys()):

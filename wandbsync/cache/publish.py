@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__, files
 from ..errors import CacheError, Damaged, NoRoom
-from ..model import CONSOLE
+from ..model import CONSOLE, FIRST_TIME, LAST_TIME
 from . import catalog, seal, snapshots
 from .disk import GONE, os_errors
 from .frozen import obstacle
@@ -140,6 +140,10 @@ def _published_at(con: duckdb.DuckDBPyConnection) -> int:
     return int(found[0][0])
 
 
+# Unix seconds as a time; null for what is none.
+_TIME = f"CASE WHEN {{0}} BETWEEN {FIRST_TIME:.0f} AND {LAST_TIME:.0f} THEN make_timestamp(({{0}} * 1e6)::BIGINT) END"
+
+
 def _rows_of(stream: str, segments: Sequence[Path]) -> str:
     """The query behind a view of rows; it names the segments that exist now."""
     rows = f"read_parquet([{', '.join(map(_quoted, segments))}])"
@@ -152,7 +156,7 @@ def _rows_of(stream: str, segments: Sequence[Path]) -> str:
     if stream == CONSOLE:
         columns = (
             "h.step AS line, split_part(h.key, ':', 1) AS printed_to, nullif(substr(h.key, 8), '') AS label, "
-            "make_timestamp((h.value * 1e6)::BIGINT) AS time, h.value_json AS text"
+            f"{_TIME.format('h.value')} AS time, h.value_json AS text"
         )
     return (
         f"SELECT s.entity, s.project, s.run_id, {columns} FROM {rows} h "
@@ -199,7 +203,7 @@ def _load(con: duckdb.DuckDBPyConnection, name: str, columns: str, data: list[li
         data = [stream, key, list(map(metric_type, kinds_seen, text)), text, [_number(one) for one in last]]
         data += [list(map(sample_std, deviation, numbers)), numbers, *others]
     arrow = {"BIGINT": pa.int64(), "BOOLEAN": pa.int64(), "DOUBLE": pa.float64(), "TIMESTAMP": pa.float64()}
-    casts = {"TIMESTAMP": "make_timestamp(({0} * 1e6)::BIGINT)", "VARCHAR[]": "from_json({0}, '[\"VARCHAR\"]')"}
+    casts = {"TIMESTAMP": _TIME, "VARCHAR[]": "from_json({0}, '[\"VARCHAR\"]')"}
     data = [_json(column) if kind == "JSON" else column for column, kind in zip(data, kinds, strict=True)]
     arrays = [pa.array(column, arrow.get(kind, pa.string())) for column, kind in zip(data, kinds, strict=True)]
     con.register("incoming", pa.table(arrays, names=[one.strip('"') for one in names]))

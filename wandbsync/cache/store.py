@@ -269,6 +269,33 @@ class Cache:
             ).fetchone()
         return int(row[0])
 
+    def last_times(self, refs: Iterable[RunRef]) -> dict[str, float | None]:
+        """The time of the newest row of each log of some runs (unix seconds), by path."""
+        select = (
+            "SELECT path, json_extract(l.state, '$.last_time') FROM logs l JOIN runs USING (run) "
+            "WHERE entity = ? AND project = ? AND run_id = ?"
+        )
+        with catalog.translated(self.folder):
+            return {row[0]: row[1] for ref in refs for row in self.con.execute(select, _name(ref))}
+
+    def served(self) -> set[RunRef]:
+        """The runs with local logs of which rows came from a server."""
+        with catalog.translated(self.folder):
+            rows = self.con.execute(
+                "SELECT entity, project, run_id FROM runs JOIN mirrors m USING (run) "
+                "WHERE m.fetched IS NOT NULL AND run IN (SELECT run FROM logs)"
+            )
+            return {RunRef(*row) for row in rows}
+
+    def came_at(self, ref: RunRef) -> float | None:
+        """When rows of a run last came in (unix seconds)."""
+        with catalog.translated(self.folder):
+            row = self.con.execute(
+                "SELECT came_at FROM uses JOIN runs USING (run) WHERE entity = ? AND project = ? AND run_id = ?",
+                _name(ref),
+            ).fetchone()
+        return row[0] if row else None
+
     def evicted(self) -> set[RunRef]:
         """The runs whose rows were removed to save space."""
         with catalog.translated(self.folder):

@@ -32,6 +32,7 @@ LOOK = 10.0  # seconds between two looks whether somebody still writes to logs t
 FILES = 30.0  # seconds between two listings of the files of a run that goes on
 PAUSE = (0.1, 0.3)  # seconds after a pass, at least and at most
 REST = 6.0  # times as long as a pass is the pause after it
+RECENT = 3600.0  # seconds after its last write for which a log without an end is polled, whoever holds it open
 AGAIN = 5.0  # seconds after which what could not be committed is tried again
 
 
@@ -82,7 +83,11 @@ class Folders:
                 )
                 self._tell({one.subject: one.reason for one in report.problems if not one.harmless})
                 self._note(report, started)
-                ended = {path for path, (_, cursor) in cache.logs().items() if cursor.status != "open"}
+                ended = {
+                    path
+                    for path, (_, cursor) in cache.logs().items()
+                    if cursor.status != "open" and not self._may_go_on(path, cursor.status)
+                }
                 if report.found is not None:
                     self.watch.watch({log.path for log in report.found.logs} - ended, report.found)
                 self._plan(wanted, {str(one): started for one in there}, self.service.clock())
@@ -202,6 +207,14 @@ class Folders:
         self._listed[path] = now
         return True
 
+    def _may_go_on(self, path: str, status: str) -> bool:
+        """Whether a log that nobody holds open is polled still: one without an end, written to not long ago.
+
+        Its writer may be in a container, or another user's, where nobody sees it.
+        """
+        at = _written_at(path)
+        return status == "crashed" and at is not None and self.service.clock() - at < RECENT
+
     def _keep_track(self, cache: Cache, written: dict[str, float], report: SyncReport) -> None:
         """Which of these logs are still being written, and how far behind they are."""
         now = self.service.clock()
@@ -213,7 +226,8 @@ class Folders:
             if cursor is None or ref is None:
                 continue  # nobody can say yet whose it is; the poll goes on
             if cursor.status != "open":
-                ended.append(path)
+                if path in self._live or not self._may_go_on(path, cursor.status):
+                    ended.append(path)
                 self._live.pop(path, None)
                 self._listed.pop(path, None)
                 continue
@@ -221,10 +235,11 @@ class Folders:
             if before is None or at > before.written_at:
                 lag = 0.0 if str(ref) in left else max(0.0, now - at)
                 self._live[path] = Live(str(ref), path, at, lag if before is not None else 0.0)
-        self.watch.leave(ended)
+        still = {path for path in ended if self._may_go_on(path, logs[path][1].status)}
+        self.watch.leave(set(ended) - still)
         overtaken = set(report.overtaken)
         self.watch.again(path for path, (ref, _) in logs.items() if ref in overtaken)
-        self.watch.follow(written.keys() - set(ended))
+        self.watch.follow(written.keys() - (set(ended) - still))
         new = {one.reason for one in report.problems if not one.harmless} - set(self._problems.values())
         for reason in sorted(new):
             self._problems[reason] = reason

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING
 
 from .. import query
-from ..model import CONSOLE
+from ..model import CONSOLE, is_time
 from .pages import Pages
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ class ConsoleLogs(Pages[ConsoleLogLine]):
         return [
             ConsoleLogLine(
                 row["step"],
-                None if row["value"] is None else EPOCH + timedelta(microseconds=round(row["value"] * 1e6)),
+                None
+                if row["value"] is None or not is_time(row["value"])
+                else EPOCH + timedelta(microseconds=round(row["value"] * 1e6)),
                 "error" if row["key"].startswith("stderr") else "",
                 row["key"].partition(":")[2],
                 row["value_json"] or "",

@@ -16,7 +16,7 @@ from ..errors import NotFound, UsageError
 from ..files import output_folder
 from ..library.console import NAME as CONSOLE_LOG
 from ..library.console import write_console
-from ..model import FileRecord
+from ..model import FileRecord, is_time
 from .pages import Pages
 from .refusals import FILE, refused
 
@@ -149,7 +149,9 @@ class File:
 
 
 def _time(seconds: float | None) -> str | None:
-    return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if seconds is None or not is_time(seconds):
+        return None
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _size(size: float) -> str:

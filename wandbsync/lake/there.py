@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
-from ..model import STREAMS
+from ..model import STREAMS, is_time
 from .delta import Lake, choose
 from .here import Project
 from .plan import Reach, RunThere, There
@@ -104,4 +104,4 @@ def seconds(at: datetime | None) -> float | None:
 
 def moment(at: float | None) -> datetime | None:
     """Unix seconds as Arrow takes them."""
-    return None if at is None else datetime.fromtimestamp(at, timezone.utc)
+    return None if at is None or not is_time(at) else datetime.fromtimestamp(at, timezone.utc)

@@ -87,6 +87,7 @@ SYSTEM = "system"
 CONSOLE = "console"
 STREAMS = (HISTORY, SYSTEM, CONSOLE)
 
+FIRST_TIME, LAST_TIME = -62135596800.0, 253402300799.0  # of the years 1 to 9999, in unix seconds
 EXACT_INT = 2**53  # the largest n for which every integer up to n is a float64
 
 STATES = ("running", "finished", "failed", "crashed", "killed", "pending", "preempting", "preempted")
@@ -133,6 +134,11 @@ class Pace:
     poll: float = 60.0  # while runs of it go on: for what can have changed
     settled: float = 1800.0  # at the longest, where nothing has changed for long
     sweep: float = 21600.0  # for everything: what was deleted, edited or uploaded late
+
+
+def is_time(seconds: Any) -> Any:
+    """Whether unix seconds (a number, or each of an array) are a time: one of the years 1 to 9999, not NaN."""
+    return (seconds >= FIRST_TIME) & (seconds <= LAST_TIME)
 
 
 def logged(kind: int, value: float | None, text: str | None) -> Any:

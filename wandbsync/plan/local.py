@@ -9,7 +9,7 @@ Every action prints as a sentence.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Union
 
@@ -42,6 +42,7 @@ class Known:
     started_at: float | None = None
     rewinds_to: int | None = None
     status: str = "open"  # open, ended, crashed, copy
+    last_time: float | None = None  # of its newest row, unix seconds; known of runs with several logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +132,15 @@ def plan(
     full: bool = False,
     evicted: Collection[RunRef] = (),
     lost: Collection[RunRef] = (),
+    served: Collection[RunRef] = (),
 ) -> Iterator[Action]:
     """The actions for each run, run after run, in the order in which they must be done.
 
     `last_steps` has every run in the cache. `full` reads all logs again, if all the logs of a run are still there:
-    rows whose log is gone are kept, not read again. A run is read again, too, when an earlier log of it turns up, and
-    when there is something new of one whose rows were removed to save space (`evicted`), and if rows of it were `lost`.
+    rows whose log is gone are kept, not read again. A run is read again, too, when an earlier log of it turns up or
+    grows, so that its rows are where they were had all been read at once, when there is something new of one whose rows
+    were removed to save space (`evicted`), and if rows of it were `lost`. Where a server has a run (`served`), its steps
+    are the server's.
     """
     here = {log.path: log for log in listed}
     runs: dict[RunRef, list[Listed]] = {}
@@ -159,7 +163,8 @@ def plan(
                 cached[ref], steps[ref] = cached[old], steps.get(old)
             del cached[old]
     for ref, logs in sorted(runs.items()):
-        yield from _plan_run(ref, logs, cached.get(ref, {}), steps.get(ref), full or ref in lost, ref in evicted)
+        again = full or ref in lost
+        yield from _plan_run(ref, logs, cached.get(ref, {}), steps.get(ref), again, ref in evicted, ref in served)
 
 
 def _plan_run(
@@ -169,6 +174,7 @@ def _plan_run(
     last_step: int | None,
     full: bool,
     evicted: bool,
+    served: bool,
 ) -> Iterator[Action]:
     originals = [log for log in read_before.values() if log.status != "copy"]
     by_key: dict[str, list[Listed]] = {}
@@ -186,11 +192,13 @@ def _plan_run(
                 copies.append(Copy(ref, other, best.path))
     both: list[Listed | Known] = [*logs, *originals]
     rewinds = [(log.started_at or 0.0, log.rewinds_to) for log in both if log.rewinds_to is not None]
-    chosen.sort(key=lambda pair: (pair[0].started_at or 0.0, pair[0].path))
+    chosen.sort(key=lambda pair: (pair[0].started_at or 0.0, pair[0].log_key))  # copies have other paths
     newest = max((log.started_at or 0.0 for log in originals), default=0.0)
     earlier = any(before is None and (log.started_at or 0.0) < newest for log, before in chosen)
     news = evicted and any(before is None or before.signature != log.signature for log, before in chosen)
-    full = (full or earlier or news) and all(log.log_key in by_key for log in originals)
+    full = (full or earlier or news or (not served and _moves_rows(chosen))) and all(
+        log.log_key in by_key for log in originals
+    )
     void = [log.rewinds_to for log, before in chosen if before is None and (log.started_at or 0.0) >= newest]
     last = min((step for step in void if step is not None), default=None)
     if last is not None and originals and not full and (last_step or 0) > last:
@@ -211,6 +219,23 @@ def _plan_run(
         elif before.status == "open":
             yield Look(ref, log.path)
     yield from copies
+
+
+def _moves_rows(chosen: Sequence[tuple[Listed, Known | None]]) -> bool:
+    """Whether what is new of a run comes before, or between, rows of it that are known. `chosen` is in order."""
+    new = [i for i, (log, before) in enumerate(chosen) if before is None or _grown(log, before)]
+    if not new or len(chosen) == 1:
+        return False
+    first, begun = new[0], chosen[new[0]][0].started_at or 0.0
+    others = [(i, before) for i, (_, before) in enumerate(chosen) if before is not None and i != first]
+    return bool(others) and (
+        len(new) > 1 or any(i > first or (before.last_time or 0.0) > begun for i, before in others)
+    )
+
+
+def _grown(log: Listed, before: Known) -> bool:
+    """Whether there may be rows in a log that were not read."""
+    return log.signature != before.signature and not log.size == before.size == before.offset
 
 
 def _reason(log: Listed, before: Known | None) -> str:

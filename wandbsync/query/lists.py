@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..cache import Cache, catalog
 from ..errors import NotFound, UsageError
-from ..model import FIELDS, STATES, RunRef
+from ..model import FIELDS, STATES, RunRef, is_time
 from ..model.run import HEAVY
 
 if TYPE_CHECKING:
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def timestamp(seconds: float | None) -> str | None:
-    """Unix seconds as ISO 8601 in UTC."""
-    if seconds is None:
+    """Unix seconds as ISO 8601 in UTC; None for what is no time."""
+    if seconds is None or not is_time(seconds):
         return None
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..cache import Cache, catalog
 from ..cache.rows import streams_of
 from ..errors import NotFound, nearest
-from ..model import HISTORY, SYSTEM, RunRef
+from ..model import HISTORY, SYSTEM, RunRef, is_time
 from .lists import get_run
 from .metrics import is_sampled, known_metrics, numbers
 from .rows import series, stream_with
@@ -78,12 +78,18 @@ def _is_timed(cache: Cache, ref: RunRef) -> bool:
 
 
 def _step_metric(cache: Cache, ref: RunRef, key: str) -> str | None:
-    """What define_metric says; the exact name goes before the longest pattern that ends in `*`."""
+    """What define_metric says; the exact name goes before the longest pattern that ends in `*`.
+
+    A pattern never reaches machine metrics, which no row of the history has (Hugging Face's Trainer defines `*`).
+    """
     definitions = get_run(cache, ref)["metadata"].get("define_metric")
     if not isinstance(definitions, dict):
         return None
     fitting = [
-        name for name in definitions if name == key or (name.endswith("*") and key.startswith(name.removesuffix("*")))
+        name
+        for name in definitions
+        if name == key
+        or (name.endswith("*") and key.startswith(name.removesuffix("*")) and not key.startswith("system."))
     ]
     for name in sorted(fitting, key=lambda name: (name == key, len(name)), reverse=True):
         one = definitions[name]
@@ -116,6 +122,8 @@ def points(
     if not len(at) and axis == RELATIVE:  # machine metrics of some SDKs have the time only
         at, x = rows(BUILT_IN[TIME], stream)
         x = x - x[0] if len(x) else x
+    if axis == TIME:  # what is outside of the years 1 to 9999 is no time
+        at, x = at[is_time(x)], x[is_time(x)]
     if not len(at):
         raise NotFound(f"not logged together with {name}")
     if len(at) == len(step) and bool((at == step).all()):

@@ -7,11 +7,13 @@ of a run (a resumed run has several) into one RunRecord.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ..model import RunRecord, SummaryRules
+from ..model import RunRecord, SummaryRules, is_time
+from .nesting import NESTING, is_deep
 
 
 @dataclass(slots=True)
@@ -30,6 +32,7 @@ class Facts:
     forked_from: str | None = None
     rewinds_to: int | None = None  # the step of its own run that this log goes on from
     offline: bool = False
+    resumed: bool = False  # it was begun with `resume`; SDKs before 0.31 do not say
     config: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     definitions: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -45,6 +48,12 @@ class Facts:
 
     def dump(self) -> dict[str, Any]:
         return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    @property
+    def says_resumed(self) -> bool:
+        """Whether its SDK writes down that a run was resumed, as those from 0.31 on do."""
+        version = re.match(r"(\d+)\.(\d+)", self.sdk_version or "")
+        return version is not None and (int(version[1]), int(version[2])) >= (0, 31)
 
     def learn(self, name: str, message: Any, last_step: int | None) -> None:
         """Take in one record; `last_step` is the step of the last history row before it."""
@@ -81,8 +90,10 @@ class Facts:
         self.sweep_id = run.sweep_id or self.sweep_id
         self.host = run.host or self.host
         self._telemetry(run.telemetry)
+        self.resumed = run.resume or self.resumed
         if run.HasField("start_time") and self.started_at is None:
-            self.started_at = run.start_time.seconds + run.start_time.nanos / 1e9
+            started = run.start_time.seconds + run.start_time.nanos / 1e9
+            self.started_at = started if is_time(started) else None
         if run.HasField("branch_point"):
             if run.branch_point.run == run.run_id:
                 self.rewinds_to = int(run.branch_point.value)
@@ -120,10 +131,14 @@ AGGREGATES = ("min", "max", "mean", "first", "last", "best", "copy", "none")
 
 
 def _path(item: Any) -> Sequence[str]:
-    return list(item.nested_key) or [item.key]
+    path = list(item.nested_key) or [item.key]
+    return path if len(path) <= NESTING else [".".join(path)]
 
 
 def _value(text: str) -> Any:
+    """What a JSON text says; what is no JSON, nested too deep or a number of too many digits stays the text it is."""
+    if is_deep(text):
+        return text
     try:
         return json.loads(text)
     except ValueError:
@@ -217,8 +232,8 @@ def state(facts: Facts, *, alive: bool) -> str:
     """The run's state as W&B names it, from its last log; `alive` if any of its logs is still being written."""
     if alive:
         return "preempting" if facts.preempting else "running"
-    if not facts.ended:
-        return "crashed"
-    if facts.exit_code == 0:
+    if facts.ended and facts.exit_code == 0:
         return "finished"
-    return "preempted" if facts.preempting else "failed"
+    if facts.preempting:  # it said so, and went without a word or with an error
+        return "preempted"
+    return "failed" if facts.ended else "crashed"

@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EmptyLog, LogError, UsageError
-from ..model import CONSOLE, HISTORY, SYSTEM, Columns, FileRecord, Kind, RunRef, show_path
+from ..model import CONSOLE, HISTORY, SYSTEM, Columns, FileRecord, Kind, RunRef, is_time, show_path
 from .console import Console
 from .facts import Facts
 from .keys import Keys
+from .order import Counted, Order
 from .overlap import Here
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def find(folders: Iterable[Path]) -> Finding:
                 for entry in entries:
                     is_log = entry.name.endswith(".wandb")
                     if entry.is_symlink():
-                        if is_log or entry.is_dir():
+                        if is_log or _leads_to_folder(entry, problems):
                             linked.append(entry.path)
                     elif entry.is_dir():
                         if entry.name not in SKIPPED:
@@ -111,6 +112,17 @@ def find(folders: Iterable[Path]) -> Finding:
         shown = path.encode("utf-8", "replace").decode()
         problems[shown] = f"cannot read {shown}: its name is not UTF-8"
     return Finding(sorted(found.values(), key=lambda one: one.path), problems, places)
+
+
+def _leads_to_folder(link: os.DirEntry[str], problems: dict[str, str]) -> bool:
+    """Whether a link leads to a folder; one that cannot be followed is noted, and hides nothing else."""
+    try:
+        return link.is_dir()
+    except NotADirectoryError:
+        return False  # to nowhere
+    except OSError as error:
+        problems[link.path] = f"cannot follow the link {link.path}: {error.strerror or error}"
+    return False
 
 
 def stat_logs(paths: Iterable[str]) -> list[Found]:
@@ -307,13 +319,20 @@ class LogReader:
         *,
         position: Mapping[str, int] | None = None,
         keep_until: int | None = None,
+        order: Order | None = None,
+        counted: Counted | None = None,
     ) -> None:
-        """`keep_until`: drop rows of later steps, a later log rewinds to it."""
+        """`keep_until`: drop rows of later steps, a later log rewinds to it. `order`: what is numbered how, where
+        another log of the run was written at the same time; nothing beyond it is read.
+        `counted` takes down what is numbered.
+        """
         self.path = path
         self.run = run
         self.state = state
         self.position = position
         self.keep_until = keep_until
+        self.order = order
+        self.counted = counted
 
     def pieces(self) -> Iterator[Piece]:
         """The rows that are new, window by window. Raises LogError."""
@@ -321,7 +340,7 @@ class LogReader:
 
         start = runlog.Position(**self.position) if self.position else None
         names = _Names(self.run.keys)
-        for window in runlog.windows(self.path, start):
+        for window in runlog.windows(self.path, start, stop=self.order.end if self.order else None):
             names.learn(window.history)
             # What comes before the first row says how its step is meant.
             self._learn([event for event in window.events if not event.rows_before], ())
@@ -336,30 +355,52 @@ class LogReader:
                 CONSOLE: self._lines(window.printed),
             }
             self.state.gaps += [[gap.start, gap.end, gap.reason] for gap in window.gaps]
+            if self.counted is not None:
+                self.counted.begun, self.counted.shift = self.state.facts.started_at, self.state.shift
+                self.counted.end = window.position.offset
             yield Piece({name: columns for name, columns in streams.items() if len(columns)}, window.position)
 
     def _steps(self, rows: runlog.Rows) -> Any:
         """The step of each row in its run.
 
-        An offline log that begins at step 0, of a run that has rows already, goes on after them, as `wandb sync` has
+        A resumed offline log counts from 0, and goes on after the rows that its run has already, as `wandb sync` has
         it. Rows without a step are counted on, as the server does.
         """
-        import numpy as np
-
         from .runlog import NO_STEP
 
-        state, facts = self.state, self.state.facts
+        state = self.state
         steps = rows.steps
         if not len(steps):
             return steps
         after = 0 if self.run.last_step is None else self.run.last_step + 1
+        missing = steps == NO_STEP
+        if state.shift is None and self.order is not None:
+            state.shift = self.order.shift
         if state.shift is None and self.run.here is not None:
             state.shift = self.run.here.shift(int(steps[0]), float(_stamps(rows)[0]))
-        if state.shift is None:
-            offline = facts.offline or Path(self.path).parent.name.startswith("offline-")
-            state.shift = after if offline and steps[0] == 0 else 0
-        missing = steps == NO_STEP
-        return np.where(missing, after + np.cumsum(missing) - 1, steps + state.shift)
+        if state.shift is None and not missing.all():
+            state.shift = self._shift(int(steps[~missing][0]), after)
+        shifted = steps + (state.shift or 0)
+        if not missing.any():
+            return shifted
+        counted = _counted_on(shifted, missing, after)
+        counted[missing] = self._numbered(HISTORY, counted[missing], _stamps(rows)[missing])
+        return counted
+
+    def _numbered(self, stream: str, numbers: Any, times: Any) -> Any:
+        """The numbers of the next rows of a stream: as they were counted, or as they are dealt."""
+        if self.counted is not None:
+            self.counted.add(stream, numbers, times)
+        return numbers if self.order is None or not len(numbers) else self.order.take(stream, len(numbers))
+
+    def _shift(self, first: int, after: int) -> int:
+        """How far the steps of a log are from those of its run; its first one, and the step after those there are."""
+        facts = self.state.facts
+        if not facts.offline and not Path(self.path).parent.name.startswith("offline-"):
+            return 0
+        if facts.says_resumed:  # from another start, its steps stand as they are (`wandb sync` of 0.31, tried)
+            return max(0, after - first) if facts.resumed else 0
+        return after if first == 0 else 0
 
     def _learn(self, events: Sequence[runlog.Event], steps: Sequence[int]) -> None:
         for event in events:
@@ -370,14 +411,15 @@ class LogReader:
         state = self.state
         for number, path in enumerate(rows.paths):
             if path in (("_timestamp",), ("_runtime",)):
-                latest = float(rows.value[rows.key == number].max(initial=0.0))
+                values = rows.value[rows.key == number]
+                latest = float(values[is_time(values)].max(initial=0.0))
                 if path == ("_runtime",):  # the SDK writes it down at the end only sometimes
                     state.facts.runtime = max(latest, state.facts.runtime or 0.0) or None
                 else:
                     state.last_time = max(latest, state.last_time or 0.0) or None
 
     def _note_lines(self, printed: Sequence[runlog.Printed]) -> None:
-        latest = max((one.time for one in printed if one.time is not None), default=0.0)
+        latest = max((one.time for one in printed if one.time is not None and is_time(one.time)), default=0.0)
         self.state.last_time = max(latest, self.state.last_time or 0.0) or None
 
     def _history(self, rows: runlog.Rows, steps: Any, names: list[str]) -> Columns:
@@ -403,6 +445,7 @@ class LogReader:
         count = len(rows.steps)
         numbers = np.arange(self.run.samples, self.run.samples + count, dtype=np.int64)
         self.run.samples += count
+        numbers = self._numbered(SYSTEM, numbers, _stamps(rows))
         text = _texts(rows.text, len(rows.row))
         columns = Columns(names, rows.key, numbers[rows.row], rows.value, rows.kind, text, count)
         return self._beyond(columns, 0 if self.run.here is None else self.run.here.samples)
@@ -428,16 +471,33 @@ class LogReader:
         count = len(lines)
         first = self.run.lines
         self.run.lines += count
+        numbers = np.arange(first, first + count, dtype=np.int64)
+        times = np.array([np.nan if at is None else at for _, at, _ in lines], np.float64)
+        numbers = self._numbered(CONSOLE, numbers, times)
         columns = Columns(
             ("stderr", "stdout"),
             np.fromiter((stream == "stdout" for stream, _, _ in lines), np.int32, count),
-            np.arange(first, first + count, dtype=np.int64),
-            np.array([np.nan if at is None else at for _, at, _ in lines], np.float64),
+            numbers,
+            times,
             np.full(count, Kind.LINE, np.uint8),
             pa.array([text for _, _, text in lines], pa.large_string()),
             count,
         )
         return self._beyond(columns, 0 if self.run.here is None else self.run.here.lines)
+
+
+def _counted_on(steps: Any, missing: Any, after: int) -> Any:
+    """The steps with those that are `missing` counted on: each is one more than the largest before it."""
+    import numpy as np
+
+    if missing.all():
+        return after + np.arange(len(steps))
+    counted, top = steps.copy(), after - 1
+    for row, lacks in enumerate(missing.tolist()):
+        if lacks:
+            counted[row] = top + 1
+        top = max(top, int(counted[row]))
+    return counted
 
 
 def _stamps(rows: runlog.Rows) -> Any:
@@ -521,7 +581,7 @@ def list_files(path: str) -> list[FileRecord]:
 def read_metadata(path: str) -> dict[str, Any]:
     """`wandb-metadata.json` of a run whose SDK did not write its environment to the log; {} if there is none."""
     file = Path(path).parent / "files" / "wandb-metadata.json"
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         metadata = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
         if isinstance(metadata, dict):
             return metadata

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..errors import EmptyLog, LogError, NewerLog, NotALog, ReplacedLog
+from ..model import is_time
 from . import framing, vector, wire
 from .values import NO_STEP, Keys, Rows, Table, cells_of, history_row, system_row
 
@@ -114,16 +116,18 @@ class Head:
     key: str
 
 
-def windows(path: str | PathLike[str], start: Position | None = None, *, size: int = WINDOW) -> Iterator[Window]:
+def windows(
+    path: str | PathLike[str], start: Position | None = None, *, size: int = WINDOW, stop: int | None = None
+) -> Iterator[Window]:
     """What the log holds from `start` on, in windows of about `size` bytes that end between two records.
 
     A record larger than the window makes a larger window. A torn tail is not an error: it is read next time, from the
-    last window's position. Bytes that cannot be read although sound ones follow are reported as gaps.
-    Raises EmptyLog, NotALog, NewerLog, ReplacedLog if the file is not the one `start` belongs to, and LogError if the
-    file cannot be read at all.
+    last window's position. What was written from byte `stop` on is left alone. Bytes that cannot be read although sound
+    ones follow are reported as gaps. Raises EmptyLog, NotALog, NewerLog, ReplacedLog if the file is not the one `start`
+    belongs to, and LogError if the file cannot be read at all.
     """
     decoder = _Decoder()
-    for found, origin, position, gaps in _pieces(Path(path), start, size):
+    for found, origin, position, gaps in _pieces(Path(path), start, size, stop):
         yield decoder.window(found, origin, position, gaps)
 
 
@@ -150,19 +154,22 @@ def head(path: str | PathLike[str]) -> Head:
     if run.HasField("telemetry"):
         telemetry = run.telemetry
     branch = run.branch_point
+    started = wire.seconds(run.start_time) if run.HasField("start_time") else math.nan
     return Head(
         run_id=run.run_id or path.name.removeprefix("run-").removesuffix(".wandb"),
         entity=run.entity,
         project=run.project,
         display_name=run.display_name,
-        start_time=wire.seconds(run.start_time) if run.HasField("start_time") else None,
+        start_time=started if is_time(started) else None,
         branch_point=(branch.run, int(branch.value)) if run.HasField("branch_point") else None,
         offline=telemetry.feature.offline or None,
         key=hashlib.blake2b(b"".join(records[:2]), digest_size=8).hexdigest(),
     )
 
 
-def _pieces(path: Path, start: Position | None, size: int) -> Iterator[tuple[framing.Frames, int, Position, list[Gap]]]:
+def _pieces(
+    path: Path, start: Position | None, size: int, stop: int | None = None
+) -> Iterator[tuple[framing.Frames, int, Position, list[Gap]]]:
     """The whole records, a window at a time: with the offset of the first, the position after the last, the gaps."""
     with _reading(path), open(path, "rb") as file:
         position = _checked(file, path, start or Position())
@@ -171,7 +178,7 @@ def _pieces(path: Path, start: Position | None, size: int) -> Iterator[tuple[fra
         want = size
         while True:
             file.seek(at)
-            data = file.read(want)
+            data = file.read(want if stop is None else max(0, min(want, stop - at)))
             found = framing.frames(data, at, base)
             if found.problem and base == 0 and framing.frames(data, at, 7).stop > found.stop:
                 base = 7

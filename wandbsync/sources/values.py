@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from ..model import EXACT_INT, Kind
 from . import wire
+from .nesting import NESTING, is_deep
 
 Path = tuple[str, ...]
 
@@ -33,6 +34,7 @@ NO_STEP = -(1 << 63)
 STEP: Path = ("_step",)
 
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
+DIGITS = 4300  # of an integer that Python reads; a longer one is kept as text
 _CONSTANTS = {
     "NaN": (math.nan, Kind.FLOAT),
     "Infinity": (math.inf, Kind.FLOAT),
@@ -124,6 +126,8 @@ def classify(text: str) -> tuple[float, Kind, str | None]:
     number = _NUMBER.fullmatch(text)
     if number:
         value = float(text)
+        if len(text) > DIGITS and number.lastindex is None:
+            return math.nan, Kind.JSON, json.dumps(text)
         if number.lastindex is not None or (value == 0 and text[0] == "-"):
             return value, Kind.FLOAT, None
         if abs(value) < EXACT_INT or (abs(value) == EXACT_INT and abs(int(text)) == EXACT_INT):
@@ -146,7 +150,8 @@ def history_row(payload: bytes) -> tuple[dict[Path, str], int | None]:
 
 def path_of(item: Any) -> Path:
     """The path of a HistoryItem: its nested key, or else its key."""
-    return tuple([name.decode("utf-8", "replace") for name in item.nested_key or [item.key]])
+    path = tuple([name.decode("utf-8", "replace") for name in item.nested_key or [item.key]])
+    return path if len(path) <= NESTING else (".".join(path),)
 
 
 def cells_of(items: Iterable[tuple[Path, str]]) -> dict[Path, str]:
@@ -154,7 +159,7 @@ def cells_of(items: Iterable[tuple[Path, str]]) -> dict[Path, str]:
     cells: dict[Path, str] = {}
     parts = False
     for path, text in items:
-        if text.startswith("{"):
+        if text.startswith("{") and not is_deep(text):
             cells.update((path + rest, leaf) for rest, leaf in leaves(text))
         else:
             cells[path] = text
@@ -254,6 +259,8 @@ def _valid(text: str) -> str:
 
 
 def _is_json(text: str) -> bool:
+    if is_deep(text):
+        return False
     try:
         _DECODER.decode(text)
     except (ValueError, RecursionError):
@@ -289,7 +296,7 @@ def system_row(payload: bytes) -> dict[Path, str]:
         text = item.value_json.decode("utf-8", "replace")
         if text[:1] == text[-1:] == '"' and (_NUMBER.fullmatch(text[1:-1]) or text[1:-1] in _CONSTANTS):
             text = text[1:-1]
-        if text.startswith("{"):
+        if text.startswith("{") and not is_deep(text):
             cells.update((path + rest, leaf) for rest, leaf in leaves(text))
         else:
             cells[path] = text

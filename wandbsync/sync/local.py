@@ -20,6 +20,7 @@ from ..sources import local
 from .reading import UNNAMED, Reading, mark
 from .report import Problem, Progress, SyncReport
 
+AGAIN = 4 << 20  # bytes a second, on average, of the runs that are read again because of what is new in them
 Logs = dict[str, tuple[RunRef, LogCursor]]  # by path, as the cache knows them
 
 
@@ -49,7 +50,10 @@ def sync_local(
     last_steps = {} if dry_run and not cache.exists() else cache.last_steps()
     evicted = cache.evicted() if last_steps else set()
     lost = losses.runs(cache) if last_steps else set()
-    report.planned = list(plan(listed, _known(known), last_steps, full=full, evicted=evicted, lost=lost))
+    times, served = _several(cache, listed, known)
+    report.planned = list(
+        plan(listed, _known(known, times), last_steps, full=full, evicted=evicted, lost=lost, served=served)
+    )
     if full:
         report.notes += _not_read_again(listed, known)
     if not dry_run:
@@ -80,7 +84,8 @@ def follow(
 
     `look`: also find out which of them nobody writes to any more; else who has not ended goes on. `with_files` says of
     which logs the files beside them are to be listed; of those that ended they are. What a log says of its entity
-    later on, only sync_local notices, and runs with more than `most` bytes to read are left to it. Raises as it does.
+    later on, only sync_local notices, and runs with more than `most` bytes to read are left to it. One that must be
+    read again, as several logs of it are written at one time, waits the longer the more that is. Raises as it does.
     """
     started, began = now(), time.perf_counter()
     report = SyncReport()
@@ -102,7 +107,16 @@ def follow(
     report.logs = len(found)
     known = {path: one for path, one in known.items() if one[0] in refs}
     evicted, lost = cache.evicted() & refs, losses.runs(cache) & refs
-    planned = list(plan(listed, _known(known), cache.last_steps(refs), evicted=evicted, lost=lost))
+    times, served = _several(cache, listed, known)
+    planned = list(
+        plan(listed, _known(known, times), cache.last_steps(refs), evicted=evicted, lost=lost, served=served)
+    )
+    again: dict[RunRef, int] = {}
+    for action in planned:
+        if isinstance(action, Read) and action.reason == "again":
+            again[action.ref] = again.get(action.ref, 0) + action.size
+    waiting = {ref for ref, size in again.items() if started - (cache.came_at(ref) or 0.0) < size / AGAIN}
+    planned = [action for action in planned if action.ref not in waiting]
     report.left = sorted({action.ref for action in planned if isinstance(action, Read) and action.size > most})
     report.planned = [action for action in planned if action.ref not in report.left]
     unnamed = {path for path, (ref, _) in known.items() if ref.entity == entity}
@@ -218,6 +232,16 @@ def _named(listed: list[Listed], known: Logs, unknown: str, uploaded: Mapping[Ru
         listed = now
 
 
+def _several(cache: Cache, listed: Sequence[Listed], known: Logs) -> tuple[Mapping[str, float | None], set[RunRef]]:
+    """Of runs with several logs of which the cache has some: the time of each log's newest row; those of a server."""
+    keys: dict[RunRef, set[str]] = {}
+    for log in listed:
+        keys.setdefault(log.ref, set()).add(log.log_key)
+    cached = {ref for ref, _ in known.values()}
+    several = [ref for ref in cached & keys.keys() if len(keys[ref]) > 1]
+    return (cache.last_times(several), cache.served()) if several else ({}, set())
+
+
 def _listed(
     log: local.Found,
     ref: RunRef,
@@ -228,7 +252,7 @@ def _listed(
     return Listed(log.path, log.signature, log.size, ref, log_key, started_at, rewinds_to)
 
 
-def _known(logs: Logs) -> list[Known]:
+def _known(logs: Logs, times: Mapping[str, float | None]) -> list[Known]:
     return [
         Known(
             path,
@@ -240,6 +264,7 @@ def _known(logs: Logs) -> list[Known]:
             cursor.started_at,
             cursor.rewinds_to,
             cursor.status,
+            times.get(path),
         )
         for path, (ref, cursor) in logs.items()
     ]

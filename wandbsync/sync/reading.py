@@ -20,6 +20,7 @@ from ..errors import CacheBusy, EmptyLog, LogError, NewerLog, NotALog, ReplacedL
 from ..model import CONSOLE, HISTORY, SYSTEM, Columns, FileRecord, RunRef
 from ..plan.local import Action, Copy, Cut, Forget, Listed, Look, Read, Rename
 from ..sources import facts, local
+from ..sources.order import Counted, Order, by_time
 from ..sources.overlap import Here
 from . import commits
 from .commits import Commits
@@ -44,6 +45,8 @@ class _Open:
     cursors: dict[str, LogCursor] = field(default_factory=dict)  # to be stored with the next share
     moved: list[str] = field(default_factory=list)
     values: int = 0
+    orders: dict[str, Order] | None = None  # by path; None: its logs are taken to be written one after the other
+    whole: bool = False  # all of its logs are read from their beginning
 
     def cursor(self, read: Read) -> LogCursor | None:
         """Where the reading of a log stands; None if nothing of it has been read."""
@@ -96,7 +99,12 @@ class Reading:
         try:
             for ref, todo in groups.items():
                 try:
-                    self._run(ref, todo)
+                    try:
+                        self._run(ref, todo)
+                    except _AtOneTime:
+                        self._run(ref, [action for action in todo if isinstance(action, (Read, Copy))], ordered=True)
+                except _Unreadable:
+                    pass  # it is told, and what is in the cache stays
                 except _Overtaken:
                     self.report.overtaken.append(ref)
                 self.at.runs_done += 1
@@ -117,8 +125,11 @@ class Reading:
             runs = f"{first} and {more} more" if more else str(first)
             self.report.notes.append(f"another process is syncing {runs}; the next sync goes on with what it leaves")
 
-    def _run(self, ref: RunRef, actions: Sequence[Action]) -> None:
-        """Everything that is to be done for one run."""
+    def _run(self, ref: RunRef, actions: Sequence[Action], *, ordered: bool = False) -> None:
+        """Everything that is to be done for one run. `ordered`: its logs were written at one time.
+
+        Raises _AtOneTime if they were and that was not known.
+        """
         for action in actions:
             if isinstance(action, Rename):
                 with _yielding():
@@ -126,8 +137,11 @@ class Reading:
             elif isinstance(action, Forget):
                 self.cache.forget(action.ref)
         reads = [action for action in actions if isinstance(action, Read)]
-        again = any(read.reason == "again" for read in reads)
+        again = ordered or any(read.reason == "again" for read in reads)
         run = self._open(ref, again=again)
+        run.whole = again or not (run.before or run.so_far.here)
+        if ordered:
+            run.orders = self._orders(reads)
         for read in reads:
             cursor = run.cursor(read)
             if not again and read.start != (json.loads(cursor.position).get("offset", 0) if cursor else 0):
@@ -154,6 +168,18 @@ class Reading:
             self._share(run, last=True)
         else:
             self.up_to_date.append(ref)
+
+    def _orders(self, reads: Sequence[Read]) -> dict[str, Order]:
+        """How the rows of logs that were written at one time are numbered: for that they are read once more."""
+        so_far = local.RunSoFar()
+        logs: dict[str, Counted] = {}
+        for read in reads:
+            counted = logs[read.log.path] = Counted()
+            log = local.LogReader(read.log.path, so_far, local.LogState(), keep_until=read.keep_until, counted=counted)
+            with contextlib.suppress(LogError):  # it comes again when they are read
+                for _ in log.pieces():
+                    self.tell(self.at)
+        return dict(zip(logs, by_time(list(logs.values())), strict=True))
 
     def _cut(self, run: _Open, last: int) -> None:
         self._flush()
@@ -197,6 +223,10 @@ class Reading:
     def _read(self, run: _Open, action: Read) -> None:
         """Read what is new in one log; commit on the way if it is much."""
         log, cursor = action.log, run.cursor(action)
+        latest = max((state.last_time or 0.0 for state in run.states.values()), default=0.0) if run.whole else 0.0
+        if run.orders is None and run.cursors and latest > (log.started_at or 0.0):
+            raise _AtOneTime
+        last_step = run.so_far.last_step
         position: dict[str, int] = {}
         state = local.LogState()
         if cursor is not None and action.start:
@@ -205,13 +235,22 @@ class Reading:
             run.states.pop(action.moved_from, None)
             run.moved.append(action.moved_from)
         run.states[log.path] = state
-        reader = local.LogReader(log.path, run.so_far, state, position=position or None, keep_until=action.keep_until)
+        reader = local.LogReader(
+            log.path,
+            run.so_far,
+            state,
+            position=position or None,
+            keep_until=action.keep_until,
+            order=run.orders[log.path] if run.orders else None,
+        )
         gaps = len(state.gaps)
         reached = json.dumps(position)
         done, failed = action.start, False
         try:
             for piece in reader.pieces():
                 reached = json.dumps(asdict(piece.position))
+                if action.reason == "new" and done == action.start and last_step is not None:
+                    self._note_overlap(action, piece, last_step)
                 for name, columns in piece.streams.items():
                     run.streams.setdefault(name, []).append(columns)
                     run.values += len(columns)
@@ -242,10 +281,20 @@ class Reading:
             lost = f"bytes {start:,} to {end:,} of {log.path} cannot be read: {reason}"
             self.report.problems.append(Problem(log.path, lost))
         self.report.bytes_read += max(0, done - action.start)
+        if failed and run.generation is not None and cursor is not None:
+            raise _Unreadable
         if failed and cursor is None and not done:
             del run.states[log.path]  # nothing is known of it: let the next sync find it new
         else:
             run.cursors[log.path] = self._cursor(log, reached, partial=failed)
+
+    def _note_overlap(self, action: Read, piece: local.Piece, last_step: int) -> None:
+        history = piece.streams.get(HISTORY)
+        if history is not None and len(history) and (first := int(history.step.min())) <= last_step:
+            self.report.notes.append(
+                f"{action.ref}: {action.log.path} begins at step {first:,}, not after step {last_step:,}, "
+                "up to which an earlier log goes; steps that both have are there twice"
+            )
 
     def _cursor(self, log: Listed, position: str, status: str = "open", *, partial: bool = False) -> LogCursor:
         """A log's cursor, its state still to come. `partial`: the next sync is to go on, changed or not."""
@@ -379,6 +428,14 @@ def _yielding() -> Iterator[None]:
         yield
     except CacheBusy as error:
         raise _Overtaken from error
+
+
+class _AtOneTime(Exception):
+    """Logs of the run being read overlap in time."""
+
+
+class _Unreadable(Exception):
+    """A log that has rows in the cache cannot be read again."""
 
 
 class _Overtaken(Exception):
