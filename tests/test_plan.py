@@ -141,7 +141,7 @@ def test_a_rewind_of_rows_in_the_cache_cuts_them() -> None:
 
 def test_a_cut_comes_before_all_reading_and_once() -> None:
     first, second, third = log("a", at=1.0), log("b", at=2.0, rewinds_to=5), log("c", at=3.0, rewinds_to=3)
-    assert sentences([log("a", 200, at=1.0), second, third], [read(first)], 9) == [
+    assert sentences([log("a", 200, at=1.0), second, third], [read(first)], 9, served={RUN}) == [
         "rewind me/demo/r1 to step 3",
         "read me/demo/r1 from byte 100 of a (grown)",
         "read me/demo/r1 from byte 0 of b (new)",

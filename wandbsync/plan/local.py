@@ -226,10 +226,12 @@ def _moves_rows(chosen: Sequence[tuple[Listed, Known | None]]) -> bool:
     new = [i for i, (log, before) in enumerate(chosen) if before is None or _grown(log, before)]
     if not new or len(chosen) == 1:
         return False
-    first, begun = new[0], chosen[new[0]][0].started_at or 0.0
-    others = [(i, before) for i, (_, before) in enumerate(chosen) if before is not None and i != first]
-    return bool(others) and (
-        len(new) > 1 or any(i > first or (before.last_time or 0.0) > begun for i, before in others)
+    if len(new) > 1:  # whether they were written at one time nobody knows yet
+        return any(before is not None for _, before in chosen)
+    begun = chosen[new[0]][0].started_at or 0.0
+    return any(
+        before is not None and i != new[0] and (i > new[0] or (before.last_time or 0.0) > begun)
+        for i, (_, before) in enumerate(chosen)
     )
 
 
