@@ -250,9 +250,9 @@ def test_console_lines_are_those_that_stood_on_the_screen() -> None:
         [
             ("stdout", 40, int(Kind.LINE), 1.5, "plain"),
             ("stderr", 41, int(Kind.LINE), math.nan, "100%"),
-            ("stdout", 42, int(Kind.LINE), 2.5, "green"),
+            ("stdout:rank0", 42, int(Kind.LINE), 2.5, "green"),
             ("stdout", 43, int(Kind.LINE), 3.5, ""),
-            ("stderr", 44, int(Kind.LINE), 4.5, "half ?"),
+            ("stderr:rank1", 44, int(Kind.LINE), 4.5, "half ?"),
         ]
     )
     assert cells(console_columns([], 3)) == []

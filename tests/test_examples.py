@@ -82,6 +82,10 @@ def test_blocks(sandbox: Sandbox, tmp_path: Path, name: str) -> None:
 def test_commands_in_the_text(sandbox: Sandbox, tmp_path: Path, command: str) -> None:
     if command.rstrip().count(" ") == 1 and command.split()[1] in ("cache", "config", "daemon"):
         command += " --help"
+    if found := re.fullmatch(r"wandbsync cache (backup|restore) \S+", command):
+        command = "wandbsync cache backup copy"  # to a folder that is not there yet
+        if found[1] == "restore":
+            command += " && wandbsync --cache-dir restored cache restore copy"
     place = sandbox.copy(tmp_path / "place")
     if re.search(
         r"wandbsync (list-runs|list-metrics|list-files|download-plots|generate-plots|export|publish|sql)$", command

@@ -21,7 +21,7 @@ from PIL import Image
 from shell import Shell
 
 from wandbsync import query
-from wandbsync.cache import Cache
+from wandbsync.cache import Cache, schema
 from wandbsync.model import RunRef
 from wandbsync.plot import sheet
 from wandbsync.terminal import printable
@@ -334,12 +334,15 @@ def test_a_picture_is_drawn_anew_when_its_data_move(fresh_cache: Shell) -> None:
     plot(shell, runs="c0")
     assert plot(shell, runs="c0")[0]["cached"] is True
     with sqlite3.connect(shell.cache / "catalog.sqlite") as con:
+        schema.register(con)
         con.execute("UPDATE metrics SET count = count + 1 WHERE key = 'acc'")
     assert plot(shell, runs="c0")[0]["cached"] is True, "another metric"
     with sqlite3.connect(shell.cache / "catalog.sqlite") as con:
+        schema.register(con)
         con.execute("UPDATE runs SET display_name = 'renamed' WHERE run_id = 'c0'")
     assert plot(shell, runs="c0")[0]["cached"] is False
     with sqlite3.connect(shell.cache / "catalog.sqlite") as con:
+        schema.register(con)
         con.execute("UPDATE metrics SET last_value = 7, count = count + 1 WHERE key = 'loss'")
     assert plot(shell, runs="c0")[0]["cached"] is False
 

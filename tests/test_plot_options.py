@@ -29,6 +29,7 @@ VALUES: dict[str, list[Any]] = {
     "grid": [True],
     "all_metrics": [True],
     "include_system": [True],
+    "with_parent": [True],
     "x": ["relative", "train/epoch", "a b"],
     "log_x": [True],
     "log_y": [True, False],

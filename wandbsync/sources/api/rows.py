@@ -196,14 +196,17 @@ def _gathered(
     return found
 
 
+LARGEST_STEP = 2**62  # what is beyond is no step that an SDK counts
+
+
 def row_steps(rows: Sequence[Mapping[str, Any]]) -> NDArray[np.int64]:
     """The step of each row; one without goes on from the row before it."""
     steps: list[int] = []
     last = -1
     for row in rows:
-        step = row.get(STEP)
         try:
-            last = int(step)  # type: ignore[arg-type]
+            step = int(row.get(STEP))  # type: ignore[arg-type]
+            last = step if abs(step) <= LARGEST_STEP else last + 1
         except (TypeError, ValueError, OverflowError):
             last += 1
         steps.append(last)
