@@ -35,14 +35,13 @@ def obstacle(folder: Path) -> str | None:
     except OSError as error:
         return _word(error)
     try:
+        Path(path).unlink()  # it has its room without a name, and whoever is killed here leaves nothing behind
         written = os.write(handle, bytes(ROOM))
         return None if written == ROOM else "full"
     except OSError as error:
         return _word(error)
     finally:
         os.close(handle)
-        with contextlib.suppress(OSError):
-            Path(path).unlink()
 
 
 def _word(error: OSError) -> str | None:
