@@ -18,13 +18,14 @@ from local_runs import end, header, put, rows, small
 from rows import exact, number, share, stored
 from shell import Shell
 
+import wandbsync
 from wandbsync import query
 from wandbsync.cache import Cache, compaction, losses
 from wandbsync.cache.upkeep import backup, rebuild, repair, upkeep
 from wandbsync.cache.upkeep.rebuild import Piece, order, tile
 from wandbsync.cache.upkeep.scrub import scrub
 from wandbsync.cache.verify import verify
-from wandbsync.errors import CacheError, Damaged, UsageError
+from wandbsync.errors import CacheError, Damaged, NothingCached, UsageError
 from wandbsync.model import RunRef
 from wandbsync.sync import sync_local
 
@@ -203,6 +204,9 @@ def test_a_deleted_catalog_comes_back_with_its_sources(filled: Cache, logs: Path
     filled.close()
     for path in filled.folder.glob("catalog.sqlite*"):
         path.unlink()
+    with pytest.raises(NothingCached) as raised:
+        wandbsync.open(filled.folder, offline=True).runs("me/demo")
+    assert "cache repair" in raised.value.line()
     shell = Shell(tmp_path)
     (tmp_path / "settings.toml").write_text(f'[local]\nfolders = ["{logs}"]\n')
     told = shell("--config", "settings.toml", "cache", "repair", "--offline").stdout

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import files
-from ..errors import CacheBusy, CacheError
+from ..errors import CacheBusy, CacheError, NothingCached
 from ..model import HISTORY, Columns, Field, FileRecord, RunRecord, RunRef
 from ..model.run import RECORDED
 from . import catalog
@@ -119,6 +119,16 @@ class Cache:
 
     def exists(self) -> bool:
         return (self.folder / "catalog.sqlite").exists()
+
+    def nothing_cached(self) -> NothingCached:
+        """What is to be raised where there is no catalog to answer from."""
+        message = f"nothing is cached in {self.folder}"
+        if not self.exists() and (self.folder / "history").is_dir():
+            return NothingCached(
+                f"{message}: its catalog is gone",
+                hint="`wandbsync cache repair` makes it anew from the segments, which are there",
+            )
+        return NothingCached(message)
 
     def close(self) -> None:
         for con in (self._con, self._last):

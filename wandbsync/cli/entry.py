@@ -71,7 +71,7 @@ class Settings:
         """The cache as it is. Raises NothingCached if there is nothing in it."""
         cache = self.cache()
         if not cache.exists():
-            raise NothingCached(f"nothing is cached in {cache.folder}")
+            raise cache.nothing_cached()
         return cache
 
     def lake(self, url: str, *, offline: bool, refresh: bool, max_age: str | None) -> Reader:

@@ -14,7 +14,7 @@ from ..cache.locks import holder
 from ..cache.retention import Limits
 from ..cache.upkeep import rebuild, repair, upkeep
 from ..config import Config
-from ..errors import CacheBusy, Damaged, NothingCached, WandbsyncError
+from ..errors import CacheBusy, Damaged, WandbsyncError
 from ..model import RunRef
 from ..sources import local
 from ..sync import sync_local
@@ -77,7 +77,7 @@ def mend(
     if rebuild.needed(cache.folder):
         done.rebuilt = rebuild.rebuild(cache.folder)
     elif not cache.exists():
-        raise NothingCached(f"nothing is cached in {cache.folder}")
+        raise cache.nothing_cached()
     done.found = repair.find(cache, backup=backup, progress=progress)
     wanted = losses.runs(cache)
     if wanted:

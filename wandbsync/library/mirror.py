@@ -85,7 +85,7 @@ def connect(cache_dir: str | os.PathLike[str] | None = None) -> Connection:
 
     cache = Cache(settings.load(cache_dir=None if cache_dir is None else Path(cache_dir)).cache_dir)
     if not cache.exists():
-        raise NothingCached(f"nothing is cached in {cache.folder}")
+        raise cache.nothing_cached()
     return Connection(cache)
 
 
@@ -163,7 +163,7 @@ class Mirror:
                     freshness.refresh(cache, self.config, self.wanted, question, say=self.say)
                     self._asked[question] = time.monotonic()
         if not cache.exists():
-            raise NothingCached(f"nothing is cached in {cache.folder}")
+            raise cache.nothing_cached()
         return cache
 
     def say(self, text: str) -> None:
