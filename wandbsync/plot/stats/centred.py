@@ -23,9 +23,9 @@ FEW = 200  # values; a line of fewer is drawn through all of them
 TURNS = 1 / 20  # of the values; a line that turns more seldom is smooth as it is
 RADII = (3, 6, 12, 22, 40, 70, 119)  # places to either side; weights of the last have 199 effective places
 NEAR = 9  # places to either side: no value in them is further away than a hundredth of the width
-SURE = 2.5  # standard errors that two fits may be apart
+SURE = 3.0  # standard errors that two fits may be apart
 BLOCK = 25  # places in which the noise is one
-CHANCE = 0.006  # of the line may be beside its data,
+CHANCE = 0.004  # of the line may be beside its data (what leads there and away counts too),
 SLIGHT = 0.25  # by so much of the height that these have near by
 SPIKE = 5.0  # standard deviations; what is further off counts as this
 END = 5  # places at either end that are fitted as widely as the next one
@@ -102,8 +102,18 @@ def _line(x: npt.NDArray[Any], y: FloatArray, edges: FloatArray) -> tuple[FloatA
     left = _left_alone(np.gradient(at), np.abs(np.clip(line, low, high) - line), high - low)
     low[left], high[left] = -np.inf, np.inf
     # A nick where the line is put on the edge of its data is eased over its neighbours.
-    line += np.convolve(np.clip(line, low, high) - line, np.hanning(9)[1:-1], "same")
+    away = np.clip(line, low, high) - line
+    line += _eased(np.maximum(away, 0.0)) - _eased(np.maximum(-away, 0.0))
     return at, np.clip(line, low, high)
+
+
+def _eased(away: FloatArray) -> FloatArray:
+    """How far each place gives way: as far as it is `away`, and for a place near by that is further away in part."""
+    found = away.copy()
+    for step, share in enumerate(np.hanning(2 * EASE + 1)[EASE + 1 : -1], 1):
+        np.maximum(found[step:], share * away[:-step], out=found[step:])
+        np.maximum(found[:-step], share * away[step:], out=found[:-step])
+    return found
 
 
 def _left_alone(width: FloatArray, away: FloatArray, height: FloatArray) -> npt.NDArray[np.intp]:
@@ -142,7 +152,8 @@ def _fitted(place: npt.NDArray[np.intp], mean: FloatArray, low: FloatArray, high
     there[place], values[place] = 1.0, mean
     weights = _weights_everywhere() if len(place) == PLACES else _weights(there)
     fits = [mean]
-    least, most = mean - SURE * noise, mean + SURE * noise
+    # The values themselves are no fit: one that is off by chance would narrow the line around it.
+    least, most = np.full(len(place), -np.inf), np.full(len(place), np.inf)
     agrees = np.ones(len(place), np.bool_)
     best = np.zeros(len(place))
     for turn, (radius, (of_mean, of_slope, error)) in enumerate(zip(RADII, weights, strict=True), 1):
