@@ -175,7 +175,7 @@ def read_only(stage: Stage, row: Row) -> None:
 
 def full(stage: Stage, row: Row) -> None:
     """A disk of its own that fills up while a sync goes on; asked there, it answers what came, or says why not."""
-    size, ask = stage.rng.randint(300, 3000), f'sql "{NUMBERS}" --offline --format json'
+    size, ask = stage.rng.randint(100, 1500), f'sql "{NUMBERS}" --offline --format json'
     ours = f"{sys.executable} -m wandbsync"
     script = (
         f'mount -t tmpfs -o size={size}k none "$1" && export WANDBSYNC_CACHE_DIR="$1/cache"; '
@@ -221,7 +221,7 @@ ROWS: dict[str, Harm] = {
     "disk-read-only": read_only,
     "disk-slow": slow,
     "clock": clock,
-    "descriptors": limited(resource.RLIMIT_NOFILE, 8, 64),
+    "descriptors": limited(resource.RLIMIT_NOFILE, 5, 24),
     "inotify": without_inotify,
     "memory": limited(resource.RLIMIT_AS, 800 << 20, 1600 << 20),
     "log-broken": hostile.broken_log,
@@ -247,6 +247,13 @@ def rows(names: Iterable[str], *, seconds: float, seed: int, tries: int | None =
                     row.wrong.append(error.line())
                     break
             yield row
+
+
+def every() -> Iterator[Row]:
+    """All of them, as they are recorded."""
+    for name in ROWS:
+        tries = {"kill": 500, "readers": 1}.get(name, 340 if name.startswith("flip") else None)
+        yield from rows([name], seconds=20.0, seed=15, tries=tries)
 
 
 def line(row: Row) -> str:

@@ -80,7 +80,8 @@ def liar(stage: Stage, row: Row) -> None:
         there.twist = twist
 
     name = stage.rng.choice(["historyLineCount", "eventsLineCount", "logLineCount", "lastStep", "runCount", "total"])
-    value = stage.rng.choice([0, 1, LINES - 1, LINES + 1, 10**12, -1, None])
+    # No rows at all, as long as it says so, is its word: nobody asks for what was never logged.
+    value = stage.rng.choice([1, LINES - 1, LINES + 1, 10**12, -1, None])
     _asked(stage, row, f"{name} is {value}", lie)
 
 

@@ -100,9 +100,9 @@ def _losses(before: Answer, after: Answer, logged: Answer) -> Iterator[str]:
     """What was lost or is there twice."""
     had = {line[0]: line for line in before}
     for line in after:
-        run_id, count, _, last = line
-        if count != 2 * (int(last) + 1):  # type: ignore[call-overload]
-            yield f"{run_id} has {count} values of {last} steps"
+        run_id, count, total, last = line
+        if line != _up_to(str(run_id), int(last)):  # type: ignore[call-overload]
+            yield f"{run_id} has {count} values up to step {last}, together {total}"
     yield from (f"{line[0]} is gone" for line in before if line[0] not in {one[0] for one in after})
     yield from (f"{one[0]} had {had[one[0]][1]} values" for one in after if one[1] < had.get(one[0], one)[1])  # type: ignore[operator]
     whole = {line[0]: line for line in logged}
