@@ -175,7 +175,7 @@ def read_only(stage: Stage, row: Row) -> None:
 
 def full(stage: Stage, row: Row) -> None:
     """A disk of its own that fills up while a sync goes on; asked there, it answers what came, or says why not."""
-    size, ask = stage.rng.randint(100, 1500), f'sql "{NUMBERS}" --offline --format json'
+    size, ask = stage.rng.randint(100, 1000), f'sql "{NUMBERS}" --offline --format json'
     ours = f"{sys.executable} -m wandbsync"
     script = (
         f'mount -t tmpfs -o size={size}k none "$1" && export WANDBSYNC_CACHE_DIR="$1/cache"; '
@@ -191,7 +191,7 @@ def full(stage: Stage, row: Row) -> None:
     if done.stdout.strip():
         came = [tuple(one.values()) for one in json.loads(done.stdout)]
         row.wrong += [f"{size} kB: {one}" for one in came if one != whole[one[0]]]
-        row.told += len(came) < len(whole) and "no room" in done.stderr
+        row.told += "no room" in done.stderr
         if len(came) < len(whole) and "no room" not in done.stderr:
             row.wrong.append(f"{size} kB: runs are missing and nobody says so: {done.stderr[-200:]}")
     else:
