@@ -31,6 +31,7 @@ import bench_lake
 import bench_library
 import bench_local
 import bench_plot
+import chaos
 import hazards
 import truth
 from measured import Measured
@@ -44,7 +45,7 @@ PARTS = {
     "lake": ("A lake, beside Arrow and Polars", bench_lake.measure),
     "daemon": ("The daemon beside training jobs", bench_daemon.measure),
 }
-GROWTH, HAZARDS = "growth", "hazards"
+GROWTH, HAZARDS, CHAOS = "growth", "hazards", "chaos"
 ROOT = Path(__file__).parent.parent
 RECORD, PICTURES = ROOT / "BENCHMARKS.md", ROOT / "docs" / "growth"
 MARK = "<!-- measured: what follows is written by `make bench BENCH=--record` -->"
@@ -99,6 +100,17 @@ def right_or_wrong(found: Iterable[hazards.Found]) -> str:
     return "\n".join(["## What each has in the end where things go wrong\n", *rows, ""])
 
 
+def harmed(found: Iterable[chaos.Row]) -> str:
+    """What came of harm, as Markdown."""
+    rows = ["| harm | tried | told | healed | wrong | |", "|---|---:|---:|---:|---:|---|"]
+    for one in found:
+        print(chaos.line(one), file=sys.stderr, flush=True)
+        healed = f"{one.healed:,} of {one.ill:,}" if one.ill else ""
+        rows.append(f"| {one.name} | {one.tried:,} | {one.told:,} | {healed} | {len(one.wrong):,} | {one.note} |")
+    about = "Neither told nor wrong: it did no harm. A kill is one SIGKILL; the readers are four, for a minute."
+    return "\n".join([f"## What harm makes of it\n\n{about}\n", *rows, ""])
+
+
 def told(facts: dict[str, Any]) -> str:
     """The machine, as Markdown."""
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
@@ -108,16 +120,19 @@ def told(facts: dict[str, Any]) -> str:
 
 def main() -> None:
     options = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    options.add_argument("parts", nargs="*", metavar="PART", help=", ".join([*PARTS, GROWTH, HAZARDS]))
+    options.add_argument("parts", nargs="*", metavar="PART", help=", ".join([*PARTS, GROWTH, HAZARDS, CHAOS]))
     options.add_argument("--quick", action="store_true", help="smaller, in less than three minutes, without growth")
     options.add_argument("--record", action="store_true", help="write what was measured to BENCHMARKS.md")
     chosen = options.parse_args()
     facts, found, sheets, began = machine(), {}, [], time.monotonic()
     print(f"{facts['processor']}, {facts['cores']} cores, Python {facts['python']}, load {facts['load']:.1f}")
-    usual = [*PARTS, *([] if chosen.quick else [GROWTH]), *([HAZARDS] if chosen.record else [])]
+    usual = [*PARTS, *([] if chosen.quick else [GROWTH]), *([HAZARDS, CHAOS] if chosen.record else [])]
     for name in chosen.parts or usual:
         if name == HAZARDS:
             sheets.append(right_or_wrong(hazards.every()))
+            continue
+        if name == CHAOS:
+            sheets.append(harmed(chaos.every()))
             continue
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as room:
             if name == GROWTH:

@@ -1,14 +1,9 @@
-"""Flipped bits: one bit of one file of a cache, and whether any answer is wrong then. Each is undone before the next.
-
-python tests/flips.py N SEED     flips N bits of a cache made for that, and prints what came of it as a table
-"""
+"""One flipped bit of one file of a cache, and whether any answer is wrong then. Each is undone before the next."""
 
 from __future__ import annotations
 
 import json
 import random
-import sys
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -27,6 +22,7 @@ QUESTIONS = (
     "SELECT * EXCLUDE (synced_at) FROM runs ORDER BY run_id",
     "SELECT * FROM metrics ORDER BY run_id, stream, key",
 )
+KINDS = {"segment": ".parquet", "catalog": ".sqlite", "duckdb": ".duckdb"}
 
 
 def answers(folder: Path) -> dict[str, Any]:
@@ -69,47 +65,51 @@ def make(folder: Path, logs: Path) -> None:
         publish(cache)
 
 
-def flips(folder: Path, count: int, seed: int) -> dict[str, Counter[str]]:
-    """Flip `count` bits, one at a time: kind of file -> how often it was told, harmless, or wrong.
+class Flips:
+    """A cache of which one bit at a time is flipped."""
 
-    What a wrong answer was, is printed.
-    """
-    truth = answers(folder)
-    assert None not in truth.values()
-    chance = random.Random(seed)
-    whole = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    kinds: dict[str, list[Path]] = {}
-    for path, data in whole.items():
-        if data and path.suffix in (".parquet", ".sqlite", ".duckdb"):
-            kinds.setdefault(path.suffix[1:], []).append(path)
-    done: dict[str, Counter[str]] = {kind: Counter() for kind in kinds}
-    for _ in range(count):
-        kind = chance.choice(sorted(kinds))
-        path = chance.choice(sorted(kinds[kind]))
-        bit = chance.randrange(8 * len(whole[path]))
-        damaged = bytearray(whole[path])
+    def __init__(self, folder: Path, logs: Path, chance: random.Random) -> None:
+        make(folder, logs)
+        self.folder, self.chance, self.truth = folder, chance, answers(folder)
+        assert None not in self.truth.values()
+        self.whole = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        self.kinds = {
+            kind: sorted(path for path, data in self.whole.items() if data and path.suffix == suffix)
+            for kind, suffix in KINDS.items()
+        }
+
+    def flip(self, kind: str) -> str:
+        """Flip a bit of a file of this kind; which."""
+        path = self.chance.choice(self.kinds[kind])
+        damaged, bit = bytearray(self.whole[path]), self.chance.randrange(8 * len(self.whole[path]))
         damaged[bit // 8] ^= 1 << bit % 8
         path.write_bytes(damaged)
-        found = answers(folder)
-        wrong = [name for name, answer in found.items() if answer is not None and answer != truth[name]]
-        outcome = "wrong" if wrong else "told" if None in found.values() else "harmless"
-        done[kind][outcome] += 1
-        if wrong:
-            print(f"wrong: {path.name} bit {bit}: {wrong}", flush=True)
-        for extra in [one for one in folder.rglob("*") if one.is_file() and one not in whole]:
+        return f"{path.relative_to(self.folder)} bit {bit}"
+
+    def outcome(self) -> str:
+        """told, harmless (nobody answers anything else), or which answers are wrong."""
+        found = answers(self.folder)
+        wrong = [name for name, answer in found.items() if answer is not None and answer != self.truth[name]]
+        return f"wrong: {wrong}" if wrong else "told" if None in found.values() else "harmless"
+
+    def undo(self) -> None:
+        """All as it was."""
+        for extra in [one for one in self.folder.rglob("*") if one.is_file() and one not in self.whole]:
             extra.unlink()
-        for one, data in whole.items():
+        for one, data in self.whole.items():
             if not one.exists() or one.read_bytes() != data:
+                one.parent.mkdir(parents=True, exist_ok=True)
                 one.write_bytes(data)
+
+
+def flips(folder: Path, logs: Path, count: int, seed: int) -> Counter[str]:
+    """Flip `count` bits, one at a time: how often it was told, harmless, or wrong."""
+    made = Flips(folder, logs, random.Random(seed))
+    done: Counter[str] = Counter()
+    for _ in range(count):
+        what = made.flip(made.chance.choice(list(KINDS)))
+        outcome = made.outcome()
+        done[outcome.partition(":")[0]] += 1
+        assert not outcome.startswith("wrong"), (what, outcome)
+        made.undo()
     return done
-
-
-def main(count: int, seed: int) -> None:
-    with tempfile.TemporaryDirectory() as room:
-        make(Path(room) / "cache", Path(room) / "logs")
-        for kind, outcomes in flips(Path(room) / "cache", count, seed).items():
-            print(f"{kind:<10}", ", ".join(f"{name} {outcomes[name]:,}" for name in ("told", "harmless", "wrong")))
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 from typing import Any
 
 import numpy as np
@@ -201,6 +202,17 @@ def test_a_small_file_of_much(server: Server, mirror: Mirror, monkeypatch: pytes
     report = mirror.sync()
     assert "bytes that expand to" in problem(report)
     mirror.assert_same(good)
+
+
+def test_a_count_below_nothing_is_no_count(server: Server, mirror: Mirror) -> None:
+    server.add_run(*DEMO, "r", rows(30))
+
+    def twist(payload: Any, status: int, body: Any) -> tuple[int, Any]:
+        return status, json.loads(json.dumps(body).replace('"historyLineCount": 30', '"historyLineCount": -1'))
+
+    server.twist = twist
+    assert "does not count the rows" in problem(mirror.sync())
+    assert mirror.run("r")["rows"] == 30 and not mirror.run("r")["complete"]
 
 
 # -- whose fault it is

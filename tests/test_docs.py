@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import bench
+import chaos
 import click
 import pytest
 
@@ -170,5 +171,10 @@ def test_the_benchmarks_are_a_whole_record() -> None:
     assert all(f"## {title}\n" in measured for title, _ in bench.PARTS.values())
     pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", measured)
     assert len(pictures) == 5 and all((ROOT / picture).exists() for picture in pictures)
-    rows = [line.split(" | ") for line in measured.partition("go wrong\n")[2].splitlines() if line.startswith("| ")]
+    wrong, _, harm = measured.partition("go wrong\n")[2].partition("## What harm makes of it\n")
+    rows = [line.split(" | ") for line in wrong.splitlines() if line.startswith("| ")]
     assert len(rows) > 15 and all(row[-1].startswith("right") for row in rows[1:])
+    harms = [line.split(" | ") for line in harm.splitlines() if line.startswith("| ")]
+    assert {row[0].removeprefix("| ") for row in harms[1:]} == set(chaos.ROWS) and all(
+        row[4] == "0" for row in harms[1:]
+    )

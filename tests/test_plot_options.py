@@ -105,6 +105,8 @@ def test_the_help_is_in_sections_and_begins_with_examples() -> None:
         (["--dpi", "many"], "--dpi: 'many' is not a whole number"),
         (["--ema-weight", "x"], "--ema-weight: 'x' is not a number"),
         (["--logy", "--linear"], "--logy and --linear contradict each other"),
+        (["--grid", "--kind", "heatmap"], "--grid cannot be had with --kind heatmap"),
+        (["--grid", "--facet", "group"], "--grid cannot be had with --facet"),
         (["--kind", "pie"], "--kind must be one of line, heatmap, profile: pie"),
     ],
 )

@@ -20,7 +20,7 @@ from .store import DERIVED, Cache
 
 MEDIA = "media"
 DAILY = "catalog.sqlite.daily"  # a copy of the catalog that is a day old at the most
-PASSING = ("tmp", "fetch")  # what is there only while something is under way
+PASSING = ("tmp", "fetch", "snapshots")  # what is there only while something is under way, or open somewhere
 
 
 @dataclass(frozen=True, slots=True)

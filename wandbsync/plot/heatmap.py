@@ -30,6 +30,7 @@ ROWS = 80  # so many names make a page longer; of more, not all are written
 COLOURS = "viridis"  # brighter is more, also for colour-blind readers and in grey
 FAR = 0.2  # if the middle 98 % of the cells span less of all that is spanned, colours end there
 NAME = 8.0  # font size
+LARGEST = 1e150  # beyond it sums and squares of values are no floats any more
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +68,11 @@ def cells(shown: HeatMap) -> Cells:
     drawn = [i for i, keep in enumerate(finite) if keep.any()]
     if not drawn:
         raise UsageError(f"{panel.metric or panel.title} has no value that can be drawn")
+    if any(np.abs(panel.series[i].y[finite[i]]).max() > LARGEST for i in drawn):
+        raise UsageError(
+            f"{panel.metric or panel.title} has values beyond {LARGEST:g}, for which there are no colours",
+            hint="--kind line draws them",
+        )
     order = sorted(drawn, key=lambda i: -last(panel.series[i].y))
     if shown.groups is not None:
         names = shown.groups

@@ -195,6 +195,9 @@ class PlotOptions:
             wrong.append(f"--size must be between 1.5 and 60 inches each way: {self.size[0]:g}x{self.size[1]:g}")
         if self.dpi is not None and not 30 <= self.dpi <= 1200:
             wrong.append(f"--dpi must be between 30 and 1200: {self.dpi}")
+        if self.grid and (self.kind == "heatmap" or self.facet):
+            other = "--facet, which makes panels of its own" if self.facet else "--kind heatmap"
+            wrong.append(f"--grid cannot be had with {other}")
         return wrong
 
     def how(self) -> Smoothing:

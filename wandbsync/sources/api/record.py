@@ -37,7 +37,7 @@ def number(count: Any) -> int | None:
         found = None if count is None else int(count)
     except (TypeError, ValueError, OverflowError):
         return None
-    return found if found is not None and abs(found) < 1 << 63 else None
+    return found if found is not None and 0 <= found < 1 << 63 else None
 
 
 def fingerprint(node: Mapping[str, Any]) -> Fingerprint:
