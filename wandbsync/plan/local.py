@@ -138,9 +138,9 @@ def plan(
 
     `last_steps` has every run in the cache. `full` reads all logs again, if all the logs of a run are still there:
     rows whose log is gone are kept, not read again. A run is read again, too, when an earlier log of it turns up or
-    grows, so that its rows are where they were had all been read at once, when there is something new of one whose rows
-    were removed to save space (`evicted`), and if rows of it were `lost`. Where a server has a run (`served`), its steps
-    are the server's.
+    grows, so that its rows are where they were had all been read at once, when there is something new of one whose
+    rows were removed to save space (`evicted`), and if rows of it were `lost`. Where a server has a run (`served`),
+    its steps are the server's.
     """
     here = {log.path: log for log in listed}
     runs: dict[RunRef, list[Listed]] = {}
