@@ -28,7 +28,8 @@ def header(
     **fields: Any,
 ) -> list[bytes]:
     """The first two records of a log."""
-    run = pb.RunRecord(run_id=run_id, resume=resume, **({"project": "demo"} | fields))
+    run = pb.RunRecord(run_id=run_id, **({"project": "demo"} | fields))
+    run.MergeFromString(lw.varint(24 << 3) + lw.varint(resume))  # `resume`, which older protobuf classes do not have
     run.start_time.seconds = int(at)
     run.telemetry.feature.offline = offline
     if rewinds_to is not None:

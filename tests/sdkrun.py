@@ -101,7 +101,7 @@ def summary() -> None:
     run.summary["after"] = 0.5
     run.summary["by/hand"] = {"x": {"y": 2}}
     run.summary.update({"upd": {"deep": 3}})
-    time.sleep(0.5)
+    time.sleep(1.2)
     note("summary", {key: plain(run.summary[key]) for key in run.summary.keys() if not key.startswith("_")})  # noqa: SIM118
     run.finish()
 

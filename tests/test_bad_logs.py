@@ -17,7 +17,7 @@ from wandb.proto import wandb_internal_pb2 as pb
 from wandbsync import query
 from wandbsync.cache import Cache
 from wandbsync.query.points import axis_of, points
-from wandbsync.sources import local
+from wandbsync.sources import local, runlog
 from wandbsync.sync import sync_local
 from wandbsync.watch import Watch
 
@@ -99,3 +99,24 @@ def test_a_run_that_was_preempted_and_went_is_preempted(top: Path, cache: Cache)
     put(top, "r1", [*header("r1", host=socket.gethostname()), *rows(range(3)), leaving])
     sync_local(cache, [top])
     assert query.get_run(cache, ref("r1"))["state"] == "preempted"
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_an_absurdly_large_record_is_named(
+    cache: Cache, top: Path, monkeypatch: pytest.MonkeyPatch, goes_on: bool
+) -> None:
+    monkeypatch.setattr(runlog, "LARGEST", 4 << 20)
+    text = json.dumps("a" * (5 << 20))
+    huge = lw.record("core", 9, history=lw.history("core", [(("x",), text), (("_step",), "5")], 5))
+    put(top, "huge", [*header("huge"), *rows(range(5)), huge, *([*rows(range(6, 8)), end()] if goes_on else [])])
+    small(top, "other")
+    report = sync_local(cache, [top])
+    assert any("larger than" in one.reason and "run-huge.wandb" in one.reason for one in report.problems)
+    assert len(history(cache, ref("other"))) == 3 * 5
+    steps = {step for key, step in history(cache, ref("huge")) if key == "x"}
+    assert steps == {0, 1, 2, 3, 4} | ({6, 7} if goes_on else set())
+    assert query.get_run(cache, ref("huge"))["complete"] is False
+    if not goes_on:  # what is written later is read
+        put(top, "huge", [*header("huge"), *rows(range(5)), huge, *rows(range(6, 9)), end()])
+        sync_local(cache, [top])
+        assert ("x", 8) in history(cache, ref("huge"))

@@ -343,6 +343,7 @@ def test_the_summary_is_the_sdks(synced: Callable[[str], Any]) -> None:
     cache, told = synced("summary")
     ours = query.get_run(cache, ref("summary"))["summary_metrics"]
     assert {"_step", "_timestamp", "_runtime"} <= ours.keys()
+    assert isinstance(ours["_runtime"], int) and 1 <= ours["_runtime"] < 60  # whole seconds, of the whole run
     ours = {key: value for key, value in ours.items() if not key.startswith("_")}
     for key in ("avg", "all"):  # a mean may differ in the last digit
         assert math.isclose(ours[key].pop("mean"), told["summary"][key].pop("mean"))

@@ -147,6 +147,14 @@ def test_a_cut_comes_before_all_reading_and_once() -> None:
         "read me/demo/r1 from byte 0 of b (new)",
         "read me/demo/r1 from byte 0 of c (new)",
     ]
+    # Of a run that no server has, all is read again, and what is void is left out on the way: nothing is cut.
+    actions = list(plan([log("a", 200, at=1.0), second, third], [read(first)], {RUN: 9}))
+    assert [(one.log.path, one.start, one.reason, one.keep_until) for one in actions if isinstance(one, Read)] == [
+        ("a", 0, "again", 3),
+        ("b", 0, "again", 3),
+        ("c", 0, "again", None),
+    ]
+    assert len(actions) == 3
 
 
 def test_a_log_that_grows_after_it_was_rewound_gives_no_void_rows() -> None:

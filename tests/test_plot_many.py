@@ -209,7 +209,7 @@ def test_a_heat_map_has_the_values_and_nothing_where_there_are_none() -> None:
 
 
 @pytest.mark.parametrize("style", ["screen", "paper", "dark"])
-@pytest.mark.parametrize("y", [[1.0, 1.0], [1e-9, 1e9], [-5.0, 5.0], [0.5], [-1e150, 1e150]])
+@pytest.mark.parametrize("y", [[1.0, 1.0], [1e-9, 1e9], [-5.0, 5.0], [0.5]])
 def test_any_heat_map_is_drawn_on_its_page(style: str, y: list[float]) -> None:
     values = {f"r{i}": y for i in range(30)}
     wanted = PlotOptions(kind="heatmap", style=style)

@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from rows import NAN, Row, exact, number, share, stored, text
 
+import wandbsync
 from wandbsync import query
 from wandbsync.cache import Cache, compaction
+from wandbsync.cli import main_group
 from wandbsync.errors import CacheError, Damaged, NotFound, UsageError
 from wandbsync.model import CONSOLE, FIELDS, SYSTEM, FileRecord, Kind, RunRecord, RunRef
 
@@ -45,6 +48,25 @@ def test_a_project_is_found_by_its_name(cache: Cache) -> None:
     assert "me/demo and team/demo" in caught.value.hint
     with pytest.raises(UsageError):
         query.find_project(cache, "demo", default_entity="nobody")
+
+
+def test_a_project_of_which_some_runs_do_not_say_whose_they_are(cache: Cache) -> None:
+    add(cache, RunRef("me", "demo", "said"), [])
+    add(cache, RunRef("local", "demo", "unsaid"), [])
+    add(cache, RunRef("local", "own", "alone"), [])
+    assert query.find_projects(cache, "demo") == [("me", "demo"), ("local", "demo")]
+    assert query.find_project(cache, "demo") == ("me", "demo") and query.find_project(cache, "own") == ("local", "own")
+    assert query.find_projects(cache, "demo", default_entity="local") == [("local", "demo")]
+    assert query.find_projects(cache, "me/demo") == [("me", "demo")]
+    listed = CliRunner().invoke(
+        main_group, ["list-runs", "demo", "--offline", "--json", "--cache-dir", str(cache.folder)]
+    )
+    assert {run["id"] for run in json.loads(listed.stdout)} == {"said", "unsaid"}, listed.output
+    assert "local/demo" in listed.stderr
+    assert len(wandbsync.open(cache.folder, offline=True).runs("demo")) == 2
+    with pytest.raises(NotFound) as caught:
+        query.find_run(cache, ("me", "demo"), "unsaid")
+    assert "local/demo/unsaid" in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 
 from ..model import FIELDS, Kind
-from . import lineage
+from . import lineage, open_lines
 
 NUMERIC = 1 << Kind.FLOAT | 1 << Kind.INT | 1 << Kind.BIGINT
 
@@ -120,7 +120,7 @@ VIEWS: dict[str, tuple[str, list[tuple[str, str, str]]]] = {
         ROWS,
     ),
     "system": ("the same for machine metrics; step counts the samples, key _timestamp has their time", ROWS),
-    "console": ("one row a line the program printed", CONSOLE_ROWS),
+    "console": ("one row a line the program printed, the last before its newline too", CONSOLE_ROWS),
 }
 VISIBLE = {**TABLES, **VIEWS}
 
@@ -141,6 +141,7 @@ SOURCES = {
         "stream BIGINT, revision BIGINT, entity VARCHAR, project VARCHAR, run_id VARCHAR, name VARCHAR",
         f"SELECT s.stream, r.revision, r.entity, r.project, r.run_id, s.name FROM {LIVE}",
     ),
+    "inside.open_lines": (open_lines.COLUMNS, open_lines.SELECT),
     "inside.metrics": (
         "stream BIGINT, key VARCHAR, type VARCHAR, last_json VARCHAR, last_value DOUBLE, std DOUBLE, numbers BIGINT, "
         "count BIGINT, non_null_count BIGINT, nan_count BIGINT, infinite_count BIGINT, min DOUBLE, max DOUBLE, "
@@ -171,7 +172,11 @@ SOURCES = {
     ),
 }
 # What is kept from one time to the next where its owner has not changed: table -> (owner, table of owners).
-KEPT = {"inside.records": ("run", "inside.runs"), "inside.metrics": ("stream", "inside.streams")}
+KEPT = {
+    "inside.records": ("run", "inside.runs"),
+    "inside.open_lines": ("run", "inside.runs"),
+    "inside.metrics": ("stream", "inside.streams"),
+}
 TABLE_VIEWS = {
     "runs": "inside.runs JOIN inside.records USING (run)",
     "metrics": "(SELECT m.* EXCLUDE (stream), s.* EXCLUDE (stream, name), s.name AS stream "

@@ -158,10 +158,14 @@ def _rows_of(stream: str, segments: Sequence[Path]) -> str:
             "h.step AS line, split_part(h.key, ':', 1) AS printed_to, nullif(substr(h.key, 8), '') AS label, "
             f"{_TIME.format('h.value')} AS time, h.value_json AS text"
         )
-    return (
+    found = (
         f"SELECT s.entity, s.project, s.run_id, {columns} FROM {rows} h "
         f"JOIN inside.streams s ON s.stream = h.stream WHERE s.name = '{stream}'"
     )
+    if stream == CONSOLE:
+        opened = "SELECT key, line AS step, time AS value, text AS value_json, entity, project, run_id"
+        found += f" UNION ALL SELECT h.entity, h.project, h.run_id, {columns} FROM ({opened} FROM inside.open_lines) h"
+    return found
 
 
 def _quoted(path: Path) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import CacheError, NothingCached
-from ..model import HISTORY, RunRef
+from ..model import CONSOLE, HISTORY, RunRef
 from . import catalog
 from .disk import GONE
 from .eviction import absence
+from .open_lines import open_lines
 from .stamps import checked
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ T = TypeVar("T")
 def tables(
     cache: Cache, ref: RunRef, stream: str, keys: Sequence[str] | None, columns: Sequence[str]
 ) -> list[pa.Table]:
-    """The rows of a run's stream, segment by segment, oldest first.
+    """The rows of a run's stream, segment by segment, oldest first; of a console also the lines that are not ended.
 
     Raises NothingCached if they were removed to save space, CacheError if a segment cannot be read.
     """
@@ -52,13 +54,15 @@ def reading(
         with catalog.translated(cache.folder), catalog.snapshot(cache.con):
             number = stream_of(cache, ref, stream)
             held = cache.segments_of([] if number is None else [number])
+            added = [open_lines(cache, ref, keys, columns)] if stream == CONSOLE else []
         try:
             paths, streams = checked(cache, held), None if number is None else [number]
-            return use(
+            found = (
                 table
                 for path in paths
                 for table in segments.read(path, columns=columns, keys=keys, streams=streams, kinds=kinds)
             )
+            return use(chain(found, added))
         except FileNotFoundError as error:  # compacted and swept since they were listed: list again
             if attempt == 4:
                 raise CacheError(f"a segment of {ref} is gone: {error}", hint=GONE) from error

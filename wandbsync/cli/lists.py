@@ -68,13 +68,16 @@ def list_runs(
 
     if lake is None:
         cache = on.ask(Question(project), **fresh)
-        found = query.find_project(cache, project, default_entity=on.config.default_entity)
+        found = query.find_projects(cache, project, default_entity=on.config.default_entity)
     else:
         reader = on.lake(lake, **fresh)
-        cache, found = reader.cache, reader.project(project, state=state, limit=limit or None)
-    runs = query.list_runs(cache, found, state=state, limit=limit or None)
+        cache, found = reader.cache, [reader.project(project, state=state, limit=limit or None)]
+    runs = [run for one in found for run in query.list_runs(cache, one, state=state, limit=limit or None)]
+    if len(found) > 1:
+        runs = sorted(runs, key=lambda run: run["created_at"] or "", reverse=True)[: limit or None]
+        on.say(_of_both(found))
     if limit and len(runs) == limit:
-        _tell_more(on, limit, query.count_runs(cache, found, state=state), "runs")
+        _tell_more(on, limit, sum(query.count_runs(cache, one, state=state) for one in found), "runs")
     _show(
         on,
         runs,
@@ -94,6 +97,10 @@ def list_runs(
             for run in runs
         ],
     )
+
+
+def _of_both(projects: Sequence[tuple[str, str]]) -> str:
+    return f"these are the runs of {' and of '.join(map('/'.join, projects))}"
 
 
 @main_group.command("list-metrics")

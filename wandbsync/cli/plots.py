@@ -134,7 +134,11 @@ def _chosen_runs(
     open_ended = not named or any(map(query.is_pattern, named))
     if open_ended or where is not None:
         cache = on.ask(Question(project, () if open_ended else tuple(named)), **fresh)
-        found = query.find_project(cache, project, default_entity=default)
+        found, *others = query.find_projects(cache, project, default_entity=default)
+        for other in others:
+            on.say(
+                f"the runs of {'/'.join(found)}; those of {'/'.join(other)} do not say whose they are, ask for it too"
+            )
         named = [ref.run_id for ref in _matching(cache, found, named, where)]
     cache = on.ask(Question(project, tuple(named), rows=True), **fresh)
     return cache, query.find_runs(cache, query.find_project(cache, project, default_entity=default), named)

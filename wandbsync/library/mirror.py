@@ -216,7 +216,8 @@ class Mirror:
         ['steady']
         """
         cache = self.ask(Question(project))
-        found = query.choose(query.all_runs(cache, self.find_project(cache, project)), filters, order)
+        projects = query.find_projects(cache, project, default_entity=self.config.default_entity)
+        found = query.choose([run for one in projects for run in query.all_runs(cache, one)], filters, order)
         return Rows(found if limit is None else found[:limit], columns=RUN_COLUMNS)
 
     def run(self, path: str) -> Record:

@@ -26,7 +26,7 @@ from .lists import (
     timestamp,
 )
 from .metrics import is_system, known_metrics, list_metrics, metric_types, plot_metrics, split_names
-from .names import find_project, find_run, find_runs, is_pattern, run_names, run_refs
+from .names import find_project, find_projects, find_run, find_runs, is_pattern, run_names, run_refs
 from .points import axis_keys, axis_of, check_axis, points, version
 from .rows import history, long, long_schema, series
 from .sql import Answer, sql
@@ -45,6 +45,7 @@ __all__ = [
     "count_runs",
     "filled",
     "find_project",
+    "find_projects",
     "find_run",
     "find_runs",
     "gaps",

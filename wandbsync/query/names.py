@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
@@ -10,9 +11,19 @@ from ..errors import NotFound, UsageError, nearest
 from ..model import RunRef
 from ..targets import parse
 
+LOCAL = "local"  # whose runs are that do not say it
+
 
 def find_project(cache: Cache, spec: str, *, default_entity: str | None = None) -> tuple[str, str]:
-    """`entity/project`, or `project` alone, as (entity, project). Raises NotFound with near matches."""
+    """`entity/project`, or `project` alone, as (entity, project). Raises NotFound with near matches.
+
+    Of a project whose runs do and do not name their entity, the one that is named.
+    """
+    return find_projects(cache, spec, default_entity=default_entity)[0]
+
+
+def find_projects(cache: Cache, spec: str, *, default_entity: str | None = None) -> list[tuple[str, str]]:
+    """The same, and if the entity is not given also the project of that name whose runs do not name theirs."""
     target = parse(spec)
     if target.run is not None:
         raise UsageError(f"{spec!r} is not a project", hint="write entity/project, or project alone")
@@ -21,16 +32,16 @@ def find_project(cache: Cache, spec: str, *, default_entity: str | None = None) 
         known = [(row[0], row[1]) for row in cache.con.execute("SELECT entity, project FROM projects ORDER BY 1, 2")]
     if len(parts) == 2:
         if (parts[0], parts[1]) in known:
-            return parts[0], parts[1]
+            return [(parts[0], parts[1])]
     else:
         matches = [one for one in known if one[1] == parts[0]]
-        if len(matches) > 1 and (default_entity, parts[0]) in matches:
-            return str(default_entity), parts[0]
-        if len(matches) > 1:
+        first = [one for one in matches if one[0] == default_entity]
+        first = first or [one for one in matches if one[0] != LOCAL] or matches
+        if len(first) > 1:
             names = " and ".join("/".join(one) for one in matches)
             raise UsageError(f"the project {parts[0]} exists more than once", hint=f"choose one of {names}")
-        if matches:
-            return matches[0]
+        if first:
+            return first + [one for one in matches if one[0] == LOCAL and one not in first]
     raise NotFound(f"no project {'/'.join(parts)} in the cache", hint=nearest("/".join(parts), map("/".join, known)))
 
 
@@ -50,7 +61,11 @@ def find_run(cache: Cache, project: tuple[str, str], name: str) -> RunRef:
     if named:
         return RunRef(*project, named[0])
     known = [text for row in rows for text in dict.fromkeys(row) if text]
-    raise NotFound(f"no run {name} in {'/'.join(project)}", hint=nearest(name, known))
+    hint = nearest(name, known)
+    if project[0] != LOCAL:
+        with contextlib.suppress(NotFound):
+            hint = f"{find_run(cache, (LOCAL, project[1]), name)} is a run that does not say whose it is"
+    raise NotFound(f"no run {name} in {'/'.join(project)}", hint=hint)
 
 
 def is_pattern(name: str) -> bool:

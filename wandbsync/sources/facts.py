@@ -76,6 +76,8 @@ class Facts:
         elif name == "exit":
             self.ended, self.exit_code = True, message.exit_code
             self.runtime = max(float(message.runtime), self.runtime or 0.0) or None
+            if message.runtime:  # the SDK then sets it in the summary, in whole seconds of the whole run
+                self.explicit.append([["_runtime"], [message.runtime], last_step])
 
     def _telemetry(self, telemetry: Any) -> None:
         self.sdk_version = self.sdk_version or telemetry.cli_version or None

@@ -112,6 +112,15 @@ def resync(file: BinaryIO, bad: int, base: int) -> tuple[int, int] | None:
     return None
 
 
+def skipped(file: BinaryIO, start: int, base: int) -> Frames | None:
+    """No records, but where the one that begins at `start` stops; None if its end is not there, or damaged."""
+    for offset, kind in _chunks(file, start, base):
+        if kind in (FULL, LAST):
+            crc, length, _ = _peek(file, offset)
+            return Frames([], [], offset, crc, offset + _HEADER + length, "")
+    return None
+
+
 def stored_crc(file: BinaryIO, offset: int, end: int) -> int | None:
     """The crc of the chunk at `offset` if that is sound and reaches to `end`, else None."""
     crc, length, kind, payload = _read(file, offset)

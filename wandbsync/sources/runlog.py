@@ -27,6 +27,8 @@ from .values import NO_STEP, Keys, Rows, Table, cells_of, history_row, system_ro
 __all__ = ["NO_STEP", "Event", "Gap", "Head", "Position", "Printed", "Rows", "Window", "head", "windows"]
 
 WINDOW = 2 << 20
+LARGEST = 32 << 20  # bytes of a record; decoding takes ten times that in memory
+TOO_LARGE = f"a record larger than {LARGEST >> 20} MiB"
 VECTOR_FROM = 128 << 10  # below this the plain path is the faster one
 
 _NAMES = {field.number: field.name for field in wire.Record.DESCRIPTOR.oneofs_by_name["record_type"].fields}
@@ -121,10 +123,10 @@ def windows(
 ) -> Iterator[Window]:
     """What the log holds from `start` on, in windows of about `size` bytes that end between two records.
 
-    A record larger than the window makes a larger window. A torn tail is not an error: it is read next time, from the
-    last window's position. What was written from byte `stop` on is left alone. Bytes that cannot be read although sound
-    ones follow are reported as gaps. Raises EmptyLog, NotALog, NewerLog, ReplacedLog if the file is not the one `start`
-    belongs to, and LogError if the file cannot be read at all.
+    A record larger than the window makes a larger window, one larger than LARGEST is a gap. A torn tail is not an
+    error: it is read next time, from the last window's position. What was written from byte `stop` on is left alone.
+    Bytes that cannot be read although sound ones follow are reported as gaps. Raises EmptyLog, NotALog, NewerLog,
+    ReplacedLog if the file is not the one `start` belongs to, and LogError if the file cannot be read at all.
     """
     decoder = _Decoder()
     for found, origin, position, gaps in _pieces(Path(path), start, size, stop):
@@ -194,6 +196,13 @@ def _pieces(
                 at, base = sound
             elif len(data) < want:
                 return
+            elif want >= LARGEST:
+                passed = framing.skipped(file, found.stop, base)
+                if passed is None:
+                    return  # still being written
+                position = Position(passed.stop, base, passed.last, passed.crc)
+                yield passed, at, position, [*gaps, Gap(at, passed.stop, TOO_LARGE)]
+                at, gaps, want = position.offset, [], size
             else:
                 want *= 2
 
@@ -229,7 +238,7 @@ class _Decoder:
         self.keys = Keys()
 
     def window(self, found: framing.Frames, origin: int, position: Position, gaps: list[Gap]) -> Window:
-        if found.ends[-1] - origin >= VECTOR_FROM:
+        if found.records and found.ends[-1] - origin >= VECTOR_FROM:
             with contextlib.suppress(vector.Unproven, wire.DecodeError):
                 return self._many(found, position, gaps)
         return self._few(found, origin, position, gaps)

@@ -109,7 +109,7 @@ def _line(x: npt.NDArray[Any], y: FloatArray, edges: FloatArray) -> tuple[FloatA
 
 def _eased(away: FloatArray) -> FloatArray:
     """How far each place gives way: as far as it is `away`, and for a place near by that is further away in part."""
-    found = away.copy()
+    found: FloatArray = away.copy()
     for step, share in enumerate(np.hanning(2 * EASE + 1)[EASE + 1 : -1], 1):
         np.maximum(found[step:], share * away[:-step], out=found[step:])
         np.maximum(found[:-step], share * away[step:], out=found[:-step])
