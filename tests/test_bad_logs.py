@@ -120,3 +120,23 @@ def test_an_absurdly_large_record_is_named(
         put(top, "huge", [*header("huge"), *rows(range(5)), huge, *rows(range(6, 9)), end()])
         sync_local(cache, [top])
         assert ("x", 8) in history(cache, ref("huge"))
+
+
+def test_a_log_that_invents_names_without_end_is_named(
+    cache: Cache, top: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "MOST_KEYS", 50)
+    path = put(top, "names", [*header("names"), *rows(range(5))])
+    small(top, "other")
+    assert sync_local(cache, [top]).problems == []
+    put(
+        top,
+        "names",
+        [*header("names"), *rows(range(5)), *(one for i in range(5, 90) for one in rows([i], **{f"k{i}": i}))],
+    )
+    for _ in range(2):  # and the next time, too
+        (problem,) = sync_local(cache, [top]).problems
+        assert problem.subject == str(path) and "more than 50 metrics" in problem.reason
+        run = query.get_run(cache, ref("names"))
+        assert run["rows"] == 5 and run["complete"] is False and "more than 50 metrics" in run["incomplete"]
+    assert len(history(cache, ref("other"))) == 3 * 5

@@ -23,6 +23,7 @@
         EmptyLog            1  nothing has been written to it yet
         NotALog             1  the file does not start as a `.wandb` log does
         NewerLog            1  a newer SDK wrote it
+        TooManyKeys         1  it invents names without end
         ReplacedLog         1  the file is not the one that was read before
       Stopped             130  Ctrl-C or SIGTERM came while something was under way
 
@@ -156,6 +157,10 @@ class NotALog(LogError):
 
 class NewerLog(LogError):
     hint = "upgrade wandbsync; the file is kept for later"
+
+
+class TooManyKeys(LogError):
+    hint = "what was logged before is kept; a value belongs under one name, not under a new one each time"
 
 
 class ReplacedLog(LogError):

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import EmptyLog, LogError, UsageError
+from ..errors import EmptyLog, LogError, TooManyKeys, UsageError
 from ..model import CONSOLE, HISTORY, SYSTEM, Columns, FileRecord, Kind, RunRef, is_time, show_path
 from .console import Console
 from .facts import Facts
@@ -30,6 +30,7 @@ from .overlap import Here
 if TYPE_CHECKING:
     from . import runlog
 
+MOST_KEYS = 100_000  # of a run; ten times what W&B advises for a project, and as many cost 300 MB to read
 QUIET = 300.0  # seconds without a write after which a log is given up, where its writer cannot be looked for
 COPIED = 3600.0  # seconds from the last thing that a log tells to the last write to its file: nobody logged that, it is
 # a copy, or an old disk put back
@@ -342,6 +343,8 @@ class LogReader:
         names = _Names(self.run.keys)
         for window in runlog.windows(self.path, start, stop=self.order.end if self.order else None):
             names.learn(window.history)
+            if len(self.run.keys.names) > MOST_KEYS:
+                raise TooManyKeys(f"{self.path} has more than {MOST_KEYS:,} metrics; the rest of it is not read")
             # What comes before the first row says how its step is meant.
             self._learn([event for event in window.events if not event.rows_before], ())
             steps = self._steps(window.history)

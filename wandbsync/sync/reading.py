@@ -45,6 +45,7 @@ class _Open:
     cursors: dict[str, LogCursor] = field(default_factory=dict)  # to be stored with the next share
     moved: list[str] = field(default_factory=list)
     values: int = 0
+    trouble: str | None = None  # why one of its logs could not be read to the end
     orders: dict[str, Order] | None = None  # by path; None: its logs are taken to be written one after the other
     whole: bool = False  # all of its logs are read from their beginning
 
@@ -271,6 +272,7 @@ class Reading:
                 reason = f"{error}; its rows are kept (sync --full reads it anew)"
             if not isinstance(error, EmptyLog):
                 self.problems[log.path] = (reason, mark(error, log.signature))
+                run.trouble = reason
             self.report.problems.append(Problem(log.path, reason, harmless=isinstance(error, EmptyLog)))
         else:
             told = [problem for problem in self.report.problems if problem.subject != log.path]
@@ -337,7 +339,7 @@ class Reading:
             [state.facts for _, state in states],
             alive=goes_on,
             heartbeat_at=max(beats, default=None),
-            incomplete=f"{gaps} damaged places in its log" if gaps else None if last else "still being read",
+            incomplete=f"{gaps} damaged places in its log" if gaps else run.trouble if last else "still being read",
         )
         if last:
             self.whole.add(run.ref)
