@@ -35,7 +35,9 @@ def shown(cache: Cache, folder: Path) -> list[str]:
 
 
 def test_a_line_is_there_before_its_newline(cache: Cache, top: Path, tmp_path: Path) -> None:
-    log = [*header("bar"), *rows(range(2)), said("training starts\n"), said("\rstep 1/9"), said("\rstep 2/9")]
+    best = pb.SummaryRecord(update=[pb.SummaryItem(nested_key=["best"], value_json="NaN")])  # which is no JSON
+    log = [*header("bar"), lw.record("core", 3, summary=best), *rows(range(2)), said("training starts\n")]
+    log += [said("\rstep 1/9"), said("\rstep 2/9")]
 
     def after(*more: bytes) -> list[str]:
         log.extend(more)

@@ -104,3 +104,14 @@ def test_the_setting_is_the_default_and_no_more():
     for asked in ({"smoothing": "auto"}, {"ema": False}, {"ema_weight": 0.5}, {"smooth": 9}, {"viewport_scale": 9.0}):
         assert PlotOptions(**asked).or_smoothing("ema") == PlotOptions(**asked)
     assert set(NAMES) == {"auto", "none", "time-weighted", "ema", "gaussian", "running"}
+
+
+def test_noise_makes_no_kinks() -> None:
+    """One value that is off by chance is no bend of the line, and no two corrections add up."""
+    worst = []
+    for seed in range(9):
+        at = np.arange(1_000) / 1_000
+        noise = 0.03 * np.random.default_rng(seed).standard_normal(len(at))
+        line = centred.centred_mean(np.arange(1_000), 0.5 * np.exp(-2.0 * at) + 0.2 + noise)[1]
+        worst.append(np.abs(np.diff(line, 2))[20:-20].max() / 0.03)
+    assert np.median(worst) < 0.008

@@ -23,7 +23,7 @@ SELECT r.run AS run, r.revision AS revision, r.entity AS entity, r.project AS pr
   + row_number() OVER (PARTITION BY r.run ORDER BY json_extract(c.value, '$.time'), l.started_at, l.log_key, c.key) - 1
   AS line,
   c.key AS key, json_extract(c.value, '$.time') AS time, rtrim(json_extract(c.value, '$.text'), ' ') AS text
-FROM runs r JOIN logs l ON l.run = r.run JOIN json_each(l.state, '$.console') c
+FROM runs r JOIN logs l ON l.run = r.run JOIN json_each(part_of(l.state, 'console')) c
 WHERE l.status <> 'copy' AND trim(json_extract(c.value, '$.text'), ' ') <> ''
   AND NOT EXISTS (SELECT 1 FROM mirrors m WHERE m.run = r.run AND m.fetched IS NOT NULL)
 """

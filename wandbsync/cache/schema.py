@@ -6,9 +6,11 @@ a change to the schema is one more step.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import zlib
 from collections.abc import Iterator
+from typing import Any
 
 SCHEMA = """
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -152,9 +154,19 @@ def row_sum(*values: object) -> int:
     return zlib.crc32("\x1f".join(map(str, values)).encode("utf-8", "surrogatepass"))
 
 
+def part_of(state: str, name: str) -> Any:
+    """A part of a log's state: a number or a text as it is, anything else as JSON.
+
+    A value that the run logged may be NaN in there, which is no JSON to SQLite before 3.42.
+    """
+    part = json.loads(state).get(name)
+    return part if part is None or isinstance(part, (int, float, str)) else json.dumps(part)
+
+
 def register(con: sqlite3.Connection) -> None:
     """Without this a connection can read a catalog, but neither write to it nor examine it."""
     con.create_function("row_sum", -1, row_sum, deterministic=True)
+    con.create_function("part_of", 2, part_of, deterministic=True)
 
 
 def shape(con: sqlite3.Connection) -> list[tuple[str, ...]]:

@@ -282,7 +282,7 @@ class Cache:
     def last_times(self, refs: Iterable[RunRef]) -> dict[str, float | None]:
         """The time of the newest row of each log of some runs (unix seconds), by path."""
         select = (
-            "SELECT path, json_extract(l.state, '$.last_time') FROM logs l JOIN runs USING (run) "
+            "SELECT path, part_of(l.state, 'last_time') FROM logs l JOIN runs USING (run) "
             "WHERE entity = ? AND project = ? AND run_id = ?"
         )
         with catalog.translated(self.folder):
