@@ -67,7 +67,8 @@ class _Bench:
         """The files that hold a run's history."""
         project, run_id = run.split("/")
         number = streams_of(self.mirror.cache, RunRef("me", project, run_id))["history"]
-        return self.mirror.cache.segments_of(number)
+        cache = self.mirror.cache
+        return [cache.segment_path(one.file) for one in cache.segments_of([number])]
 
     def wide(self) -> None:
         for project, (rows, metrics) in {"big": BIG, "large": LARGE}.items():
