@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from mirror import DEMO, Mirror
 from wandb_server import Run, Server
 
@@ -22,19 +20,6 @@ FILES = {
     "media/table/big.table.json": b"x" * 2000,
     "other.txt": b"not asked for",
 }
-
-
-@pytest.fixture
-def server() -> Iterator[Server]:
-    with Server() as server:
-        yield server
-
-
-@pytest.fixture
-def mirror(tmp_path: Path, server: Server) -> Iterator[Mirror]:
-    one = Mirror(tmp_path / "cache", server)
-    yield one
-    one.close()
 
 
 def add(server: Server, name: str = "r") -> Run:

@@ -39,13 +39,6 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def mirror(tmp_path: Path, server: Server) -> Iterator[Mirror]:
-    one = Mirror(tmp_path / "cache", server)
-    yield one
-    one.close()
-
-
-@pytest.fixture
 def api(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> wandbsync.Api:
     """With the server gone: after one sync of the project, and nobody signed in."""
     for name in ("WANDB_API_KEY", "WANDB_BASE_URL", "WANDB_ENTITY", "WANDBSYNC_CONFIG"):

@@ -180,10 +180,10 @@ def cache_repair(on: Settings, /, offline: bool, backup: Path | None, give_up: b
     Example: wandbsync cache repair --backup /mnt/backups/wandb
     """
     from .. import output
-    from ..library.mend import mend
+    from ..library.repair import repair_cache
 
     with output.count_progress("check", quiet=on.quiet) as progress:
-        done = mend(
+        done = repair_cache(
             on.config, on.cache(), on.server, offline=offline, backup=backup, give_up=give_up, progress=progress
         )
     if as_json:

@@ -60,7 +60,7 @@ class Found:
 
 
 @dataclass(slots=True)
-class Rebuilt:
+class RebuildReport:
     """What a catalog was made of."""
 
     copied_at: float | None  # when the copy was made; None: there was none
@@ -106,7 +106,7 @@ def needed(folder: Path) -> bool:
     return False
 
 
-def rebuild(folder: Path) -> Rebuilt:
+def rebuild(folder: Path) -> RebuildReport:
     """Make the catalog of a cache anew. Nobody else may have it open. Raises CacheError."""
     with os_errors(folder), catalog.translated(folder):
         beside = folder / "tmp" / "rebuilt.sqlite"
@@ -136,7 +136,7 @@ def rebuild(folder: Path) -> Rebuilt:
     return done
 
 
-def _fill(con: sqlite3.Connection, folder: Path, copied_at: float | None) -> Rebuilt:
+def _fill(con: sqlite3.Connection, folder: Path, copied_at: float | None) -> RebuildReport:
     known = {row["file"]: dict(row) for row in con.execute("SELECT * FROM segments WHERE removed_at IS NULL")}
     starts = _starts(con)
     found = list(_sound(folder / "history", known))
@@ -175,7 +175,7 @@ def _fill(con: sqlite3.Connection, folder: Path, copied_at: float | None) -> Reb
             )
         again = _recount(con, folder, streams, tiles, had, runs)
     total = con.execute("SELECT count(*) FROM runs").fetchone()[0]
-    return Rebuilt(copied_at, len(placed), total, again)
+    return RebuildReport(copied_at, len(placed), total, again)
 
 
 def _starts(con: sqlite3.Connection) -> dict[tuple[str, int], int]:

@@ -23,7 +23,7 @@ SLICE = 64 << 20  # bytes at a time, at least
 
 
 @dataclass(frozen=True, slots=True)
-class Scrubbed:
+class ScrubReport:
     """What a slice found."""
 
     segments: int
@@ -31,7 +31,7 @@ class Scrubbed:
     damage: tuple[str, ...] = ()
 
 
-def scrub(cache: Cache, *, now: float, every: float = WEEK, pause: float = 600.0) -> Scrubbed:
+def scrub(cache: Cache, *, now: float, every: float = WEEK, pause: float = 600.0) -> ScrubReport:
     """Check the next slice; as large as it takes for all to have their turn in `every` seconds, one each `pause`."""
     with catalog.translated(cache.folder), os_errors(cache.folder):
         total = cache.con.execute("SELECT coalesce(sum(bytes), 0) FROM segments WHERE removed_at IS NULL").fetchone()[0]
@@ -63,7 +63,7 @@ def scrub(cache: Cache, *, now: float, every: float = WEEK, pause: float = 600.0
                 backup.daily(cache)
             except Damaged as error:
                 damage.append(error.line())
-    return Scrubbed(len(sound), done, tuple(damage))
+    return ScrubReport(len(sound), done, tuple(damage))
 
 
 def _forget(path: Path) -> None:

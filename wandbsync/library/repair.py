@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(slots=True)
-class Mended:
+class RepairReport:
     """What a repair found and did."""
 
-    rebuilt: rebuild.Rebuilt | None = None  # the catalog was made anew
+    rebuilt: rebuild.RebuildReport | None = None  # the catalog was made anew
     found: list[repair.Damage] = field(default_factory=list)
     read_again: list[RunRef] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)  # segments that no source could replace
@@ -60,7 +60,7 @@ class Mended:
         }
 
 
-def mend(
+def repair_cache(
     config: Config,
     cache: Cache,
     server: Callable[[], AbstractContextManager[Callable[[], Api]]],
@@ -69,11 +69,11 @@ def mend(
     backup: Path | None = None,
     give_up: bool = False,
     progress: Callable[[int, int], None] | None = None,
-) -> Mended:
+) -> RepairReport:
     """Repair a cache. Raises CacheBusy beside a daemon, NothingCached if there is nothing to repair, and CacheError."""
     if holder(status.lock_of(cache.folder)) is not None:
         raise CacheBusy(f"a daemon works with {cache.folder}", hint="`wandbsync daemon stop` first")
-    done = Mended()
+    done = RepairReport()
     if rebuild.needed(cache.folder):
         done.rebuilt = rebuild.rebuild(cache.folder)
     elif not cache.exists():
@@ -101,7 +101,7 @@ def mend(
     return done
 
 
-def _read_logs(config: Config, cache: Cache, wanted: set[RunRef], done: Mended) -> None:
+def _read_logs(config: Config, cache: Cache, wanted: set[RunRef], done: RepairReport) -> None:
     logs = [path for path, (ref, _) in cache.logs().items() if ref in wanted]
     folders = [*config.local_folders, *map(Path, cache.sources("local")), *(Path(path).parent.parent for path in logs)]
     there = [folder for folder in dict.fromkeys(folders) if local.is_there(folder)]
@@ -115,7 +115,7 @@ def _ask_server(
     cache: Cache,
     server: Callable[[], AbstractContextManager[Callable[[], Api]]],
     wanted: set[RunRef],
-    done: Mended,
+    done: RepairReport,
 ) -> None:
     from ..sync.server import Asked
 
@@ -131,7 +131,7 @@ def _ask_server(
                 done.problems.append(problem)
 
 
-def _fetch(cache: Cache, connect: Callable[[], Api], asked: Asked, config: Config, done: Mended) -> str | None:
+def _fetch(cache: Cache, connect: Callable[[], Api], asked: Asked, config: Config, done: RepairReport) -> str | None:
     """Fetch some runs of a project; why that could not be."""
     from ..sync.server import Terms, sync_server
 
